@@ -1,0 +1,1 @@
+"""Tables, frontier, figures and the HTML page."""

@@ -1,0 +1,1 @@
+"""Samplers over the search space, and what they found."""

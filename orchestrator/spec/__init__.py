@@ -1,0 +1,1 @@
+"""The experiment spec: what a user may ask for."""

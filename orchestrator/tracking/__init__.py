@@ -1,0 +1,1 @@
+"""Export to MLflow, rebuilt from ledger and store at any time."""

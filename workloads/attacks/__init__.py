@@ -1,0 +1,1 @@
+"""Model-inversion attacks and the parts they are made of."""

@@ -1,0 +1,70 @@
+"""Frozen configuration: the base of every spec and component, its canonical JSON and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Location:
+    """Marks a field that says where something lies, not what it is: it never enters a key."""
+
+
+class FrozenConfig(BaseModel):
+    """Plain data: unknown fields are refused, nothing is coerced, no value is NaN or infinite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+
+class ComponentConfig(FrozenConfig):
+    """The settings of one registered component; `kind` says which."""
+
+    version: ClassVar[int] = 1
+    """Raised whenever the component computes other numbers from the same settings, so that old results are not reused."""
+
+    kind: str
+
+
+def content(value: Any) -> Any:
+    """What determines a result: all fields but locations, each component stamped with its version, as plain data."""
+    if isinstance(value, FrozenConfig):
+        fields = {
+            name: content(getattr(value, name))
+            for name, field in type(value).model_fields.items()
+            if not any(isinstance(mark, Location) for mark in field.metadata)
+        }
+        return fields | {"version": value.version} if isinstance(value, ComponentConfig) else fields
+    if isinstance(value, dict):
+        return {key: content(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [content(item) for item in value]
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of plain data: sorted keys, no spaces, shortest floats.
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, as 64 hexadecimal digits.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem of a refused config, as one line."""
+    problem = error.errors()[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"

@@ -1,0 +1,82 @@
+"""What a running job may touch: inputs and output as folders, its generators, its reports, its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+
+from workloads.checkpoints import State, load_state, save_state
+from workloads.config import ComponentConfig, FrozenConfig
+from workloads.datasets.base import DATASETS, ImageSet
+from workloads.randomness import generator
+
+CHECKPOINT_EVERY_S = 20.0
+
+
+class DataInput(FrozenConfig):
+    """A data set and the digest of the bytes it had when the job was planned."""
+
+    dataset: Annotated[ComponentConfig, DATASETS]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is, for a display: never part of a result."""
+
+    step: int
+    steps: int
+    metrics: Mapping[str, float]
+
+
+@dataclass
+class JobContext:
+    """All a running job may touch: its inputs and output as folders, its device, its random generators, its reports."""
+
+    key: str
+    inputs: Mapping[str, Path]
+    output: Path
+    checkpoint_file: Path
+    load_images: Callable[[DataInput], ImageSet]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    _history: list[dict[str, Any]] = field(default_factory=list)
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """The named CPU generator of this job; the same purpose gives the same stream again."""
+        return generator(self.key, *purpose)
+
+    def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        """Record metrics of one step, for the stored history and for whoever watches."""
+        self._history.append({"step": step, "time": time.time(), "metrics": dict(metrics)})
+        self.on_progress(Progress(step, steps, metrics))
+
+    def checkpoint(self, state: Callable[[], State]) -> None:
+        """Save where the job stands, unless it was saved a moment ago; `state` is called only if it is due."""
+        if time.monotonic() - self._saved_at >= self.checkpoint_every_s:
+            self.checkpoint_file.parent.mkdir(parents=True, exist_ok=True)
+            save_state(self.checkpoint_file, {"job": state(), "history": self._history})
+            self._saved_at = time.monotonic()
+
+    def resume(self) -> State | None:
+        """The state last saved by an earlier try of this job, or None where it starts afresh."""
+        if not self.checkpoint_file.exists():
+            return None
+        saved = load_state(self.checkpoint_file)
+        self._history = saved["history"]
+        return saved["job"]
+
+    def write_json(self, name: str, value: Any) -> None:
+        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+        (self.output / name).write_text(text, encoding="utf-8")
+
+    def write_history(self) -> None:
+        self.write_json("history.json", self._history)

@@ -1,0 +1,1 @@
+"""Images with identities: bundled, from Parquet, from folders."""

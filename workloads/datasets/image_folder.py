@@ -1,0 +1,61 @@
+"""Image files in one folder an identity."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from PIL import Image, UnidentifiedImageError
+from pydantic import Field
+
+from workloads.config import Location
+from workloads.datasets.base import DATASETS, Dataset, DatasetConfig
+from workloads.errors import DataError
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+
+
+class ImageFolderConfig(DatasetConfig):
+    kind: Literal["image_folder"] = "image_folder"
+    path: Annotated[str, Location(), Field(min_length=1)]
+    """Folder with one sub-folder an identity; relative to the spec file."""
+
+
+@DATASETS.register(ImageFolderConfig)
+class ImageFolder(Dataset):
+    """One folder an identity, image files inside: the layout of most downloads.
+
+    Source: torchvision.datasets.ImageFolder, whose layout this is.
+    """
+
+    config: ImageFolderConfig
+
+    def available(self) -> tuple[str, ...]:
+        root = Path(self.config.path)
+        if not root.is_dir():
+            raise DataError(f"path: no folder at {root}: give the folder whose sub-folders are the identities.")
+        names = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and self._files(entry.name)))
+        if not names:
+            raise DataError(f"path: {root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).")
+        return names
+
+    def digest(self) -> str:
+        total = hashlib.sha256()
+        for name in self.available():
+            for file in self._files(name):
+                total.update(f"{name}/{file.name}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+        return total.hexdigest()
+
+    def read(self, names: frozenset[str]) -> Iterator[tuple[str, Image.Image]]:
+        for name in sorted(names):
+            for file in self._files(name):
+                try:
+                    yield name, Image.open(file).convert("RGB")
+                except (UnidentifiedImageError, OSError) as error:
+                    raise DataError(f"{file}: not an image that can be read: {error}") from error
+
+    def _files(self, name: str) -> list[Path]:
+        folder = Path(self.config.path) / name
+        return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)

@@ -1,0 +1,1 @@
+"""Defenses: hooks into training that compose in a list."""

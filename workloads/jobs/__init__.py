@@ -1,0 +1,1 @@
+"""Job kinds: one unit of compute placed on one worker."""

@@ -1,0 +1,42 @@
+"""What a job is: a frozen config plus its inputs, computed into a folder."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from workloads.config import ComponentConfig, FrozenConfig
+from workloads.context import JobContext
+from workloads.registry import Registry
+
+
+class JobConfig(ComponentConfig):
+    """What determines a job's result, apart from its inputs."""
+
+
+class Job(ABC):
+    """One kind of computation. Its result depends on its config, its inputs and its key alone."""
+
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """Roles of the artifacts it reads."""
+
+    def __init__(self, config: JobConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def run(self, context: JobContext) -> None:
+        """Compute, and leave all results as files in `context.output`."""
+
+
+JOBS: Registry[Job] = Registry("workloads.jobs")
+
+
+class _AnyJob(FrozenConfig):
+    job: Annotated[ComponentConfig, JOBS]
+
+
+def job_from(config: Mapping[str, Any]) -> Job:
+    """The job that plain data describes, as a plan carries it."""
+    return JOBS.build(_AnyJob.model_validate_json(json.dumps({"job": config})).job)

@@ -1,0 +1,49 @@
+"""How often the evaluation model takes a reconstruction for the identity it aims at."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from workloads.errors import ShapeError
+from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
+
+FEWEST_CLASSES_FOR_TOP5 = 11
+"""With ten classes or fewer five guesses are half of all there are: the number would flatter every attack."""
+
+
+class AttackAccuracyConfig(MetricConfig):
+    kind: Literal["attack_accuracy"] = "attack_accuracy"
+
+
+@METRICS.register(AttackAccuracyConfig)
+class AttackAccuracy(ReconstructionMetric):
+    """Fraction of reconstructions the evaluation model takes for their identity, top-1 and, from 11 classes, top-5.
+
+    Source: Zhang et al., "The Secret Revealer", CVPR 2020, section 4.
+    """
+
+    better = {"attack_accuracy": "lower", "attack_accuracy_top5": "lower"}
+
+    @classmethod
+    def names(cls, classes: int) -> tuple[str, ...]:
+        return tuple(cls.better)[: 1 if classes < FEWEST_CLASSES_FOR_TOP5 else 2]
+
+    def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        rows = {"attack_accuracy": within_top(evidence.logits, evidence.identities, k=1)}
+        if evidence.logits.shape[1] >= FEWEST_CLASSES_FOR_TOP5:
+            rows["attack_accuracy_top5"] = within_top(evidence.logits, evidence.identities, k=5)
+        return rows
+
+
+def within_top(logits: Tensor, identities: Tensor, *, k: int) -> Tensor:
+    """1.0 where the identity is among the k largest logits, else 0.0.
+
+    Shape: logits (N, C), identities (N,) to (N,).
+    Raises:
+        ShapeError: if the two disagree on N, or N is 0.
+    """
+    if len(logits) != len(identities) or len(logits) == 0:
+        raise ShapeError(f"{len(logits)} rows of logits do not fit {len(identities)} identities.")
+    return (logits.topk(k, dim=1).indices == identities[:, None]).any(1).double()

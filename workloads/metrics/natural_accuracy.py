@@ -1,0 +1,29 @@
+"""How often a classifier names who is on a held-out image."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from workloads.errors import ShapeError
+from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, MetricConfig
+from workloads.metrics.intervals import Estimate, wilson
+
+
+class NaturalAccuracyConfig(MetricConfig):
+    kind: Literal["natural_accuracy"] = "natural_accuracy"
+
+
+@METRICS.register(NaturalAccuracyConfig)
+class NaturalAccuracy(ClassifierMetric):
+    """Fraction of held-out private images classified correctly, every image counted.
+
+    Source: the utility axis of Tran et al., "Random Erasing vs. Model Inversion", TMLR 2025.
+    """
+
+    better = {"natural_accuracy": "higher"}
+
+    def estimates(self, evidence: HeldOutEvidence) -> dict[str, Estimate]:
+        if len(evidence.logits) != len(evidence.identities):
+            raise ShapeError(f"{len(evidence.logits)} logits do not fit {len(evidence.identities)} identities.")
+        correct = int((evidence.logits.argmax(1) == evidence.identities).sum())
+        return {"natural_accuracy": wilson(correct, len(evidence.identities))}

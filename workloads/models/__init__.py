@@ -1,0 +1,1 @@
+"""Classifiers: logits and penultimate features."""

@@ -1,0 +1,39 @@
+"""A small convolutional network for digits and quick studies."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from workloads.models.base import MODELS, Classifier, ModelConfig
+
+
+class SmallCnnConfig(ModelConfig):
+    kind: Literal["small_cnn"] = "small_cnn"
+    width: PositiveInt = 16
+    """Channels of the first stage; each further one doubles them."""
+    stages: PositiveInt = 3
+    """Convolution, batch norm, ReLU and 2 x 2 pooling, so many times."""
+
+
+@MODELS.register(SmallCnnConfig)
+class SmallCnn(Classifier):
+    """A plain stack of convolutions with batch norm, pooled to features.
+
+    Source: the shape of VGG (Simonyan and Zisserman, ICLR 2015) with one convolution a stage.
+    """
+
+    def __init__(self, config: SmallCnnConfig, *, classes: int, channels: int, image_size: int) -> None:
+        super().__init__(config, classes=classes, channels=channels, image_size=image_size)
+        widths = [channels, *(config.width * 2**stage for stage in range(config.stages))]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.head = nn.Linear(4 * widths[-1], classes)
+
+    def features(self, normalized: Tensor) -> Tensor:
+        return self.body(normalized)

@@ -1,0 +1,42 @@
+"""VGG16 with batch norm in the 64-pixel layout of the model-inversion field."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from workloads.errors import ConfigError
+from workloads.models.base import MODELS, Classifier, ModelConfig
+
+
+class Vgg16BnConfig(ModelConfig):
+    kind: Literal["vgg16_bn"] = "vgg16_bn"
+    input_mean: float = 0.0  # the low-resolution protocol feeds [0, 1] as it is
+    input_std: float = 1.0
+
+
+@MODELS.register(Vgg16BnConfig)
+class Vgg16Bn(Classifier):
+    """VGG16-BN whose flattened features pass a batch norm and one linear layer; 16,776,232 parameters at 64 px, 1000 classes.
+
+    Source: Simonyan and Zisserman, ICLR 2015; head as in Chen et al., "Knowledge-Enriched Distributional Model
+    Inversion Attacks", ICCV 2021, whose feature norm has a shift that is never learned.
+    """
+
+    def __init__(self, config: Vgg16BnConfig, *, classes: int, channels: int, image_size: int) -> None:
+        from torchvision.models import vgg16_bn
+
+        super().__init__(config, classes=classes, channels=channels, image_size=image_size)
+        if image_size < 32:
+            raise ConfigError(f"vgg16_bn halves the image five times and needs 32 pixels or more, got {image_size}.")
+        self.body = vgg16_bn(weights=None, init_weights=False).features
+        if channels != 3:
+            self.body[0] = nn.Conv2d(channels, 64, 3, padding=1)
+        width = 512 * (image_size // 32) ** 2
+        self.norm = nn.BatchNorm1d(width)
+        self.norm.bias.requires_grad_(False)
+        self.head = nn.Linear(width, classes)
+
+    def features(self, normalized: Tensor) -> Tensor:
+        return self.norm(self.body(normalized).flatten(1))

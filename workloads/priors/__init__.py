@@ -1,0 +1,1 @@
+"""Generative priors: latents to images, fitted on public data."""

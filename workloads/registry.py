@@ -1,0 +1,87 @@
+"""Components that users pick by name: one file each, found by walking their package."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from workloads.config import ComponentConfig
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+class Registry(Generic[T]):
+    """The components of one package, by kind.
+
+    As an annotation, `Annotated[ComponentConfig, DEFENSES]` is a pydantic union over all configs found,
+    told apart by `kind`; a type checker sees the base class.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self._classes: dict[str, type[T]] = {}
+        self._configs: dict[str, type[ComponentConfig]] = {}
+
+    def register(self, config: type[ComponentConfig]) -> Callable[[type[C]], type[C]]:
+        """Class decorator: this class is what `config` describes.
+
+        Raises:
+            TypeError: if the kind is taken, or is not the name of the module it stands in.
+        """
+        kind = config.model_fields["kind"].default
+
+        def add(cls: type[C]) -> type[C]:
+            if kind in self._classes:
+                raise TypeError(f"{self._package}: kind {kind!r} is taken by {self._classes[kind].__name__}")
+            if cls.__module__.rpartition(".")[2] != kind:
+                raise TypeError(f"{cls.__module__}: kind {kind!r} must be the name of its module")
+            self._classes[kind] = cls  # type: ignore[assignment]
+            self._configs[kind] = config
+            return cls
+
+        return add
+
+    def discover(self) -> None:
+        """Import every module of the package, so that each registers what it defines. Cheap when done already."""
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__, prefix=f"{self._package}."):
+            importlib.import_module(module.name)
+
+    def kinds(self) -> tuple[str, ...]:
+        self.discover()
+        return tuple(sorted(self._classes))
+
+    def config_of(self, kind: str) -> type[ComponentConfig]:
+        self.discover()
+        return self._configs[kind]
+
+    def class_of(self, config: ComponentConfig) -> type[T]:
+        self.discover()
+        return self._classes[config.kind]
+
+    def build(self, config: ComponentConfig, **runtime: Any) -> T:
+        """The component that `config` describes, given what exists only at run time."""
+        return self.class_of(config)(config, **runtime)  # type: ignore[call-arg]
+
+    def describe(self) -> list[dict[str, str]]:
+        """Kind, summary and source of every component, read from its docstring."""
+        self.discover()
+        return [{"kind": kind, **_docstring_facts(self._classes[kind])} for kind in self.kinds()]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        self.discover()
+        choices = {kind: handler.generate_schema(config) for kind, config in sorted(self._configs.items())}
+        return core_schema.tagged_union_schema(choices=choices, discriminator="kind")
+
+
+def _docstring_facts(cls: type) -> dict[str, str]:
+    text = inspect.cleandoc(cls.__doc__ or "")
+    _, _, source = text.partition("Source:")
+    return {"summary": text.partition("\n")[0], "source": " ".join(source.partition("\n\n")[0].split())}
