@@ -46,6 +46,7 @@ class JobContext:
     load_images: Callable[[DataInput], ImageSet]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_progress: Callable[[Progress], None] = lambda progress: None
+    on_checkpoint: Callable[[Path], None] = lambda file: None
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
     _history: list[dict[str, Any]] = field(default_factory=list)
     _saved_at: float = field(default_factory=time.monotonic)
@@ -64,6 +65,7 @@ class JobContext:
         if time.monotonic() - self._saved_at >= self.checkpoint_every_s:
             self.checkpoint_file.parent.mkdir(parents=True, exist_ok=True)
             save_state(self.checkpoint_file, {"job": state(), "history": self._history})
+            self.on_checkpoint(self.checkpoint_file)
             self._saved_at = time.monotonic()
 
     def resume(self) -> State | None:

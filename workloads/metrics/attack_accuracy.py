@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -24,7 +24,7 @@ class AttackAccuracy(ReconstructionMetric):
     Source: Zhang et al., "The Secret Revealer", CVPR 2020, section 4.
     """
 
-    better = {"attack_accuracy": "lower", "attack_accuracy_top5": "lower"}
+    better: ClassVar = {"attack_accuracy": "lower", "attack_accuracy_top5": "lower"}
 
     @classmethod
     def names(cls, classes: int) -> tuple[str, ...]:

@@ -48,7 +48,12 @@ def wilson(successes: int, n: int) -> Estimate:
 
 
 def bootstrap_over_groups(
-    values: Tensor, groups: Tensor, *, generator: torch.Generator, resamples: int = 2000
+    values: Tensor,
+    groups: Tensor,
+    *,
+    generator: torch.Generator,
+    resamples: int = 2000,
+    method: str = "bootstrap over identities",
 ) -> Estimate:
     """Mean of `values` with a percentile interval from resampling whole groups.
 
@@ -73,4 +78,4 @@ def bootstrap_over_groups(
     drawn = torch.randint(count, (resamples, count), generator=generator)
     means = sums[drawn].sum(1) / sizes[drawn].sum(1)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Estimate(mean, low, high, count, "bootstrap over identities")
+    return Estimate(mean, low, high, count, method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class KnnDistance(ReconstructionMetric):
     Source: Chen et al., "Knowledge-Enriched Distributional Model Inversion Attacks", ICCV 2021.
     """
 
-    better = {"knn_distance": "higher"}
+    better: ClassVar = {"knn_distance": "higher"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         distances, _ = nearest_private(

@@ -1,0 +1,46 @@
+"""Errors of the orchestrator, beside those of the workloads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workloads.errors import MidreError
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong with a spec: where, and what to do about it."""
+
+    line: int
+    field: str
+    message: str
+
+    def text(self, file: str) -> str:
+        where = f"{file}:{self.line}" if self.line else file
+        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+
+
+class SpecError(MidreError):
+    """Everything wrong with a spec, at once."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        self.file = file
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(problem.text(file) for problem in self.problems))
+
+
+class RequestError(MidreError):
+    """A command that cannot be carried out as it was given."""
+
+
+class DamagedArtifact(MidreError):
+    """Stored files that are not what their manifest says."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(f"artifact {key[:12]} is damaged: {reason}")
+
+    def __reduce__(self) -> tuple[type[DamagedArtifact], tuple[str, str]]:
+        return DamagedArtifact, (self.key, self.reason)

@@ -1,0 +1,141 @@
+"""The append-only log of a run: one JSON line an event, on disk before anybody hears of it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import RequestError
+
+Event = dict[str, Any]
+
+
+class Ledger:
+    """The one writer of a run's events. Who opens it holds the run until it is closed or its process ends."""
+
+    def __init__(self, path: Path, *, patience_s: float = 0.0) -> None:
+        """Open for appending; a line torn by a killed writer is cut off.
+
+        `patience_s` is how long to wait for another writer to end: one that was killed holds on for a moment.
+
+        Raises:
+            RequestError: if another process has it open for longer than that.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        if not _locked(self._file, patience_s):
+            os.close(self._file)
+            raise RequestError(f"{path}: another process is running this sweep: wait for it, or stop it first.")
+        _cut_torn_line(self._file)
+
+    def append(self, event: str, **facts: Any) -> Event:
+        """Record an event; it is on disk when this returns."""
+        record = {"time": time.time(), "event": event, **facts}
+        os.write(self._file, (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode())
+        os.fsync(self._file)
+        return record
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """All events in order; a last line that is still being written, or was torn, is left out.
+
+    Raises:
+        RequestError: if a line before the last is not an event.
+    """
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise RequestError(f"{path}:{number}: not an event: the ledger was edited or damaged.") from error
+
+
+@dataclass
+class TrialState:
+    """What the ledger knows of a trial."""
+
+    id: str
+    point: int
+    params: Mapping[str, Any]
+    seed: int
+    baseline: bool
+    status: str = "started"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass
+class RunState:
+    """A ledger folded: the state of a run."""
+
+    trials: dict[str, TrialState] = field(default_factory=dict)
+    jobs_done: dict[str, Event] = field(default_factory=dict)
+    jobs_failed: dict[str, Event] = field(default_factory=dict)
+    started_at: float | None = None
+    updated_at: float | None = None
+
+    def apply(self, event: Event) -> None:
+        self.updated_at = event["time"]
+        match event["event"]:
+            case "sweep_started":
+                self.started_at = self.started_at or event["time"]
+            case "trial_started":
+                known = {name: event[name] for name in ("point", "params", "seed", "baseline")}
+                self.trials[event["trial"]] = TrialState(event["trial"], **known)
+            case "trial_done":
+                trial = self.trials[event["trial"]]
+                trial.status, trial.metrics, trial.error = "done", event["metrics"], ""
+            case "trial_failed":
+                trial = self.trials[event["trial"]]
+                trial.status, trial.error = "failed", event["error"]
+            case "job_done":
+                self.jobs_done[event["key"]] = event
+                self.jobs_failed.pop(event["key"], None)
+            case "job_failed" if event["final"]:
+                self.jobs_failed[event["key"]] = event
+
+
+def fold(path: Path) -> RunState:
+    """The state of the run whose ledger lies at `path`."""
+    state = RunState()
+    for event in read_events(path):
+        state.apply(event)
+    return state
+
+
+def _locked(file: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def _cut_torn_line(file: int) -> None:
+    size = os.fstat(file).st_size
+    tail = os.pread(file, min(size, 1 << 20), max(size - (1 << 20), 0))
+    if tail and not tail.endswith(b"\n"):
+        os.ftruncate(file, size - len(tail) + tail.rfind(b"\n") + 1)

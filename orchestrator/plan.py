@@ -1,0 +1,72 @@
+"""From a spec and one assignment to the jobs that answer it: pure, and the same for every executor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.graph import PlannedJob, Request, Trial, TrialPlan
+from orchestrator.spec.apply import applied, undefended
+from orchestrator.spec.model import ClassifierConfig, ResolvedSpec, Spec
+from workloads.config import content, digest
+from workloads.context import DataInput
+from workloads.jobs.base import JobConfig
+from workloads.jobs.evaluate_attack import EvaluateAttackConfig
+from workloads.jobs.evaluate_classifier import EvaluateClassifierConfig
+from workloads.jobs.fit_prior import FitPriorConfig
+from workloads.jobs.run_attack import RunAttackConfig
+from workloads.jobs.train_classifier import TrainClassifierConfig
+from workloads.metrics.base import METRICS, ClassifierMetric
+
+
+def plan(resolved: ResolvedSpec, trial: Trial) -> TrialPlan:
+    """The jobs of one trial with their keys, inputs before those that read them."""
+    spec = undefended(resolved.spec) if trial.baseline else applied(resolved.spec, trial.params)
+    private = DataInput(dataset=spec.data.private, digest=resolved.private_digest)
+    public = DataInput(dataset=spec.data.public, digest=resolved.public_digest)
+    judge_metrics, utility_metrics = _metrics(spec)
+    build = _Builder(spec)
+    measured: dict[str, Any] = {"data": private, "split": spec.data.split}
+    evaluation = build.job("evaluation", _classifier(spec.evaluation, role="evaluation", **measured))
+    prior = build.job("prior", FitPriorConfig(data=public, prior=spec.prior))
+    target_config = _classifier(spec.target, role="target", defenses=spec.defenses, seed=trial.seed, **measured)
+    target = build.job("target", target_config)
+    build.job("natural", EvaluateClassifierConfig(metrics=utility_metrics, **measured), model=target)
+    # How good the judge is bounds what its verdicts are worth, so it is measured as well.
+    build.job("judge", EvaluateClassifierConfig(metrics=utility_metrics, **measured), model=evaluation)
+    for config in spec.attacks:
+        label = config.label  # type: ignore[attr-defined]
+        attack = build.job(f"attack/{label}", RunAttackConfig(attack=config), target=target, prior=prior)
+        judge = EvaluateAttackConfig(metrics=judge_metrics, **measured)
+        build.job(f"judged/{label}", judge, attack=attack, evaluation=evaluation)
+    return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(build.jobs), build.roles)
+
+
+def job_key(config: JobConfig, inputs: dict[str, str]) -> str:
+    """SHA-256 of the kind, all settings, the version of every component in them, and the keys of the inputs."""
+    return digest({"config": content(config), "inputs": inputs})
+
+
+class _Builder:
+    """Collects the jobs of a trial by role."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self.jobs: list[PlannedJob] = []
+        self.roles: dict[str, str] = {}
+
+    def job(self, role: str, config: JobConfig, **inputs: str) -> str:
+        key = job_key(config, inputs)
+        request: Request = getattr(self._spec.resources, config.kind).request()
+        self.jobs.append(PlannedJob(key, config.kind, config.model_dump(mode="json"), inputs, request))
+        self.roles[role] = key
+        return key
+
+
+def _classifier(config: ClassifierConfig, **rest: Any) -> TrainClassifierConfig:
+    return TrainClassifierConfig(model=config.model, training=config.training, **rest)
+
+
+def _metrics(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Metrics of reconstructions and metrics of classifiers."""
+    utility = tuple(own for own in spec.metrics if issubclass(METRICS.class_of(own), ClassifierMetric))
+    return tuple(own for own in spec.metrics if own not in utility), utility

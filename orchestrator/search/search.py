@@ -1,0 +1,118 @@
+"""The search of a sweep: which trials there are, which is next, and what the sampler hears."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from orchestrator.graph import Trial
+from orchestrator.ledger import TrialState
+from orchestrator.search.base import Sampler
+from orchestrator.search.grid import Grid
+from orchestrator.search.random import Random
+from orchestrator.spec.apply import applied, undefended
+from orchestrator.spec.model import Spec
+from orchestrator.spec.search_space import GridSampler, Params, RandomSampler, TpeSampler
+from workloads.config import content, digest
+
+
+class Search:
+    """Gives out trials: the baseline first, then each point with all its seeds; points already asked are not asked again.
+
+    All state comes from the ledger: what `history` holds is what an earlier life of this sweep had started.
+    """
+
+    def __init__(self, spec: Spec, history: Iterable[TrialState] = ()) -> None:
+        self._spec = spec
+        self._sampler = build_sampler(spec)
+        self._trials: dict[str, Trial] = {}
+        self._waiting: list[Trial] = []
+        self._asked = 0
+        self._outcomes: dict[int, dict[str, Mapping[str, float] | None]] = {}
+        self._members: dict[int, list[str]] = {}
+        if spec.search.baseline:
+            self._add(0, {}, baseline=True)
+        self._remember(history)
+
+    def next(self) -> Trial | None:
+        """The next trial to run; None where there is none."""
+        while not self._waiting:
+            params = self._sampler.ask(self._asked)
+            if params is None:
+                return None
+            self._asked += 1
+            self._add(self._asked, params, baseline=False)
+        return self._waiting.pop(0)
+
+    def finish(self, trial: str, metrics: Mapping[str, float] | None) -> None:
+        """Hear of a trial that is done, or failed where `metrics` is None; the sampler hears of whole points only."""
+        point = self._trials[trial].point
+        outcomes = self._outcomes.setdefault(point, {})
+        outcomes[trial] = metrics
+        if point > 0 and set(outcomes) == set(self._members[point]):
+            self._sampler.tell(point - 1, self._values(list(outcomes.values())))
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Every trial asked so far, in the order of asking."""
+        return tuple(self._trials.values())
+
+    @property
+    def size(self) -> int:
+        """How many trials there will be, as far as it can be known; points that coincide are counted once."""
+        search = self._spec.search
+        match search.sampler:
+            case GridSampler():
+                everything = Search(self._spec)
+                while everything.next() is not None:
+                    pass
+                return len(everything.trials)
+            case RandomSampler(points=points) | TpeSampler(points=points):
+                return (points + search.baseline) * len(search.seeds)
+
+    def _add(self, point: int, params: Params, *, baseline: bool) -> None:
+        spec = undefended(self._spec) if baseline else applied(self._spec, params)
+        self._members[point] = []
+        for seed in self._spec.search.seeds:
+            trial = Trial(trial_id(spec, seed), point, params, seed, baseline)
+            if trial.id not in self._trials:
+                self._trials[trial.id] = trial
+                self._waiting.append(trial)
+                self._members[point].append(trial.id)
+
+    def _remember(self, history: Iterable[TrialState]) -> None:
+        """Repeat the points of an earlier life, in the order they were asked."""
+        points = {state.point: dict(state.params) for state in history if not state.baseline}
+        for point in sorted(points):
+            if point != self._asked + 1:
+                break  # a point was asked and killed before any of its trials started: it is asked afresh
+            self._sampler.repeat(self._asked, points[point])
+            self._asked = point
+            self._add(point, points[point], baseline=False)
+
+    def _values(self, outcomes: list[Mapping[str, float] | None]) -> list[float] | None:
+        values = []
+        for objective in self._spec.search.objectives:
+            own = [math.nan if metrics is None else metrics.get(objective.metric, math.nan) for metrics in outcomes]
+            values.append(sum(own) / len(own) if own else math.nan)
+        return values if all(map(math.isfinite, values)) else None
+
+
+def trial_id(spec: Spec, seed: int) -> str:
+    """Identity of a trial: the hash of a spec without a search, and the training seed."""
+    determining = {name: content(getattr(spec, name)) for name in ("data", "target", "defenses", "evaluation", "prior")}
+    rest = {name: content(getattr(spec, name)) for name in ("attacks", "metrics")}
+    return digest({**determining, **rest, "seed": seed})[:12]
+
+
+def build_sampler(spec: Spec) -> Sampler:
+    search = spec.search
+    match search.sampler:
+        case GridSampler():
+            return Grid(search.space)
+        case RandomSampler(points=points, seed=seed):
+            return Random(search.space, points=points, seed=seed)
+        case TpeSampler() as config:
+            from orchestrator.search.tpe import Tpe  # Optuna is heavy, and only this sampler needs it
+
+            return Tpe(search.space, config, search.objectives)

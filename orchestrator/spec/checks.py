@@ -1,0 +1,151 @@
+"""What can be wrong with a well-formed spec: fields that do not fit together, or do not fit the data or the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from orchestrator.graph import Request
+from orchestrator.placement import Node, why_not
+from orchestrator.spec.apply import APPLICABLE, NoSuchField, applied, field_at
+from orchestrator.spec.messages import did_you_mean
+from orchestrator.spec.model import Spec
+from workloads.datasets.base import DATASETS
+from workloads.defenses.base import DEFENSES, TrainingFacts
+from workloads.errors import MidreError
+from workloads.metrics.base import METRICS, ClassifierMetric, ReconstructionMetric
+from workloads.models.base import MODELS
+from workloads.priors.base import PRIORS
+from workloads.randomness import generator
+
+Found = tuple[str, str]
+"""Dotted path of the field at fault, and the message."""
+
+
+def problems_in(spec: Spec, nodes: Sequence[Node] | None) -> list[Found]:
+    """All that is wrong with a well-formed spec; placement is left out where `nodes` is None."""
+    found = [*_data(spec), *_search(spec)]
+    if not any(field.startswith("data") for field, _ in found):
+        found += [*_networks(spec), *_objectives(spec)]
+    if nodes is not None:
+        found += _resources(spec, nodes)
+    return found
+
+
+def numbers(spec: Spec, classes: int) -> list[str]:
+    """Names of all numbers a trial of this spec yields."""
+    kinds = [METRICS.class_of(metric) for metric in spec.metrics]
+    plain = [name for kind in kinds if issubclass(kind, ClassifierMetric) for name in kind.names(classes)]
+    judged = [name for kind in kinds if issubclass(kind, ReconstructionMetric) for name in kind.names(classes)]
+    labels = [attack.label for attack in spec.attacks]  # type: ignore[attr-defined]
+    return plain + [f"{label}.{name}" for label in labels for name in judged]
+
+
+def _data(spec: Spec) -> Iterator[Found]:
+    names: dict[str, tuple[str, ...]] = {}
+    for role in ("private", "public"):
+        try:
+            names[role] = DATASETS.build(getattr(spec.data, role)).names()
+        except MidreError as error:
+            field, separator, message = str(error).partition(": ")
+            known = separator and field in type(getattr(spec.data, role)).model_fields
+            yield (f"data.{role}.{field}", message) if known else (f"data.{role}", str(error))
+    if len(names) < 2:
+        return
+    shared = sorted(set(names["private"]) & set(names["public"]))
+    if shared and spec.data.private.kind == spec.data.public.kind:
+        yield (
+            "data.public.identities",
+            f"{len(shared)} identities are private too ({', '.join(map(repr, shared[:3]))}{', ...' * (len(shared) > 3)}): "
+            "what the attacker has must not hold what must not leak.",
+        )
+    if len(names["private"]) < 2:
+        yield "data.private.identities", f"has {len(names['private'])} identity: a classifier needs at least 2."
+    for field in ("image_size", "channels"):
+        private, public = (getattr(data, field) for data in (spec.data.private, spec.data.public))
+        if private != public:
+            yield f"data.public.{field}", f"is {public} but data.private.{field} is {private}: make them equal."
+
+
+def _networks(spec: Spec) -> Iterator[Found]:
+    """Components that refuse the images they would get, found by building them without memory."""
+    data: Any = spec.data.private
+    classes = len(DATASETS.build(data).names())
+    shape = {"channels": data.channels, "image_size": data.image_size}
+    builds: list[tuple[str, Callable[[], object]]] = [
+        ("target.model", lambda: MODELS.build(spec.target.model, classes=classes, **shape)),
+        ("evaluation.model", lambda: MODELS.build(spec.evaluation.model, classes=classes, **shape)),
+        ("prior", lambda: PRIORS.build(spec.prior, **shape)),
+    ]
+    facts = TrainingFacts(
+        images=1,
+        image_shape=(data.channels, data.image_size, data.image_size),
+        channel_mean=torch.zeros(data.channels),
+        generator=lambda purpose: generator("validate", purpose),
+    )
+    for index, defense in enumerate(spec.defenses):
+        builds.append((f"defenses.{index}", lambda own=defense: DEFENSES.build(own, facts=facts)))  # type: ignore[misc]
+    for field, build in builds:
+        try:
+            if field.startswith("defenses"):
+                build()
+            else:
+                with torch.device("meta"):
+                    build()
+        except MidreError as error:
+            yield field, str(error)
+
+
+def _search(spec: Spec) -> Iterator[Found]:
+    """Paths that name no field, and values their fields refuse."""
+    if spec.search.baseline and not spec.defenses and not spec.search.space:
+        return
+    for path, distribution in spec.search.space.items():
+        where = f"search.space.{path}"
+        try:
+            field_at(spec.plain(), path)
+        except NoSuchField as error:
+            yield where, f"names no field: {error}"
+            continue
+        if path.partition(".")[0] not in APPLICABLE:
+            yield where, f"cannot be searched: only {', '.join(sorted(APPLICABLE))} can."
+            continue
+        for value in distribution.extremes():
+            yield from ((where, message) for message in _refusals(spec, path, value))
+
+
+def _refusals(spec: Spec, path: str, value: Any) -> Iterator[str]:
+    try:
+        applied(spec, {path: value})
+    except ValidationError as error:
+        details = error.errors()[0]
+        reason = str(details.get("ctx", {}).get("error", details["msg"]))
+        yield f"the value {value!r} is refused: {reason[:1].lower()}{reason[1:]}."
+
+
+def _objectives(spec: Spec) -> Iterator[Found]:
+    kinds = [METRICS.class_of(metric) for metric in spec.metrics]
+    for wanted, what in ((ClassifierMetric, "natural_accuracy"), (ReconstructionMetric, "attack_accuracy")):
+        if not any(issubclass(kind, wanted) for kind in kinds):
+            yield "metrics", f"has none like {what}: every trial is measured on both sides of the trade, add it."
+            return
+    known = numbers(spec, len(DATASETS.build(spec.data.private).names()))
+    for index, objective in enumerate(spec.search.objectives):
+        if objective.metric not in known:
+            yield (
+                f"search.objectives.{index}.metric",
+                f"nothing computes {objective.metric!r}.{did_you_mean(objective.metric, known)} "
+                f"Available: {', '.join(known)}.",
+            )
+
+
+def _resources(spec: Spec, nodes: Sequence[Node]) -> Iterator[Found]:
+    for kind in type(spec.resources).model_fields:
+        request: Request = getattr(spec.resources, kind).request()
+        for resource, message in why_not(request, nodes):
+            yield f"resources.{kind}.{resource}", message
+
+

@@ -1,0 +1,70 @@
+"""From a spec file to a resolved spec: read, overridden, validated, checked against data and machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from orchestrator.errors import Problem, SpecError
+from orchestrator.placement import Node
+from orchestrator.spec.apply import NoSuchField, put
+from orchestrator.spec.checks import problems_in
+from orchestrator.spec.messages import problems_of
+from orchestrator.spec.model import ResolvedSpec, Spec
+from orchestrator.spec.yaml_source import Source, read_yaml
+from workloads.datasets.base import DATASETS
+
+
+def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tuple[Spec, Source]:
+    """Read and validate a spec; `overrides` are YAML values by dotted path.
+
+    Raises:
+        SpecError: with every problem of the file.
+    """
+    source = read_yaml(file)
+    for path, text in (overrides or {}).items():
+        try:
+            put(source.data, path, yaml.safe_load(text))
+        except NoSuchField as error:
+            raise SpecError("--set", [Problem(0, path, f"names no field: {error}")]) from error
+        except yaml.YAMLError as error:
+            raise SpecError("--set", [Problem(0, path, f"not a YAML value: {text!r}.")]) from error
+    _anchor_paths(source.data, file.parent.absolute())
+    try:
+        return Spec.model_validate_json(json.dumps(source.data)), source
+    except ValidationError as error:
+        raise SpecError(source.file, problems_of(error, source, Spec)) from error
+
+
+def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None) -> ResolvedSpec:
+    """Check a spec against its data and the nodes it would run on, and take the digests of the data.
+
+    Raises:
+        SpecError: with every problem found.
+    """
+    found = problems_in(spec, nodes)
+    if found:
+        problems = [Problem(source.line(_path(field)), field, message) for field, message in found]
+        raise SpecError(source.file, problems)
+    private, public = (DATASETS.build(data).digest() for data in (spec.data.private, spec.data.public))
+    return ResolvedSpec(spec=spec, private_digest=private, public_digest=public)
+
+
+def _path(field: str) -> tuple[str | int, ...]:
+    if field.startswith("search.space."):  # its keys hold dots
+        return ("search", "space", field.removeprefix("search.space."))
+    return tuple(int(part) if part.isdigit() else part for part in field.split("."))
+
+
+def _anchor_paths(data: Any, folder: Path) -> None:
+    """Paths of data sets are relative to the spec that names them, wherever the command is given."""
+    sets = data.get("data") if isinstance(data, dict) else None
+    for role in ("private", "public"):
+        entry = sets.get(role) if isinstance(sets, dict) else None
+        if isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry["path"]:
+            entry["path"] = str(folder / Path(entry["path"]).expanduser())

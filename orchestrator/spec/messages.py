@@ -1,0 +1,142 @@
+"""What pydantic found wrong, said in one line: the value, the rule and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from orchestrator.errors import Problem
+from orchestrator.spec.yaml_source import Path_, Source
+from workloads.registry import Registry
+
+_BOUNDS = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+_TYPES = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping of fields",
+    "model_type": "a mapping of fields",
+    "model_attributes_type": "a mapping of fields",
+    "finite_number": "a finite number",
+}
+
+
+def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) -> list[Problem]:
+    """All problems of a refused spec, each with its line."""
+    found = []
+    for details in error.errors(include_url=False):
+        path = _without_tags(details["loc"], source.data)
+        message = _message(details, model)
+        found.append(Problem(source.line(path), dotted(path), message))
+    return found
+
+
+def dotted(path: Path_) -> str:
+    return ".".join(map(str, path))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """' Did you mean ...?' where one is near, and nothing where none is."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _message(details: ErrorDetails, model: type[BaseModel]) -> str:
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        name = str(details["loc"][-1])
+        known = _fields_at(model, details["loc"][:-1])
+        return f"unknown field.{did_you_mean(name, known)} Fields: {', '.join(sorted(known))}."
+    if kind == "union_tag_invalid":
+        known = [tag.strip("'") for tag in context["expected_tags"].split(", ")]
+        tag = str(context["tag"])
+        return f"unknown kind {tag!r}.{did_you_mean(tag, known)} Available: {', '.join(known)}."
+    if kind == "union_tag_not_found":
+        return "has no kind: add `kind:` with one of those that `midre list` shows."
+    if kind == "missing":
+        return "is missing: add it."
+    if kind == "value_error":
+        return f"{context['error']}."
+    if kind in _BOUNDS:
+        bound, words = _BOUNDS[kind]
+        return f"must be {words} {context[bound]:g}, got {_shown(value)}."
+    if kind in _TYPES:
+        return f"must be {_TYPES[kind]}, got {_shown(value)}."
+    if kind == "literal_error":
+        return f"must be one of {context['expected']}, got {_shown(value)}."
+    if kind == "string_pattern_mismatch":
+        return f"must match {context['pattern']}, got {_shown(value)}."
+    if kind == "too_short":
+        return f"needs at least {context['min_length']} item, got {context['actual_length']}."
+    return f"{details['msg'][:1].lower()}{details['msg'][1:]}, got {_shown(value)}."
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _without_tags(loc: tuple[str | int, ...], data: Any) -> Path_:
+    """A pydantic location without the union tags it contains, so that it is a path into the data."""
+    path: list[str | int] = []
+    for position, part in enumerate(loc):
+        if isinstance(data, dict) and isinstance(part, str):
+            last = position == len(loc) - 1
+            if part not in data and (not last or data.get("kind") == part):
+                continue  # a tag
+            path.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            path.append(part)
+            data = data[part]
+        elif isinstance(part, int):
+            path.append(part)
+    return tuple(path)
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
+    """Names of the fields of the model at a pydantic location."""
+    here: Any = model
+    registry: Registry[Any] | None = None
+    for part in loc:
+        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
+            field = here.model_fields[str(part)]
+            here, registry = field.annotation, _registry_in(field)
+        elif isinstance(part, int):
+            continue
+        elif registry is not None:
+            here = registry.config_of(str(part))
+        else:
+            members = [arg for arg in _nested(here) if isinstance(arg, type) and issubclass(arg, BaseModel)]
+            here = next((arg for arg in members if arg.model_fields["kind"].default == part), here)
+    return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
+
+
+def _registry_in(field: FieldInfo) -> Registry[Any] | None:
+    marks = [*field.metadata, *(arg for arg in _nested(field.annotation))]
+    return next((mark for mark in marks if isinstance(mark, Registry)), None)
+
+
+def _nested(annotation: Any) -> list[Any]:
+    """All parts of an annotation, innermost included."""
+    parts: list[Any] = []
+    for arg in (*get_args(annotation), *getattr(annotation, "__metadata__", ())):
+        parts += [arg, *_nested(arg)]
+    return parts

@@ -1,0 +1,145 @@
+"""The experiment spec: everything a sweep is asked to do, as frozen plain data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from orchestrator.graph import Request
+from orchestrator.spec.search_space import SearchConfig
+from workloads.attacks.base import ATTACKS
+from workloads.config import ComponentConfig, FrozenConfig, content, digest
+from workloads.datasets.base import DATASETS, SplitConfig
+from workloads.defenses.base import DEFENSES
+from workloads.metrics.attack_accuracy import AttackAccuracyConfig
+from workloads.metrics.base import METRICS
+from workloads.metrics.knn_distance import KnnDistanceConfig
+from workloads.metrics.natural_accuracy import NaturalAccuracyConfig
+from workloads.models.base import MODELS
+from workloads.priors.base import PRIORS
+from workloads.training import TrainingConfig
+
+WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage"})
+"""Sections that say where and how a sweep runs, or describe it: they change no result and no identity."""
+
+
+class DataConfig(FrozenConfig):
+    """What must not leak, and what the attacker has."""
+
+    private: Annotated[ComponentConfig, DATASETS]
+    public: Annotated[ComponentConfig, DATASETS]
+    split: SplitConfig = SplitConfig()
+
+
+class ClassifierConfig(FrozenConfig):
+    """A classifier and how it is trained."""
+
+    model: Annotated[ComponentConfig, MODELS]
+    training: TrainingConfig = TrainingConfig()
+
+
+class ResourceConfig(FrozenConfig):
+    """What one job of a kind occupies while it runs."""
+
+    cpus: PositiveInt = 1
+    """CPUs, and threads of the job: results are bit for bit the same for the same number only."""
+    gpus: NonNegativeFloat = 0.0
+    """GPUs; a fraction shares one with other jobs, which is an agreement and not a limit."""
+    memory_gb: PositiveFloat = 1.0
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} GPUs: above one only whole GPUs can be had")
+        return gpus
+
+    def request(self) -> Request:
+        return Request(self.cpus, self.gpus, self.memory_gb)
+
+
+class ResourcesConfig(FrozenConfig):
+    """Resources by kind of job."""
+
+    train_classifier: ResourceConfig = ResourceConfig()
+    fit_prior: ResourceConfig = ResourceConfig()
+    run_attack: ResourceConfig = ResourceConfig()
+    evaluate_classifier: ResourceConfig = ResourceConfig()
+    evaluate_attack: ResourceConfig = ResourceConfig()
+
+
+class TrackingConfig(FrozenConfig):
+    """Where MLflow is."""
+
+    enabled: bool = True
+    uri: str | None = None
+    """Tracking server or database; a SQLite file beside the runs where omitted. Credentials belong into MLflow's
+    own environment variables, never here."""
+    experiment: Annotated[str, Field(min_length=1)] = "midre"
+
+
+class StorageConfig(FrozenConfig):
+    """Where results lie."""
+
+    runs: str | None = None
+    """Folder of runs; `--runs` and MIDRE_RUNS come first, ./runs last."""
+    artifacts: str | None = None
+    """Folder or URI (s3://, gs://) of the artifact store; `store` inside the folder of runs where omitted."""
+
+
+class Spec(FrozenConfig):
+    """One sweep."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    description: str = ""
+    data: DataConfig
+    target: ClassifierConfig
+    defenses: tuple[Annotated[ComponentConfig, DEFENSES], ...] = ()
+    evaluation: ClassifierConfig
+    prior: Annotated[ComponentConfig, PRIORS]
+    attacks: Annotated[tuple[Annotated[ComponentConfig, ATTACKS], ...], Field(min_length=1)]
+    metrics: Annotated[tuple[Annotated[ComponentConfig, METRICS], ...], Field(min_length=1)] = (
+        NaturalAccuracyConfig(),
+        AttackAccuracyConfig(),
+        KnnDistanceConfig(),
+    )
+    search: SearchConfig = SearchConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: StorageConfig = StorageConfig()
+
+    @field_validator("defenses")
+    @classmethod
+    def _none_is_nothing(cls, defenses: tuple[ComponentConfig, ...]) -> tuple[ComponentConfig, ...]:
+        return tuple(defense for defense in defenses if defense.kind != "none")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Spec:
+        for what, names in (
+            ("attacks", [attack.label for attack in self.attacks]),  # type: ignore[attr-defined]
+            ("metrics", [metric.kind for metric in self.metrics]),
+        ):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"{what} has {repeated[0]!r} twice: remove one, or give attacks a name of their own")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """The spec as plain data, with every default written out."""
+        return self.model_dump(mode="json")
+
+
+class ResolvedSpec(FrozenConfig):
+    """A spec with the digests of the data it names: the identity of a sweep."""
+
+    spec: Spec
+    private_digest: str
+    public_digest: str
+
+    @property
+    def sweep(self) -> str:
+        """`<name>-<first 8 hex of the hash>`; where and how it runs has no part in it."""
+        asked = {name: value for name, value in content(self.spec).items() if name not in WHERE_AND_HOW}
+        hashed = digest({"spec": asked, "private": self.private_digest, "public": self.public_digest})
+        return f"{self.spec.name}-{hashed[:8]}"

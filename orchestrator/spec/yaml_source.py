@@ -1,0 +1,123 @@
+"""YAML as plain data with the line of every field; nothing in the text can build an object or explode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import Problem, SpecError
+
+MOST_NODES = 20_000
+"""More values than any honest spec has: aliases inside aliases reach it before they fill the memory."""
+
+Path_ = tuple[str | int, ...]
+
+
+@dataclass
+class Source:
+    """A spec file as data, and where each part of it stands."""
+
+    file: str
+    data: Any
+    lines: dict[Path_, int] = field(default_factory=dict)
+
+    def line(self, path: Path_) -> int:
+        """Line of a field, or of the nearest one around it; 0 where the field came from elsewhere."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 0)
+
+
+def read_yaml(file: Path) -> Source:
+    """Read a YAML file.
+
+    Raises:
+        SpecError: if it is missing, not UTF-8, not YAML, empty, has a duplicate key, an object tag or too many nodes.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _refused(file, 0, f"not UTF-8 at byte {error.start}: save the file as UTF-8.") from error
+    except FileNotFoundError as error:
+        raise _refused(file, 0, "no such file: give the path of a spec.") from error
+    except OSError as error:
+        raise _refused(file, 0, f"cannot be read: {error.strerror}.") from error
+    return parse_yaml(text, file)
+
+
+def parse_yaml(text: str, file: Path) -> Source:
+    """Parse YAML text that stands in `file`; raises as `read_yaml` does."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise _refused(file, line, f"not valid YAML: {error.problem}.") from error
+    except yaml.YAMLError as error:
+        raise _refused(file, 0, f"not valid YAML: {str(error).partition(chr(10))[0]}.") from error
+    if root is None:
+        raise _refused(file, 0, "the file is empty: start from specs/quickstart.yaml.")
+    source = Source(str(file), None)
+    source.data = _Reader(file, source.lines).value(root, ())
+    if not isinstance(source.data, dict):
+        raise _refused(file, 1, "a spec is a mapping of fields, like `name: my-sweep`.")
+    return source
+
+
+class _Reader:
+    """Turns the node graph into plain data, counting as it goes."""
+
+    def __init__(self, file: Path, lines: dict[Path_, int]) -> None:
+        self._file, self._lines, self._nodes = file, lines, 0
+        self._scalars = yaml.constructor.SafeConstructor()
+
+    def value(self, node: yaml.Node, path: Path_) -> Any:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise _refused(self._file, 0, f"more than {MOST_NODES} values once its aliases are followed: write it out.")
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+        if node.tag != "tag:yaml.org,2002:map":
+            raise self._tag(node)
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _refused(self._file, line, "a field name must be a word, not a list or a mapping.")
+            key = str(key_node.value)
+            if key == "<<":
+                raise _refused(self._file, line, "merge keys (<<) are not supported: write the fields out.")
+            if key in result:
+                raise _refused(self._file, line, f"{key!r} is given twice: remove one.")
+            self._lines[(*path, key)] = line
+            result[key] = self.value(value_node, (*path, key))
+        return result
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        match kind:
+            case "null" | "bool" | "int" | "float":
+                try:
+                    return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
+                except ValueError as error:
+                    line = node.start_mark.line + 1
+                    raise _refused(self._file, line, f"{node.value!r} is not a valid {kind}.") from error
+            case "str" | "timestamp":
+                return node.value
+        raise self._tag(node)
+
+    def _tag(self, node: yaml.Node) -> SpecError:
+        line = node.start_mark.line + 1
+        return _refused(self._file, line, f"the tag {node.tag!r} would build an object: a spec holds plain data only.")
+
+
+def _refused(file: Path, line: int, message: str) -> SpecError:
+    return SpecError(str(file), [Problem(line, "", message)])

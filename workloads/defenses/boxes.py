@@ -1,0 +1,153 @@
+"""Boxes on images: where they lie, the pixels they cover, and a record of what many of them covered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+AREA_BINS = 20
+PENDING_IMAGES = 1024
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Some boxes for each of B images; a box without area covers nothing.
+
+    A box that passes the bottom or the right edge goes on at the opposite edge.
+
+    Shape: each (B, boxes), int64, in pixels; top and left lie in the image, height and width are at most its own.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+    def of(self, images: Tensor) -> Boxes:
+        """The boxes of some of the images. Shape: images (N,) int64, positions in [0, B)."""
+        return Boxes(self.top[images], self.left[images], self.height[images], self.width[images])
+
+    def pieces(self, size: tuple[int, int]) -> Tensor:
+        """The boxes cut at the edges of the image, as [top, bottom, left, right] with the ends excluded.
+
+        Shape: size (H, W) to (B, boxes, pieces, 4); one piece each where no box goes over an edge, else four of which
+        some are empty.
+        """
+        bottom, right = self.top + self.height, self.left + self.width
+        if not ((bottom > size[0]) | (right > size[1])).any():
+            return torch.stack((self.top, bottom, self.left, right), dim=-1)[:, :, None]
+        rows = _cut(self.top, bottom, size[0])[:, :, :, None].expand(-1, -1, -1, 2, -1)
+        columns = _cut(self.left, right, size[1])[:, :, None].expand(-1, -1, 2, -1, -1)
+        return torch.cat((rows, columns), dim=-1).flatten(2, 3)
+
+
+def _cut(start: Tensor, end: Tensor, size: int) -> Tensor:
+    """The part of an interval before the edge and the part that goes on from 0. Shape: (...) to (..., 2 parts, 2)."""
+    before = torch.stack((start, end.clamp(max=size)), dim=-1)
+    after = torch.stack((torch.zeros_like(end), (end - size).clamp(min=0)), dim=-1)
+    return torch.stack((before, after), dim=-2)
+
+
+def regions(images: Tensor, boxes: Boxes) -> Iterator[tuple[Tensor, int, int]]:
+    """Views of the pixels under each box, with its image and its number; a box over an edge gives several.
+
+    Shape: images (B, C, H, W) to views (C, h, w).
+    """
+    channels, height, width = images.shape[1:]
+    step, *steps = images.stride()
+    for image, pieces_of_boxes in enumerate(boxes.pieces((height, width)).tolist()):
+        start = images.storage_offset() + image * step
+        for box, parts in enumerate(pieces_of_boxes):
+            for top, bottom, left, right in parts:
+                if top < bottom and left < right:
+                    # One strided view costs half of what three slices cost, and the calls are most of the time.
+                    shape = (channels, bottom - top, right - left)
+                    yield images.as_strided(shape, steps, start + top * steps[1] + left * steps[2]), image, box
+
+
+class Coverage:
+    """How much of each image was covered, and how often each pixel; exact, also where boxes overlap or wrap."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._pending: list[Boxes] = []
+        self._uncovered = torch.zeros((), dtype=torch.int64)
+        self._histogram = torch.zeros(AREA_BINS, dtype=torch.int64)
+        # Second differences of the map: a rectangle is then four numbers however large it is.
+        self._corners = torch.zeros(size[0] + 1, size[1] + 1, dtype=torch.int64)
+
+    def add(self, boxes: Boxes) -> None:
+        """Count one batch."""
+        # Counting is many small operations whatever the number of images: batch by batch it costs half of the erasing.
+        self._pending.append(boxes)
+        if sum(len(each.top) for each in self._pending) >= PENDING_IMAGES:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Count the batches that wait."""
+        if self._pending:
+            parts = zip(*((each.top, each.left, each.height, each.width) for each in self._pending), strict=True)
+            self._pending = []
+            self._count(Boxes(*map(torch.cat, parts)).pieces(self._size))
+
+    def _count(self, pieces: Tensor) -> None:
+        """Shape: (B, boxes, pieces, 4), as from `Boxes.pieces`."""
+        rows, columns, covered = _cells(pieces.flatten(1, 2))
+        areas = (covered * rows.diff()[:, :, None] * columns.diff()[:, None]).sum((1, 2))
+        self._uncovered += (areas == 0).sum()
+        bins = (areas * AREA_BINS).div(self._size[0] * self._size[1], rounding_mode="floor").clamp(max=AREA_BINS - 1)
+        self._histogram += bins.bincount(minlength=AREA_BINS)
+        steps = F.pad(covered, (1, 1, 1, 1)).diff(dim=1).diff(dim=2)
+        places = rows[:, :, None] * self._corners.shape[1] + columns[:, None]
+        self._corners.view(-1).index_add_(0, places.flatten(), steps.flatten())
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was counted, as copies."""
+        self._settle()
+        kept = {"uncovered": self._uncovered, "histogram": self._histogram, "corners": self._corners}
+        return {name: tensor.clone() for name, tensor in kept.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave, in place of all counted since."""
+        self._pending = []
+        self._uncovered, self._histogram, self._corners = (
+            state[name].clone() for name in ("uncovered", "histogram", "corners")
+        )
+
+    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Images, mean and histogram of the covered fraction, share without any; the map (H, W) of covered fractions.
+
+        The histogram counts images in equal bins over [0, 1]. Before the first image all are 0.
+        """
+        self._settle()
+        images = int(self._histogram.sum())
+        erased = self._corners.cumsum(0).cumsum(1)[:-1, :-1].double() / max(images, 1)
+        facts = {
+            "images_seen": images,
+            "mean_erased_area": erased.mean().item(),
+            "unerased_share": self._uncovered.item() / max(images, 1),
+            "area_histogram": self._histogram.tolist(),
+        }
+        return facts, {"erased_map": erased.float()}
+
+
+def _cells(rectangles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each image cut along all edges of its rectangles: the cuts, and which of the cells between them are covered.
+
+    Shape: (B, R, 4) to rows (B, 2R), columns (B, 2R), both sorted, and covered (B, 2R - 1, 2R - 1) int64, 0 or 1.
+    """
+    rows, in_rows = _cuts(rectangles[:, :, 0:2])
+    columns, in_columns = _cuts(rectangles[:, :, 2:4])
+    return rows, columns, (in_rows @ in_columns.mT > 0).long()
+
+
+def _cuts(intervals: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted ends of (B, R, 2) intervals, (B, 2R), and which interval holds which gap, (B, 2R - 1, R) float."""
+    ends = intervals.flatten(1).sort(1).values
+    gaps = ends[:, :-1, None]
+    return ends, ((intervals[:, None, :, 0] <= gaps) & (gaps < intervals[:, None, :, 1])).float()

@@ -1,0 +1,128 @@
+"""Judge reconstructions by the evaluation model and by the private images they should not resemble."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from workloads.config import ComponentConfig
+from workloads.context import DataInput, JobContext
+from workloads.datasets.base import ImageSet, SplitConfig, split
+from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.metrics.base import METRICS, ReconstructionEvidence, ReconstructionMetric
+from workloads.metrics.intervals import bootstrap_over_groups
+from workloads.metrics.knn_distance import nearest_private
+from workloads.models.base import MODELS, Classifier
+from workloads.pictures import save_grid
+from workloads.storage import load_network
+
+SHOWN_IDENTITIES = 10
+
+
+class EvaluateAttackConfig(JobConfig):
+    kind: Literal["evaluate_attack"] = "evaluate_attack"
+    data: DataInput
+    split: SplitConfig
+    metrics: tuple[Annotated[ComponentConfig, METRICS], ...]
+
+
+@JOBS.register(EvaluateAttackConfig)
+class EvaluateAttack(Job):
+    """Judge the kept reconstructions of an attack; the only job that sees attack, judge and private images together.
+
+    Source: the evaluation protocol of Zhang et al., CVPR 2020, section 4.
+    """
+
+    inputs = ("attack", "evaluation")
+    config: EvaluateAttackConfig
+
+    def run(self, context: JobContext) -> None:
+        judge = load_network(context.inputs["evaluation"], "model", MODELS, device=context.device)
+        made = load_file(context.inputs["attack"] / "reconstructions.safetensors")
+        kept = {name: made[name][made["kept"]] for name in ("images", "identities", "restarts")}
+        data = context.load_images(self.config.data)
+        data = data.subset(split(data.identities, self.config.split)[0])
+        evidence = _evidence(judge, kept["images"], kept["identities"], data, device=context.device)
+        rows = self._rows(evidence)
+        save_file(
+            {**rows, "identities": kept["identities"], "restarts": kept["restarts"]},
+            context.output / "rows.safetensors",
+        )
+        groups = kept["identities"]
+        estimates = {
+            name: bootstrap_over_groups(values, groups, generator=context.generator("bootstrap", name)).as_dict()
+            for name, values in rows.items()
+        }
+        context.write_json("metrics.json", {"estimates": estimates, "protocol": _protocol(context.inputs["attack"])})
+        context.write_json("identities.json", _by_identity(rows, groups, data.names, context))
+        _save_pictures(kept["images"], evidence, data, context.output)
+
+    def _rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        rows: dict[str, Tensor] = {}
+        for config in self.config.metrics:
+            metric = METRICS.build(config)
+            assert isinstance(metric, ReconstructionMetric), config.kind
+            rows.update(metric.rows(evidence))
+        return rows
+
+
+@torch.no_grad()
+def _evidence(
+    judge: Classifier, images: Tensor, identities: Tensor, data: ImageSet, *, device: torch.device
+) -> ReconstructionEvidence:
+    features = _features(judge, images, device=device)
+    private = _features(judge, data.images, device=device)
+    logits = torch.cat([judge.head(batch.to(device)).cpu() for batch in features.split(1024)])
+    return ReconstructionEvidence(logits, features, identities, private, data.identities)
+
+
+def _features(judge: Classifier, images: Tensor, *, device: torch.device) -> Tensor:
+    """Penultimate features on the CPU. Shape: (N, C, H, W), uint8 or float in [0, 1], to (N, F)."""
+    batches = []
+    for batch in images.split(256):
+        unit = batch.float() / 255 if batch.dtype == torch.uint8 else batch
+        batches.append(judge.features(judge.normalize(unit.to(device))).cpu())
+    return torch.cat(batches)
+
+
+def _protocol(attack: Path) -> dict[str, Any]:
+    protocol: dict[str, Any] = json.loads((attack / "protocol.json").read_text(encoding="utf-8"))
+    return protocol
+
+
+def _by_identity(
+    rows: dict[str, Tensor], groups: Tensor, names: tuple[str, ...], context: JobContext
+) -> list[dict[str, Any]]:
+    """One record an identity: every metric over its own reconstructions, which are what is resampled here."""
+    records = []
+    for identity in groups.unique().tolist():
+        own = groups == identity
+        estimates = {
+            name: bootstrap_over_groups(
+                values[own],
+                torch.arange(int(own.sum())),
+                generator=context.generator("bootstrap", name, identity),
+                method="bootstrap over reconstructions",
+            ).as_dict()
+            for name, values in rows.items()
+        }
+        records.append({"identity": names[identity], "reconstructions": int(own.sum()), "estimates": estimates})
+    return records
+
+
+def _save_pictures(images: Tensor, evidence: ReconstructionEvidence, data: ImageSet, output: Path) -> None:
+    """Above, the reconstruction nearest to a private image of each identity; below it, that private image."""
+    distances, nearest = nearest_private(
+        evidence.features, evidence.identities, evidence.private_features, evidence.private_identities
+    )
+    shown = []
+    for identity in evidence.identities.unique().tolist()[:SHOWN_IDENTITIES]:
+        own = (evidence.identities == identity).nonzero().flatten()
+        shown.append(int(own[distances[own].argmin()]))
+    private = data.images[nearest[shown]].float() / 255
+    save_grid(output / "pairs.png", torch.cat([images[shown], private]), columns=len(shown), scale=2)

@@ -1,0 +1,45 @@
+"""Measure a trained classifier on held-out private images."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from workloads.config import ComponentConfig
+from workloads.context import DataInput, JobContext
+from workloads.datasets.base import SplitConfig, split
+from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence
+from workloads.models.base import MODELS
+from workloads.storage import load_network
+from workloads.training import predict
+
+
+class EvaluateClassifierConfig(JobConfig):
+    kind: Literal["evaluate_classifier"] = "evaluate_classifier"
+    data: DataInput
+    split: SplitConfig
+    metrics: tuple[Annotated[ComponentConfig, METRICS], ...]
+
+
+@JOBS.register(EvaluateClassifierConfig)
+class EvaluateClassifier(Job):
+    """Measure what a classifier is worth to whoever trained it.
+
+    Source: the utility axis of Tran et al., "Random Erasing vs. Model Inversion", TMLR 2025.
+    """
+
+    inputs = ("model",)
+    config: EvaluateClassifierConfig
+
+    def run(self, context: JobContext) -> None:
+        model = load_network(context.inputs["model"], "model", MODELS, device=context.device)
+        data = context.load_images(self.config.data)
+        _, held_out = split(data.identities, self.config.split)
+        data = data.subset(held_out)
+        evidence = HeldOutEvidence(predict(model, data.images, device=context.device), data.identities)
+        estimates = {}
+        for config in self.config.metrics:
+            metric = METRICS.build(config)
+            assert isinstance(metric, ClassifierMetric), config.kind
+            estimates.update({name: value.as_dict() for name, value in metric.estimates(evidence).items()})
+        context.write_json("metrics.json", {"estimates": estimates, "protocol": {"held_out_images": len(data)}})
