@@ -44,6 +44,10 @@ class Search:
             self._add(self._asked, params, baseline=False)
         return self._waiting.pop(0)
 
+    def give_back(self, trial: Trial) -> None:
+        """A trial that `next` gave but that was not begun: it comes next again."""
+        self._waiting.insert(0, trial)
+
     def finish(self, trial: str, metrics: Mapping[str, float] | None) -> None:
         """Hear of a trial that is done, or failed where `metrics` is None; the sampler hears of whole points only."""
         point = self._trials[trial].point

@@ -1,0 +1,316 @@
+"""The command line. Heavy packages are imported inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from orchestrator.executors.base import Executor
+    from orchestrator.placement import Node
+    from orchestrator.sweep import Sweep
+
+app = typer.Typer(
+    help="Find the erasing area and aspect ratio that trade privacy for accuracy best, on your data and your model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+words = Console(stderr=True)
+data = Console(soft_wrap=True)
+
+TRIALS_FAILED, WRONG_REQUEST = 1, 2
+
+
+class ExecutorName(str, Enum):
+    inline = "inline"
+    ray = "ray"
+
+
+class What(str, Enum):
+    attacks = "attacks"
+    defenses = "defenses"
+    datasets = "datasets"
+    models = "models"
+    priors = "priors"
+    metrics = "metrics"
+
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec file, such as specs/quickstart.yaml.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/quickstart-1a2b3c4d.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+Runs = Annotated[Path | None, typer.Option("--runs", help="Folder of runs; MIDRE_RUNS, the spec, then ./runs.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field, as in --set prior.steps=500.")
+]
+Address = Annotated[str | None, typer.Option("--address", help="Join the Ray cluster at this address.")]
+Placed = Annotated[ExecutorName, typer.Option("--executor", help="Where jobs run.")]
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit status 2."""
+    from workloads.errors import MidreError
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except MidreError as error:
+        words.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(WRONG_REQUEST)
+
+
+@app.command()
+def validate(spec: SpecFile, overrides: Overrides = None, as_json: AsJson = False, address: Address = None) -> None:
+    """Check a spec against its data and this machine; starts nothing."""
+    from orchestrator.errors import SpecError
+
+    try:
+        _sweep(spec, overrides, runs=None, address=address)
+    except SpecError as error:
+        if not as_json:
+            raise
+        problems = [vars(problem) for problem in error.problems]
+        _print_json({"ok": False, "problems": problems})
+        raise typer.Exit(WRONG_REQUEST) from error
+    if as_json:
+        _print_json({"ok": True, "problems": []})
+    else:
+        words.print(f"{spec}: nothing wrong.")
+
+
+@app.command("plan")
+def show_plan(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    as_json: AsJson = False,
+    address: Address = None,
+) -> None:
+    """Show the jobs of a sweep and which are done; starts nothing."""
+    sweep = _sweep(spec, overrides, runs, address=address)
+    plans = sweep.plans()
+    jobs = {job.key: job for own in plans for job in own.jobs}
+    done = {key: sweep.workspace.store.exists() and sweep.store.manifest(key) is not None for key in jobs}
+    if as_json:
+        rows = [
+            {
+                "key": job.key,
+                "kind": job.kind,
+                "inputs": list(job.inputs.values()),
+                "done": done[job.key],
+                "resources": vars(job.request),
+            }
+            for job in jobs.values()
+        ]
+        _print_json({"sweep": sweep.id, "trials": sweep.search().size, "jobs": rows})
+        return
+    table = Table("kind", "jobs", "done", "CPUs", "GPUs", "memory GB", title=f"{sweep.id}: {len(plans)} trials")
+    for kind in dict.fromkeys(job.kind for job in jobs.values()):
+        own = [job for job in jobs.values() if job.kind == kind]
+        request = own[0].request
+        finished = sum(done[job.key] for job in own)
+        table.add_row(kind, *map(str, (len(own), finished, request.cpus, request.gpus, request.memory_gb)))
+    data.print(table)
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    executor: Placed = ExecutorName.ray,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a sweep, or continue it: finished work is never done twice."""
+    started = time.monotonic()
+    sweep = _sweep(spec, overrides, runs, address=address)
+    shape = _run(sweep, _executor(executor, address), spec_file=spec, started=started)
+    _show(sweep, shape, as_json=as_json)
+    if shape["jobs"]["failed"] or any(trial["status"] != "done" for trial in shape["trials"]):
+        raise typer.Exit(TRIALS_FAILED)
+
+
+@app.command()
+def status(run: RunFolder, as_json: AsJson = False) -> None:
+    """How far a run is."""
+    from orchestrator.ledger import fold
+    from orchestrator.paths import RunPaths
+
+    state = fold(RunPaths(run).ledger)
+    counts = {name: sum(own.status == name for own in state.trials.values()) for name in ("started", "done", "failed")}
+    shape = {"run": str(run), "trials": counts, "jobs_done": len(state.jobs_done), "jobs_failed": len(state.jobs_failed)}
+    if as_json:
+        _print_json(shape)
+        return
+    data.print(f"{run}: {counts['done']} trials done, {counts['failed']} failed, {counts['started']} at work")
+    for trial in state.trials.values():
+        if trial.error:
+            data.print(f"  {trial.id}: {trial.error}", markup=False)
+
+
+@app.command()
+def report(run: RunFolder, as_json: AsJson = False) -> None:
+    """Write tables and report of a run anew, and show its results."""
+    from orchestrator.sweep import Sweep
+
+    sweep = Sweep.reopened(run)
+    shape = sweep.publish(seconds=0.0, jobs={"run": 0, "cached": 0, "failed": 0})
+    _show(sweep, shape, as_json=as_json)
+
+
+@app.command()
+def sync(run: RunFolder) -> None:
+    """Bring MLflow up to what a run's ledger and store say; harmless to repeat."""
+    from orchestrator.sweep import Sweep
+
+    sweep = Sweep.reopened(run)
+    sweep.sync()
+    words.print(f"{sweep.id}: MLflow at {sweep.mlflow_uri} is up to date.", soft_wrap=True)
+
+
+@app.command("list")
+def list_components(what: What, as_json: AsJson = False) -> None:
+    """What there is to choose from."""
+    rows = _registry(what).describe()
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("kind", "summary", "source")
+    for row in rows:
+        table.add_row(row["kind"], row["summary"], row["source"])
+    data.print(table)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec, for editors."""
+    from orchestrator.spec.model import Spec
+
+    _print_json(Spec.model_json_schema())
+
+
+def _sweep(spec: Path, overrides: list[str] | None, runs: Path | None, *, address: str | None) -> Sweep:
+    """Read, check and resolve a spec."""
+    from orchestrator.spec.loading import load_spec, resolve
+    from orchestrator.sweep import Sweep
+
+    loaded, source = load_spec(spec, overrides=_pairs(overrides or []))
+    return Sweep.of(resolve(loaded, source, nodes=_nodes(address)), runs)
+
+
+def _nodes(address: str | None) -> list[Node]:
+    """The machines a spec has to fit: those of the cluster where one is named, else this one."""
+    if address is None:
+        from orchestrator.machine import this_machine
+
+        return [this_machine()]
+    from orchestrator.executors.ray.cluster import nodes_at
+
+    return nodes_at(address)
+
+
+def _pairs(overrides: list[str]) -> dict[str, str]:
+    from orchestrator.errors import RequestError
+
+    pairs = {}
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise RequestError(f"--set {text}: give a field and a value, as in --set prior.steps=500.")
+        pairs[path] = value
+    return pairs
+
+
+def _executor(name: ExecutorName, address: str | None) -> Executor:
+    if name is ExecutorName.inline:
+        from orchestrator.executors.inline import InlineExecutor
+
+        return InlineExecutor()
+    from orchestrator.executors.ray.executor import RayExecutor
+
+    return RayExecutor(address)
+
+
+def _run(sweep: Sweep, executor: Executor, *, spec_file: Path | None, started: float) -> dict[str, Any]:
+    """Run a sweep under the display, publish what it came to, and bring MLflow up to date."""
+    from orchestrator.display import Display
+
+    with _log_file(sweep.paths.log), Display(sweep.id, sweep.search().size, executor.snapshot, words):
+        done = sweep.run(executor, spec_file=spec_file)
+    jobs = {"run": done.jobs_run, "cached": done.jobs_cached, "failed": done.jobs_failed}
+    shape = sweep.publish(seconds=time.monotonic() - started, jobs=jobs)
+    if sweep.resolved.spec.tracking.enabled:
+        _sync_or_say(sweep)
+    return shape
+
+
+def _sync_or_say(sweep: Sweep) -> None:
+    from orchestrator.errors import TrackingUnavailable
+
+    try:
+        sweep.sync()
+    except TrackingUnavailable as error:
+        words.print(f"{error}\nNothing is lost: `midre sync {sweep.paths.root}` when it is back.", soft_wrap=True)
+
+
+def _show(sweep: Sweep, shape: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(shape)
+        return
+    from orchestrator.reports.tables import points_table, trials_table
+
+    result = sweep.result()
+    data.print(trials_table(result))
+    data.print(points_table(result))
+    data.print(f"report:    {sweep.paths.report}")
+    data.print(f"MLflow:    mlflow server --host 127.0.0.1 --backend-store-uri {sweep.mlflow_uri}")
+    data.print(f"run again: midre run {sweep.paths.spec} --runs {sweep.workspace.root}")
+
+
+def _registry(what: What) -> Any:
+    from workloads.attacks.base import ATTACKS
+    from workloads.datasets.base import DATASETS
+    from workloads.defenses.base import DEFENSES
+    from workloads.metrics.base import METRICS
+    from workloads.models.base import MODELS
+    from workloads.priors.base import PRIORS
+
+    registries = {
+        What.attacks: ATTACKS,
+        What.datasets: DATASETS,
+        What.defenses: DEFENSES,
+        What.metrics: METRICS,
+        What.models: MODELS,
+        What.priors: PRIORS,
+    }
+    return registries[what]
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Everything the libraries log, kept with the run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _print_json(value: Any) -> None:
+    data.file.write(json.dumps(value) + "\n")

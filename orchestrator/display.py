@@ -1,0 +1,62 @@
+"""The live display of a run, on stderr: trials, jobs at work, their current metrics, time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.executors.base import RunningJob, Snapshot
+
+
+class Display:
+    """Shows an executor's snapshots while a `with` block runs; a plain line a minute where stderr is no terminal."""
+
+    def __init__(self, sweep: str, trials: int, snapshot: Callable[[], Snapshot], console: Console) -> None:
+        self._sweep, self._trials, self._snapshot = sweep, trials, snapshot
+        self._started = time.monotonic()
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
+        self._interactive = console.is_terminal
+
+    def __enter__(self) -> Display:
+        if self._interactive:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._interactive:
+            self._live.stop()
+
+    def _render(self) -> RenderableType:
+        now = self._snapshot()
+        finished = now.trials_done + now.trials_failed
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            Text(self._sweep, style="bold"),
+            ProgressBar(total=max(self._trials, 1), completed=finished, width=30),
+            f"{finished}/{self._trials} trials",
+            f"jobs: {now.jobs_run} run, {now.jobs_cached} cached, {now.jobs_failed} failed",
+            self._left(finished),
+        )
+        return Group(head, _running(now.running))
+
+    def _left(self, finished: int) -> str:
+        elapsed = time.monotonic() - self._started
+        if finished < 2:
+            return f"{elapsed:.0f} s"
+        left = elapsed / finished * (self._trials - finished)
+        return f"{elapsed:.0f} s, about {left:.0f} s left"
+
+
+def _running(jobs: tuple[RunningJob, ...]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for job in jobs:
+        share = f"{job.step}/{job.steps}" if job.steps else "starting"
+        metrics = "  ".join(f"{name} {value:.4g}" for name, value in job.metrics.items())
+        table.add_row(f"  {job.kind}", job.key[:8], share, f"{time.time() - job.since:.0f} s", metrics)
+    return table

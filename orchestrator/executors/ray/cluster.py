@@ -1,0 +1,62 @@
+"""Starting an embedded Ray or joining a cluster, and what its nodes have."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU worker must not lose sight of GPUs
+
+import ray
+
+from orchestrator.errors import RequestError
+from orchestrator.placement import Node
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to the cluster at `address`, or to an embedded one that ends with the block.
+
+    A connection that exists already, as in a test with a cluster of its own, is used and left alone.
+
+    Raises:
+        RequestError: if nothing answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if address is None:
+            ray.init(num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **options)
+        else:
+            ray.init(address=address, **options)
+    except ConnectionError as error:
+        raise RequestError(f"--address {address}: no Ray cluster answers there: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def nodes_at(address: str) -> list[Node]:
+    """The nodes of the cluster at `address`."""
+    with connected(address):
+        return alive_nodes()
+
+
+def alive_nodes() -> list[Node]:
+    """What every living node has in all, whoever uses it now."""
+    return [
+        Node(
+            id=node["NodeID"],
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=(1.0,) * int(node["Resources"].get("GPU", 0.0)),
+            memory_gb=node["Resources"].get("memory", 0.0) / 2**30,
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]

@@ -1,0 +1,116 @@
+"""Run a sweep with Ray Tune: thin reused trials, one broker, warm workers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # five files a trial, and none of them is read
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths of specs must keep their meaning
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.errors import RequestError
+from orchestrator.executors.base import Book, Executor, Session, Snapshot
+from orchestrator.executors.inline import LEDGER_PATIENCE_S
+from orchestrator.executors.ray.broker import Broker
+from orchestrator.executors.ray.cluster import alive_nodes, connected
+from orchestrator.executors.ray.searcher import SweepSearcher
+from orchestrator.executors.ray.thin_trial import ThinTrial
+from orchestrator.ledger import Ledger
+from orchestrator.placement import why_not
+
+TRIALS_BESIDE_SLOTS = 2
+"""Trials in flight beyond one for each CPU, so that a trial between two jobs leaves no CPU idle."""
+HEAD = "node:__internal_head__"
+
+
+class RayExecutor(Executor):
+    """Embedded Ray, or the cluster at an address. Ray starts only when some trial is not done yet."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+        self._broker: Any = None
+        self._last = Snapshot()
+
+    def run(self, session: Session) -> None:
+        waiting = self._finish_cached(session)
+        if waiting:
+            with connected(self._address):
+                self._check_placement(waiting)
+                self._run_on_ray(session)
+
+    def snapshot(self) -> Snapshot:
+        broker = self._broker
+        if broker is not None:
+            try:
+                self._last = ray.get(broker.snapshot.remote(), timeout=2)
+            except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+                return self._last  # a picture a moment old beats none
+        return self._last
+
+    def _finish_cached(self, session: Session) -> list[Any]:
+        """Finish trials whose jobs are all done, up to the first that has work left; that one, given back."""
+        with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
+            book = Book(session.store, ledger.append)
+            while (trial := session.search.next()) is not None:
+                plan = session.plan(trial)
+                if not book.is_cached(plan):
+                    session.search.give_back(trial)
+                    return [plan]
+                book.start_trial(plan)
+                session.search.finish(trial.id, book.finish_trial(plan))
+                self._last = book.snapshot(())
+        return []
+
+    def _check_placement(self, plans: list[Any]) -> None:
+        """Refuse at once what no node could ever take."""
+        nodes = alive_nodes()
+        for job in plans[0].jobs:
+            for resource, message in why_not(job.request, nodes):
+                raise RequestError(f"resources.{job.kind}.{resource}: {message}")
+
+    def _run_on_ray(self, session: Session) -> None:
+        before = self._last
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        broker = Broker.options(scheduling_strategy=here).remote(session.store.root, str(session.ledger.absolute()))  # type: ignore[attr-defined]
+        self._broker = broker
+        searcher = SweepSearcher(session, broker)
+        with tempfile.TemporaryDirectory(prefix="midre-tune-") as folder:
+            tune.Tuner(
+                tune.with_resources(ThinTrial, tune.PlacementGroupFactory([{HEAD: 0.001}])),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher, num_samples=-1, max_concurrent_trials=_concurrency(), reuse_actors=True
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=folder,
+                    name="sweep",
+                    verbose=0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            ).fit()
+        self._last = ray.get(broker.snapshot.remote())
+        self._broker = None
+        ray.kill(broker)
+        if before.trials_done:
+            self._last = _added(self._last, before)
+
+
+def _concurrency() -> int:
+    return int(sum(node.cpus for node in alive_nodes())) + TRIALS_BESIDE_SLOTS
+
+
+def _added(last: Snapshot, before: Snapshot) -> Snapshot:
+    """Both parts of a session: what was cached before Ray started, and what came after."""
+    return Snapshot(
+        jobs_run=last.jobs_run,
+        jobs_cached=last.jobs_cached + before.jobs_cached,
+        jobs_failed=last.jobs_failed,
+        trials_done=last.trials_done + before.trials_done,
+        trials_failed=last.trials_failed,
+    )

@@ -1,0 +1,44 @@
+"""The sweep's own search, as Ray Tune asks for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray.tune.search import Searcher
+
+from orchestrator.executors.base import Session
+
+
+class SweepSearcher(Searcher):
+    """Hands out trials that are not done yet; Tune's own state is never needed again."""
+
+    def __init__(self, session: Session, broker: Any) -> None:
+        super().__init__()
+        self._session, self._broker = session, broker
+        self._tune_trials: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        while (trial := self._session.search.next()) is not None:
+            plan = self._session.plan(trial)
+            outcome = ray.get(self._broker.finish_cached.remote(plan))
+            if outcome is None:
+                self._tune_trials[trial_id] = trial.id
+                return {"plan": plan, "broker": self._broker}
+            self._session.search.finish(trial.id, outcome.metrics)
+        return Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        trial = self._tune_trials[trial_id]
+        if error or not result or "metrics" not in result:
+            self.errors[trial] = "Ray Tune lost the trial"
+            self._session.search.finish(trial, None)
+            return
+        self._session.search.finish(trial, result["metrics"])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger holds all state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger holds all state."""

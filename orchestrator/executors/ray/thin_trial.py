@@ -1,0 +1,28 @@
+"""A Tune trial that computes nothing: it asks the broker for its jobs and reports what came of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray import tune
+
+from orchestrator.executors.ray.broker import Outcome
+
+
+class ThinTrial(tune.Trainable):
+    """Reused from trial to trial; imports no torch and holds neither CPU nor GPU."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._plan, self._broker = config["plan"], config["broker"]
+
+    def step(self) -> dict[str, Any]:
+        try:
+            outcome: Outcome = ray.get(self._broker.run_trial.remote(self._plan))
+        except ray.exceptions.RayError as error:  # nothing may escape into Tuner.fit(), which it would end
+            outcome = Outcome(None, f"{type(error).__name__}: {error}")
+        return {"done": True, "trial": self._plan.trial.id, "metrics": outcome.metrics, "error": outcome.error}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True

@@ -1,0 +1,175 @@
+"""One sweep from its spec to its results: the run folder, the search, the executor, and what is left at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from orchestrator.artifacts import ArtifactStore
+from orchestrator.errors import RequestError
+from orchestrator.executors.base import Executor, Session, Snapshot
+from orchestrator.graph import TrialPlan
+from orchestrator.ledger import Ledger, RunState, fold
+from orchestrator.paths import RunPaths, Workspace
+from orchestrator.plan import plan
+from orchestrator.results import SweepResult, collect, summary
+from orchestrator.search.search import Search
+from orchestrator.spec.model import ResolvedSpec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A resolved spec with the places its results lie."""
+
+    resolved: ResolvedSpec
+    workspace: Workspace
+
+    @staticmethod
+    def of(resolved: ResolvedSpec, runs: Path | None) -> Sweep:
+        """Results lie where the command says, or MIDRE_RUNS, or the spec, or in ./runs."""
+        chosen = runs or os.environ.get("MIDRE_RUNS") or resolved.spec.storage.runs or "runs"
+        return Sweep(resolved, Workspace(Path(chosen).absolute()))
+
+    @staticmethod
+    def reopened(folder: Path) -> Sweep:
+        """The sweep whose run folder this is.
+
+        Raises:
+            RequestError: if it is none.
+        """
+        paths = RunPaths(folder)
+        if not paths.resolved.is_file():
+            raise RequestError(f"{folder}: not a run folder: it has no {paths.resolved.name}.")
+        resolved = ResolvedSpec.model_validate_json(paths.resolved.read_text(encoding="utf-8"))
+        return Sweep(resolved, Workspace(folder.absolute().parent))
+
+    @property
+    def id(self) -> str:
+        return self.resolved.sweep
+
+    @property
+    def paths(self) -> RunPaths:
+        return self.workspace.run(self.id)
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(self.resolved.spec.storage.artifacts or self.workspace.store)
+
+    @property
+    def mlflow_uri(self) -> str:
+        return self.resolved.spec.tracking.uri or self.workspace.mlflow_uri
+
+    def state(self) -> RunState:
+        return fold(self.paths.ledger)
+
+    def search(self) -> Search:
+        """The search, knowing all that earlier lives of this sweep have asked."""
+        return Search(self.resolved.spec, self.state().trials.values())
+
+    def plans(self) -> list[TrialPlan]:
+        """Plans of every trial that can be known now: asked already, or sure to be asked."""
+        search = self.search()
+        if self.resolved.spec.search.sampler.kind != "tpe":
+            while search.next() is not None:
+                pass
+        return [plan(self.resolved, trial) for trial in search.trials]
+
+    def run(self, executor: Executor, *, spec_file: Path | None) -> Snapshot:
+        """Run or continue the sweep; what is finished stands. What was done in this life of it."""
+        self._prepare(spec_file, type(executor).__name__)
+        executor.run(Session(self.search(), lambda trial: plan(self.resolved, trial), self.store, self.paths.ledger))
+        return executor.snapshot()
+
+    def result(self) -> SweepResult:
+        return collect(self.resolved, self.plans(), self.state(), self.store)
+
+    def publish(self, *, seconds: float, jobs: dict[str, int]) -> dict[str, Any]:
+        """Write tables, report and summary anew from ledger and store; the summary."""
+        from orchestrator.records import write_tables
+        from orchestrator.reports.html import write_report  # matplotlib
+
+        result = self.result()
+        shape = summary(result, run=str(self.paths.root), seconds=round(seconds, 3), jobs=jobs)
+        self.paths.summary.parent.mkdir(parents=True, exist_ok=True)
+        _write(self.paths.summary, json.dumps(shape, indent=1))
+        write_tables(result, self.paths)
+        write_report(result, self.store, self.paths)
+        return shape
+
+    def sync(self) -> None:
+        """Bring MLflow up to what ledger and store say.
+
+        Raises:
+            TrackingUnavailable: if it cannot be reached.
+        """
+        from orchestrator.tracking.mlflow import export
+
+        tracking = self.resolved.spec.tracking
+        location = None if tracking.uri else self.workspace.mlflow_artifacts.as_uri()
+        export(
+            self.result(),
+            self.state(),
+            self.store,
+            self.paths,
+            uri=self.mlflow_uri,
+            experiment=tracking.experiment,
+            artifact_location=location,
+        )
+
+    def _prepare(self, spec_file: Path | None, executor: str) -> None:
+        """Make the run folder and note who begins."""
+        self.paths.root.mkdir(parents=True, exist_ok=True)
+        if spec_file is not None and not self.paths.spec.exists():
+            shutil.copyfile(spec_file, self.paths.spec)
+        _write(self.paths.resolved, json.dumps(self.resolved.model_dump(mode="json"), indent=1))
+        from orchestrator.executors.inline import LEDGER_PATIENCE_S
+
+        with Ledger(self.paths.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
+            ledger.append("sweep_started", sweep=self.id, executor=executor, **provenance())
+
+
+def provenance() -> dict[str, Any]:
+    """What the numbers of this process are made with."""
+    return {
+        "midre": version("midre"),
+        "torch": version("torch"),
+        "ray": version("ray"),
+        "python": platform.python_version(),
+        "git_commit": git_commit(),
+        "pid": os.getpid(),
+        "started_at": time.time(),
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this code stands in; None where it stands in none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def failures(state: RunState, plans: Sequence[TrialPlan]) -> int:
+    """How many of the planned trials failed."""
+    return sum(state.trials[own.trial.id].status == "failed" for own in plans if own.trial.id in state.trials)
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
