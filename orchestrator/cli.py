@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,12 +33,12 @@ data = Console(soft_wrap=True)
 TRIALS_FAILED, WRONG_REQUEST = 1, 2
 
 
-class ExecutorName(str, Enum):
+class ExecutorName(StrEnum):
     inline = "inline"
     ray = "ray"
 
 
-class What(str, Enum):
+class What(StrEnum):
     attacks = "attacks"
     defenses = "defenses"
     datasets = "datasets"
@@ -150,7 +150,12 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
 
     state = fold(RunPaths(run).ledger)
     counts = {name: sum(own.status == name for own in state.trials.values()) for name in ("started", "done", "failed")}
-    shape = {"run": str(run), "trials": counts, "jobs_done": len(state.jobs_done), "jobs_failed": len(state.jobs_failed)}
+    shape = {
+        "run": str(run),
+        "trials": counts,
+        "jobs_done": len(state.jobs_done),
+        "jobs_failed": len(state.jobs_failed),
+    }
     if as_json:
         _print_json(shape)
         return

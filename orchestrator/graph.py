@@ -47,7 +47,7 @@ class TrialPlan:
     defenses: tuple[str, ...]
     jobs: tuple[PlannedJob, ...]
     roles: Mapping[str, str]
-    """Keys of its jobs by what they are to the trial: 'target', 'prior', 'evaluation', 'natural', 'attack/gmi', 'judged/gmi'."""
+    """Keys of its jobs by what they are to the trial, such as 'target', 'prior', 'attack/gmi' and 'judged/gmi'."""
 
     def job(self, role: str) -> PlannedJob:
         return next(job for job in self.jobs if job.key == self.roles[role])
@@ -58,3 +58,11 @@ class TrialPlan:
             role: f"{role.removeprefix('judged/')}." for role in self.roles if role.startswith("judged/")
         }
         return {prefix: self.roles[role] for role, prefix in prefixes.items()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: its numbers, or why there are none."""
+
+    metrics: dict[str, float] | None
+    error: str = ""

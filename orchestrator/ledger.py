@@ -15,6 +15,9 @@ from orchestrator.errors import RequestError
 
 Event = dict[str, Any]
 
+LEDGER_PATIENCE_S = 30.0
+"""How long to wait for the ledger: the broker of a driver that was killed holds it for some seconds more."""
+
 
 class Ledger:
     """The one writer of a run's events. Who opens it holds the run until it is closed or its process ends."""

@@ -59,6 +59,8 @@ def why_not(request: Request, nodes: Sequence[Node]) -> Iterator[tuple[str, str]
     asked = {"cpus": request.cpus, "gpus": request.gpus, "memory_gb": request.memory_gb}
     short = [name for name in asked if asked[name] > most[name]]
     for name in short or ["cpus"]:
-        what = f"needs {asked[name]:g}, but the largest of {len(nodes)} node{'s' * (len(nodes) != 1)} has {most[name]:g}"
+        what = (
+            f"needs {asked[name]:g}, but the largest of {len(nodes)} node{'s' * (len(nodes) != 1)} has {most[name]:g}"
+        )
         together = "" if short else " together with the GPUs and memory asked for"
         yield name, f"{what}{together}: lower it or add a node."

@@ -111,9 +111,7 @@ class SweepResult:
         return tuple(trial.id for name in frontier(values, objectives) for trial in points[name].trials)
 
 
-def collect(
-    resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState, store: ArtifactStore
-) -> SweepResult:
+def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState, store: ArtifactStore) -> SweepResult:
     """Read the results of all `plans`.
 
     Raises:

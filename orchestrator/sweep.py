@@ -20,7 +20,7 @@ from orchestrator.artifacts import ArtifactStore
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor, Session, Snapshot
 from orchestrator.graph import TrialPlan
-from orchestrator.ledger import Ledger, RunState, fold
+from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger, RunState, fold
 from orchestrator.paths import RunPaths, Workspace
 from orchestrator.plan import plan
 from orchestrator.results import SweepResult, collect, summary
@@ -135,8 +135,6 @@ class Sweep:
         if spec_file is not None and not self.paths.spec.exists():
             shutil.copyfile(spec_file, self.paths.spec)
         _write(self.paths.resolved, json.dumps(self.resolved.model_dump(mode="json"), indent=1))
-        from orchestrator.executors.inline import LEDGER_PATIENCE_S
-
         with Ledger(self.paths.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
             ledger.append("sweep_started", sweep=self.id, executor=executor, **provenance())
 

@@ -25,7 +25,7 @@ class ComponentConfig(FrozenConfig):
     """The settings of one registered component; `kind` says which."""
 
     version: ClassVar[int] = 1
-    """Raised whenever the component computes other numbers from the same settings, so that old results are not reused."""
+    """Raised whenever the same settings come to give other numbers, so that old results are not reused."""
 
     kind: str
 

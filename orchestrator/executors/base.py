@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.artifacts import ArtifactStore
 from orchestrator.errors import DamagedArtifact
 from orchestrator.graph import PlannedJob, Trial, TrialPlan
-from orchestrator.search.search import Search
+
+if TYPE_CHECKING:
+    from orchestrator.search.search import Search  # imports torch, which brokers and trials do without
 
 
 class Append(Protocol):
@@ -94,7 +96,9 @@ class Book:
         """Move a damaged artifact out of the way, so that its job runs again."""
         self._done.discard(damage.key)
         self.cached.discard(damage.key)
-        self._append("artifact_damaged", key=damage.key, reason=damage.reason, moved_to=self._store.set_aside(damage.key))
+        self._append(
+            "artifact_damaged", key=damage.key, reason=damage.reason, moved_to=self._store.set_aside(damage.key)
+        )
 
     def is_cached(self, plan: TrialPlan) -> bool:
         return all(self.has(job.key) for job in plan.jobs)

@@ -11,13 +11,10 @@ from dataclasses import replace
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import Book, Executor, RunningJob, Session, Snapshot
 from orchestrator.graph import PlannedJob, TrialPlan
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger
 from workloads.context import Progress
 
 logger = logging.getLogger(__name__)
-
-LEDGER_PATIENCE_S = 30.0
-"""How long to wait for the ledger: the broker of a driver that was killed holds it for some seconds more."""
 
 
 class InlineExecutor(Executor):

@@ -15,8 +15,8 @@ class Sampler(ABC):
     def ask(self, index: int) -> Params | None:
         """The `index`-th point, counted from 0; None where there are no more. Called once for each, in order."""
 
-    def repeat(self, index: int, params: Params) -> None:
+    def repeat(self, index: int, params: Params) -> None:  # noqa: B027 - nothing to do by default
         """The `index`-th point was asked in an earlier life and was `params`; called instead of `ask`."""
 
-    def tell(self, index: int, values: Sequence[float] | None) -> None:
+    def tell(self, index: int, values: Sequence[float] | None) -> None:  # noqa: B027 - likewise
         """Objectives of a point at full fidelity, averaged over its seeds; None where any of them failed."""

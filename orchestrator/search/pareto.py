@@ -28,14 +28,18 @@ def frontier(points: Mapping[int, Sequence[float]], objectives: Sequence[Objecti
     ]
 
 
-def hypervolume(points: Sequence[Sequence[float]], *, reference: Sequence[float], objectives: Sequence[Objective]) -> float:
+def hypervolume(
+    points: Sequence[Sequence[float]], *, reference: Sequence[float], objectives: Sequence[Objective]
+) -> float:
     """Area dominated by the points above a reference no worse than which counts; two objectives only.
 
     Source: Zitzler and Thiele, PPSN 1998; the two-dimensional case is a sum of rectangles.
     """
     assert len(objectives) == 2
     signs = [1 if objective.goal == "max" else -1 for objective in objectives]
-    gains = [[sign * (value - ref) for sign, value, ref in zip(signs, point, reference, strict=True)] for point in points]
+    gains = [
+        [sign * (value - ref) for sign, value, ref in zip(signs, point, reference, strict=True)] for point in points
+    ]
     area, reached = 0.0, 0.0
     for first, second in sorted((gain for gain in gains if min(gain) > 0), reverse=True):
         area += first * max(second - reached, 0.0)

@@ -17,7 +17,7 @@ from workloads.config import content, digest
 
 
 class Search:
-    """Gives out trials: the baseline first, then each point with all its seeds; points already asked are not asked again.
+    """Gives out trials: the baseline first, then each point with all its seeds; no point is asked twice.
 
     All state comes from the ledger: what `history` holds is what an earlier life of this sweep had started.
     """

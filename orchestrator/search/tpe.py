@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 
 from orchestrator.search.base import Sampler
-from orchestrator.spec.search_space import Choice, Distribution, Integer, LogUniform, Objective, Params, TpeSampler, Uniform
+from orchestrator.spec.search_space import (
+    Choice,
+    Distribution,
+    Integer,
+    LogUniform,
+    Objective,
+    Params,
+    TpeSampler,
+    Uniform,
+)
 
 
 class Tpe(Sampler):
@@ -19,7 +28,9 @@ class Tpe(Sampler):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._config = space, config
         self._distributions = {path: _distribution(own) for path, own in space.items()}
-        directions = ["maximize" if objective.goal == "max" else "minimize" for objective in objectives]
+        directions: list[Literal["maximize", "minimize"]] = [
+            "maximize" if objective.goal == "max" else "minimize" for objective in objectives
+        ]
         self._study = optuna.create_study(directions=directions, sampler=self._sampler(0))
         self._numbers: dict[int, int] = {}
 

@@ -26,7 +26,13 @@ def field_at(data: Any, path: str) -> Any:
     """
     walked: list[str] = []
     for part in path.split("."):
-        known = list(data) if isinstance(data, dict) else [str(index) for index in range(len(data))] if isinstance(data, list) else []
+        known = (
+            list(data)
+            if isinstance(data, dict)
+            else [str(index) for index in range(len(data))]
+            if isinstance(data, list)
+            else []
+        )
         if part not in known:
             where = ".".join(walked) or "the spec"
             there = f"has {', '.join(known)}" if known else "has no fields"

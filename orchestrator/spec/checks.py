@@ -59,8 +59,8 @@ def _data(spec: Spec) -> Iterator[Found]:
     if shared and spec.data.private.kind == spec.data.public.kind:
         yield (
             "data.public.identities",
-            f"{len(shared)} identities are private too ({', '.join(map(repr, shared[:3]))}{', ...' * (len(shared) > 3)}): "
-            "what the attacker has must not hold what must not leak.",
+            f"{len(shared)} identities are private too ({', '.join(map(repr, shared[:3]))}"
+            f"{', ...' * (len(shared) > 3)}): what the attacker has must not hold what must not leak.",
         )
     if len(names["private"]) < 2:
         yield "data.private.identities", f"has {len(names['private'])} identity: a classifier needs at least 2."
@@ -147,5 +147,3 @@ def _resources(spec: Spec, nodes: Sequence[Node]) -> Iterator[Found]:
         request: Request = getattr(spec.resources, kind).request()
         for resource, message in why_not(request, nodes):
             yield f"resources.{kind}.{resource}", message
-
-

@@ -60,10 +60,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _message(details: ErrorDetails, model: type[BaseModel]) -> str:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    known: list[str]
     if kind == "extra_forbidden":
         name = str(details["loc"][-1])
-        known = _fields_at(model, details["loc"][:-1])
-        return f"unknown field.{did_you_mean(name, known)} Fields: {', '.join(sorted(known))}."
+        known = sorted(_fields_at(model, details["loc"][:-1]))
+        return f"unknown field.{did_you_mean(name, known)} Fields: {', '.join(known)}."
     if kind == "union_tag_invalid":
         known = [tag.strip("'") for tag in context["expected_tags"].split(", ")]
         tag = str(context["tag"])

@@ -108,7 +108,7 @@ class SearchConfig(FrozenConfig):
     """What to vary, how, with which training seeds, and what to trade."""
 
     sampler: Sampler = GridSampler()
-    space: dict[str, Distribution] = {}
+    space: dict[str, Distribution] = Field(default_factory=dict)
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = (
         Objective(metric="natural_accuracy", goal="max"),
         Objective(metric="gmi.attack_accuracy", goal="min"),

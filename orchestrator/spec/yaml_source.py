@@ -106,7 +106,7 @@ class _Reader:
         match kind:
             case "null" | "bool" | "int" | "float":
                 try:
-                    return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
+                    return self._scalars.construct_object(node)
                 except ValueError as error:
                     line = node.start_mark.line + 1
                     raise _refused(self._file, line, f"{node.value!r} is not a valid {kind}.") from error

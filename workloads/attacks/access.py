@@ -1,4 +1,4 @@
-"""What an attack is given: the threat model, written as types. None of them holds private data or the evaluation model."""
+"""What an attack is given: the threat model as types. None holds private data or the evaluation model."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol, final
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from workloads.attacks.access import WhiteBoxAccess
@@ -36,6 +36,12 @@ class AttackConfig(ComponentConfig):
     steps: PositiveInt = 1500
     chunk_rows: PositiveInt = 256
     """Latents optimised at once: bounds memory and changes no result beyond float rounding."""
+
+    @model_validator(mode="after")
+    def _keeps_what_it_makes(self) -> AttackConfig:
+        if self.keep > self.restarts:
+            raise ValueError(f"keep {self.keep} is above restarts {self.restarts}: lower keep or raise restarts")
+        return self
 
     @property
     def label(self) -> str:

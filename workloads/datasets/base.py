@@ -28,7 +28,7 @@ class DatasetConfig(ComponentConfig):
     """Side of the square images in pixels; the shorter side is scaled to it and the longer one is cropped."""
     channels: Literal[1, 3] = 3
     identities: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Names of the identities to take, in this order of class index; all, in the order of their names, where omitted."""
+    """Names of the identities to take, in the order of their class index; all, sorted, where omitted."""
     max_per_identity: PositiveInt | None = None
     """The first so many images of each identity; all where omitted."""
 

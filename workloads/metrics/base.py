@@ -40,7 +40,7 @@ class ReconstructionEvidence:
     private_identities: Tensor
 
 
-class Metric(ABC):
+class Metric:
     """A measure, with the names of the numbers it gives."""
 
     better: ClassVar[dict[str, str]] = {}
@@ -55,7 +55,7 @@ class Metric(ABC):
         return tuple(cls.better)
 
 
-class ClassifierMetric(Metric):
+class ClassifierMetric(Metric, ABC):
     """Measures a classifier on held-out private images."""
 
     @abstractmethod
@@ -63,7 +63,7 @@ class ClassifierMetric(Metric):
         """Each number with its interval."""
 
 
-class ReconstructionMetric(Metric):
+class ReconstructionMetric(Metric, ABC):
     """Gives each reconstruction a number; means and intervals over identities are taken in one place for all."""
 
     @abstractmethod

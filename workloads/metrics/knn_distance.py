@@ -36,7 +36,8 @@ def nearest_private(
 ) -> tuple[Tensor, Tensor]:
     """Squared distance to the nearest private image of the same identity, and that image's index.
 
-    Shape: features (R, F), identities (R,), private_features (N, F), private_identities (N,) to (R,) float64, (R,) int64.
+    Shape: features (R, F), identities (R,), private_features (N, F), private_identities (N,)
+        to (R,) float64, (R,) int64.
     Raises:
         ShapeError: if an identity has no private image.
     """

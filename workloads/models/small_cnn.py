@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 from pydantic import PositiveInt
@@ -29,7 +30,7 @@ class SmallCnn(Classifier):
         super().__init__(config, classes=classes, channels=channels, image_size=image_size)
         widths = [channels, *(config.width * 2**stage for stage in range(config.stages))]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())

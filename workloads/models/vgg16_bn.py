@@ -18,7 +18,9 @@ class Vgg16BnConfig(ModelConfig):
 
 @MODELS.register(Vgg16BnConfig)
 class Vgg16Bn(Classifier):
-    """VGG16-BN whose flattened features pass a batch norm and one linear layer; 16,776,232 parameters at 64 px, 1000 classes.
+    """VGG16-BN whose flattened features pass a batch norm and one linear layer.
+
+    At 64 pixels and 1000 classes it has 16,776,232 parameters.
 
     Source: Simonyan and Zisserman, ICLR 2015; head as in Chen et al., "Knowledge-Enriched Distributional Model
     Inversion Attacks", ICCV 2021, whose feature norm has a shift that is never learned.

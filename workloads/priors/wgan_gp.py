@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated, Literal
 
@@ -141,7 +142,7 @@ def _generator(latent_size: int, widths: list[int], channels: int) -> nn.Sequent
         nn.ReLU(),
         nn.Unflatten(1, (first, 4, 4)),
     ]
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [
             nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1, bias=False),
             nn.BatchNorm2d(after),
@@ -154,7 +155,7 @@ def _generator(latent_size: int, widths: list[int], channels: int) -> nn.Sequent
 def _critic(widths: list[int], channels: int) -> nn.Sequential:
     """(B, channels, S, S) to (B, 1, 1, 1), S = 4 * 2^len(widths)."""
     layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 5, stride=2, padding=2), nn.LeakyReLU(0.2)]
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [
             nn.Conv2d(before, after, 5, stride=2, padding=2),
             nn.InstanceNorm2d(after, affine=True),

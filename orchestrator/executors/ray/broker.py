@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ from ray import exceptions
 from orchestrator.artifacts import ArtifactStore
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import Book, RunningJob, Snapshot
-from orchestrator.executors.inline import LEDGER_PATIENCE_S
 from orchestrator.executors.ray.pool import NowhereToRun, Pool, Slot
 from orchestrator.executors.ray.worker import read_data
-from orchestrator.graph import PlannedJob, TrialPlan
-from orchestrator.ledger import Ledger
+from orchestrator.graph import Outcome, PlannedJob, TrialPlan
+from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +27,7 @@ MOST_LOST_WORKERS = 5
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended: its numbers, or why there are none."""
-
-    metrics: dict[str, float] | None
-    error: str = ""
-
-
-@ray.remote(num_cpus=0, max_concurrency=10_000)
+@ray.remote(num_cpus=0, max_concurrency=10_000)  # type: ignore[call-overload]
 class Broker:
     """Jobs belong to it and not to the trials that ask for them, so no trial's end ends a job."""
 
@@ -68,7 +59,7 @@ class Broker:
     async def images(self, name: str, described: str) -> tuple[Any]:
         """A reference to a data set in shared memory, read on first demand. In a tuple, so that it stays one."""
         if name not in self._data:
-            self._data[name] = read_data.remote(described)  # type: ignore[attr-defined]
+            self._data[name] = read_data.remote(described)
         return (self._data[name],)
 
     async def progress(self, key: str, step: int, steps: int, metrics: dict[str, float]) -> None:

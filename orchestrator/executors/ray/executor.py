@@ -17,12 +17,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Book, Executor, Session, Snapshot
-from orchestrator.executors.inline import LEDGER_PATIENCE_S
 from orchestrator.executors.ray.broker import Broker
 from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger
 from orchestrator.placement import why_not
 
 TRIALS_BESIDE_SLOTS = 2

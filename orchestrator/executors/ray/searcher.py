@@ -19,7 +19,7 @@ class SweepSearcher(Searcher):
         self._tune_trials: dict[str, str] = {}
         self.errors: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         while (trial := self._session.search.next()) is not None:
             plan = self._session.plan(trial)
             outcome = ray.get(self._broker.finish_cached.remote(plan))

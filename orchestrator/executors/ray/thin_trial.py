@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from orchestrator.executors.ray.broker import Outcome
+from orchestrator.graph import Outcome
 
 
 class ThinTrial(tune.Trainable):

@@ -1,0 +1,186 @@
+"""Results as rows of text, for the terminal and for the report; only here do fractions become per cent."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.records import FRACTION, unit_of
+from orchestrator.results import EstimateRecord, PointResult, SweepResult, TrialResult
+from orchestrator.spec.search_space import Objective
+
+MISSING = "missing"
+STAR = "★"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table."""
+
+    cells: tuple[str, ...]
+    on_frontier: bool
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table as text."""
+
+    headers: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def axes(result: SweepResult) -> tuple[Objective, Objective]:
+    """What is traded: the first two objectives, filled up with natural and attack accuracy where there is one only."""
+    label: str = result.resolved.spec.attacks[0].label  # type: ignore[attr-defined]
+    usual = (
+        Objective(metric="natural_accuracy", goal="max"),
+        Objective(metric=f"{label}.attack_accuracy", goal="min"),
+    )
+    asked = result.resolved.spec.search.objectives
+    chosen = [*asked, *(own for own in usual if own.metric not in {objective.metric for objective in asked})]
+    return chosen[0], chosen[1]
+
+
+def frontier_points(result: SweepResult) -> frozenset[int]:
+    """Points whose trials are on the frontier."""
+    best = set(result.pareto())
+    return frozenset(trial.plan.trial.point for trial in result.trials if trial.id in best)
+
+
+def metric_names(result: SweepResult) -> tuple[str, ...]:
+    """Every number that some trial has, or the objectives' where none is done."""
+    seen = dict.fromkeys(name for trial in result.finished for name in trial.estimates())
+    return tuple(seen or (objective.metric for objective in result.resolved.spec.search.objectives))
+
+
+def in_words(name: str) -> str:
+    """'gmi.attack_accuracy' as 'gmi attack accuracy'."""
+    return name.replace(".", " ").replace("_", " ")
+
+
+def is_fraction(name: str) -> bool:
+    return unit_of(name) == FRACTION
+
+
+def number(name: str, value: float) -> str:
+    """A number as people read it: fractions in per cent, others to three digits.
+
+    >>> number("natural_accuracy", 0.875), number("gmi.knn_distance", 57.277)
+    ('87.5 %', '57.3')
+    """
+    return f"{100 * value:.1f} %" if is_fraction(name) else f"{value:.3g}"
+
+
+def with_interval(name: str, estimate: EstimateRecord | None) -> str:
+    """A number with its interval, such as '87.5 % [80.1, 92.4]'."""
+    if estimate is None:
+        return MISSING
+    low, high = (number(name, float(estimate[bound])).removesuffix(" %") for bound in ("low", "high"))
+    return f"{number(name, float(estimate['value']))} [{low}, {high}]"
+
+
+def with_spread(point: PointResult, name: str) -> str:
+    """A point's mean and, apart from any interval, the standard deviation over its seeds."""
+    if not all(name in trial.estimates() for trial in point.trials):
+        return MISSING
+    mean, spread = number(name, point.mean(name)), point.spread(name)
+    return mean if spread is None else f"{mean} ± {number(name, spread).removesuffix(' %')}"
+
+
+def mean_interval(point: PointResult, name: str) -> tuple[float, float]:
+    """Means of the lower and of the upper ends of the trials' intervals."""
+    estimates = [trial.estimates()[name] for trial in point.trials]
+    low, high = (statistics.fmean(float(own[bound]) for own in estimates) for bound in ("low", "high"))
+    return low, high
+
+
+def short_names(result: SweepResult) -> dict[str, str]:
+    """Searched fields by path with their last part, or whole where two share it."""
+    paths = list(dict.fromkeys(path for trial in result.trials for path in trial.plan.trial.params))
+    lasts = [path.rpartition(".")[2] for path in paths]
+    return {path: last if lasts.count(last) == 1 else path for path, last in zip(paths, lasts, strict=True)}
+
+
+def value_text(value: Any) -> str:
+    """A searched value as text."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def trial_label(trial: TrialResult, names: Mapping[str, str]) -> str:
+    """What sets a trial's point apart, such as 'max_area 0.5, max_aspect 3'."""
+    own = trial.plan.trial
+    if own.baseline:
+        return "no defense"
+    given = ", ".join(f"{names[path]} {value_text(value)}" for path, value in own.params.items())
+    return given or " + ".join(trial.plan.defenses) or "no defense"
+
+
+def point_label(point: PointResult, names: Mapping[str, str]) -> str:
+    """The label of its trials."""
+    return trial_label(point.trials[0], names)
+
+
+def trial_rows(result: SweepResult) -> Rows:
+    """One row a trial, whatever became of it."""
+    names, metrics, best = short_names(result), metric_names(result), set(result.pareto())
+    rows = []
+    for trial in result.trials:
+        estimates = trial.estimates()
+        numbers = [with_interval(name, estimates.get(name)) for name in metrics]
+        head = (trial.id, *_params(trial, names), str(trial.plan.trial.seed), trial.status)
+        rows.append(Row((STAR if trial.id in best else "", *head, *numbers), trial.id in best))
+    return Rows(("", "trial", *names.values(), "seed", "status", *map(in_words, metrics)), tuple(rows))
+
+
+def point_rows(result: SweepResult) -> Rows:
+    """One row a point whose trials are all done."""
+    names, metrics, best = short_names(result), metric_names(result), frontier_points(result)
+    rows = []
+    for point in result.points():
+        numbers = [with_spread(point, name) for name in metrics]
+        head = (str(point.point), *_params(point.trials[0], names), str(len(point.trials)))
+        is_best = point.point in best
+        rows.append(Row((STAR if is_best else "", *head, *numbers), is_best))
+    return Rows(("", "point", *names.values(), "seeds", *map(in_words, metrics)), tuple(rows))
+
+
+def _params(trial: TrialResult, names: Mapping[str, str]) -> list[str]:
+    """One cell a searched field; the baseline, which has none of them, says so in the first."""
+    params = trial.plan.trial.params
+    cells = [value_text(params[path]) if path in params else "-" for path in names]
+    return ["no defense", *cells[1:]] if trial.plan.trial.baseline and cells else cells
+
+
+def trials_table(result: SweepResult) -> Table:
+    """Every trial with its numbers and their 95 % intervals."""
+    note = f"{STAR} on the frontier; 95 % intervals in brackets"
+    return _table(f"Trials of {result.resolved.sweep}", note, trial_rows(result))
+
+
+def points_table(result: SweepResult) -> Table:
+    """Every finished point: means over seeds ± standard deviation over seeds."""
+    note = f"{STAR} on the frontier; mean ± standard deviation over training seeds"
+    return _table(f"Points of {result.resolved.sweep}", note, point_rows(result))
+
+
+def _table(title: str, note: str, rows: Rows) -> Table:
+    table = Table(title=Text(title), caption=Text(note))
+    for header in rows.headers:
+        table.add_column(Text(header), overflow="fold")
+    for row in rows.rows:
+        table.add_row(*map(Text, row.cells), style="bold" if row.on_frontier else None)
+    return table
+
+
+def joined(values: Sequence[Any]) -> str:
+    """Different values once each, or 'missing' where there is none."""
+    known = dict.fromkeys(str(value) for value in values if value is not None)
+    return ", ".join(known) or MISSING
