@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -45,7 +46,7 @@ def frontier_figure(result: SweepResult) -> Figure:
     """
     x, y = axes(result)
     figure = Figure(figsize=(9.0, 6.2), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     plot = figure.add_subplot()
     points, best = _with(result.points(), x, y), frontier_points(result)
     _label_axes(plot, x, y)
@@ -57,7 +58,7 @@ def frontier_figure(result: SweepResult) -> Figure:
         plot.text(0.5, 0.5, "no point is finished", transform=plot.transAxes, ha="center", fontsize=13)
     plot.margins(0.12)
     _legend(plot)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    canvas.draw()
     figure.set_layout_engine("none")
     _label_points(plot, canvas, result, _worth_a_name(points, best))
     return figure
@@ -120,8 +121,8 @@ def _mark(plot: Axes, point: PointResult, x: Objective, y: Objective, *, is_best
         fmt="D" if point.baseline else "o" if is_best else "s",
         markersize=8 if is_best or point.baseline else 6,
         color=colour,
-        elinewidth=0.9,
-        alpha=0.9,
+        ecolor=(colour, 0.45),
+        elinewidth=1.0,
         zorder=4,
         label=kind,
     )
@@ -150,7 +151,7 @@ def _worth_a_name(points: Sequence[PointResult], best: frozenset[int]) -> list[P
     return [point for point in points if point.baseline or point.point in best]
 
 
-def _label_points(plot: Axes, canvas: FigureCanvasAgg, result: SweepResult, points: Sequence[PointResult]) -> None:
+def _label_points(plot: Axes, canvas: Any, result: SweepResult, points: Sequence[PointResult]) -> None:
     """Name points beside their marks, each where it covers no other name and no mark, with a thin line to its mark."""
     x, y = axes(result)
     names = short_names(result)
@@ -160,15 +161,14 @@ def _label_points(plot: Axes, canvas: FigureCanvasAgg, result: SweepResult, poin
         taken.append(_place_label(plot, canvas, point_label(point, names), place, taken))
 
 
-def _place_label(
-    plot: Axes, canvas: FigureCanvasAgg, text: str, place: tuple[float, float], taken: Sequence[Bbox]
-) -> Bbox:
+def _place_label(plot: Axes, canvas: Any, text: str, place: tuple[float, float], taken: Sequence[Bbox]) -> Bbox:
     """Put a label at the first free spot, or leave it at the last one tried; its box in pixels."""
+    line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkB": 4}
     label = plot.annotate(
-        text, place, textcoords="offset points", fontsize=9.5, zorder=6,
-        arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkB": 4},
-    )  # fmt: skip
-    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        text, place, xytext=(0, 0), textcoords="offset points", fontsize=9.5, zorder=6, arrowprops=line
+    )
+    label.set_path_effects([withStroke(linewidth=3, foreground="white")])
+    renderer = canvas.get_renderer()
     bounds = plot.get_window_extent(renderer)
     for dx, dy in _spots():
         label.set_position((dx, dy))

@@ -187,7 +187,7 @@ def _verdict(best: PointResult, baseline: PointResult, x: Objective, y: Objectiv
             f"The intervals of {in_words(y.metric)} overlap, with and without the defense: "
             "this sweep does not show that it helps."
         )
-    helps = f"The intervals of {in_words(y.metric)} do not overlap: it helps"
+    helps = f"The intervals of {in_words(y.metric)} do not overlap: in this sweep it helps"
     if _gain(best, baseline, x) >= 0:
         return f"{helps}, and costs no {in_words(x.metric)}."
     unsure = ", though the intervals of that overlap" if _overlap(best, baseline, x.metric) else ""

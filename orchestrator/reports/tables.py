@@ -137,7 +137,7 @@ def trial_rows(result: SweepResult) -> Rows:
         numbers = [with_interval(name, estimates.get(name)) for name in metrics]
         head = (trial.id, *_params(trial, names), str(trial.plan.trial.seed), trial.status)
         rows.append(Row((STAR if trial.id in best else "", *head, *numbers), trial.id in best))
-    return Rows(("", "trial", *names.values(), "seed", "status", *map(in_words, metrics)), tuple(rows))
+    return Rows(("", "trial", *_param_headers(names), "seed", "status", *map(in_words, metrics)), tuple(rows))
 
 
 def point_rows(result: SweepResult) -> Rows:
@@ -149,14 +149,21 @@ def point_rows(result: SweepResult) -> Rows:
         head = (str(point.point), *_params(point.trials[0], names), str(len(point.trials)))
         is_best = point.point in best
         rows.append(Row((STAR if is_best else "", *head, *numbers), is_best))
-    return Rows(("", "point", *names.values(), "seeds", *map(in_words, metrics)), tuple(rows))
+    return Rows(("", "point", *_param_headers(names), "seeds", *map(in_words, metrics)), tuple(rows))
 
 
 def _params(trial: TrialResult, names: Mapping[str, str]) -> list[str]:
     """One cell a searched field; the baseline, which has none of them, says so in the first."""
     params = trial.plan.trial.params
     cells = [value_text(params[path]) if path in params else "-" for path in names]
-    return ["no defense", *cells[1:]] if trial.plan.trial.baseline and cells else cells
+    if not cells:
+        return [" + ".join(trial.plan.defenses) or "no defense"]
+    return ["no defense", *cells[1:]] if trial.plan.trial.baseline else cells
+
+
+def _param_headers(names: Mapping[str, str]) -> list[str]:
+    """Short names of the searched fields, or one column for the defense where none is searched."""
+    return list(names.values()) or ["defense"]
 
 
 def trials_table(result: SweepResult) -> Table:

@@ -43,20 +43,19 @@ def field_at(data: Any, path: str) -> Any:
 
 
 def put(data: Any, path: str, value: Any) -> None:
-    """Set the value at a dotted path in place; a last part that is new is added to a mapping.
+    """Set the value at a dotted path in place; sections that are not there are added, for validation to judge.
 
     Raises:
-        NoSuchField: if the path leads nowhere before its last part.
+        NoSuchField: if the path leads through a value that has no fields, or to an item a list does not have.
     """
-    parent, _, last = path.rpartition(".")
-    holder = field_at(data, parent) if parent else data
-    if isinstance(holder, list):
-        field_at(holder, last)
-        holder[int(last)] = value
-    elif isinstance(holder, dict):
-        holder[last] = value
+    *parents, last = path.split(".")
+    for part in parents:
+        data = data.setdefault(part, {}) if isinstance(data, dict) else field_at(data, part)
+    if isinstance(data, dict):
+        data[last] = value
     else:
-        raise NoSuchField(f"{parent} has no fields, not {last!r}.")
+        field_at(data, last)
+        data[int(last)] = value
 
 
 def applied(spec: Spec, params: Mapping[str, Any]) -> Spec:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +141,11 @@ def test_points_table_keeps_the_spread_over_seeds_apart(world: World) -> None:
     assert "no defense" in printed(points_table(result))
 
 
+def test_tables_name_the_defense_where_nothing_is_searched(world: World) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, {}, 0, 0.95, 0.5), search__space="{}")
+    assert [row.cells[2] for row in point_rows(result).rows] == ["no defense", "random_erasing"]
+
+
 def test_report_holds_every_resource_itself(page: str) -> None:
     references = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
     assert references and all(reference.startswith("data:image/png;base64,") for reference in references)
@@ -177,7 +181,7 @@ def test_headlines_say_what_the_numbers_say(world: World) -> None:
     assert "Best of 2 defended points by both gains added: max_area 0.2, max_aspect 1." in text
     assert "gmi attack accuracy falls by 30.0 percentage points (85.0 % to 55.0 %)" in text
     assert "natural accuracy falls by 3.0 percentage points (97.0 % to 94.0 %)" in text
-    assert "do not overlap: it helps, and is paid for in natural accuracy." in text
+    assert "do not overlap: in this sweep it helps, and is paid for in natural accuracy." in text
 
 
 @pytest.mark.parametrize(
@@ -186,7 +190,7 @@ def test_headlines_say_what_the_numbers_say(world: World) -> None:
         (0.9, 0.05, "It does not help"),
         (0.95, 0.05, "It does not help"),
         (0.85, 0.1, "this sweep does not show that it helps"),
-        (0.5, 0.05, "do not overlap: it helps, and costs no natural accuracy"),
+        (0.5, 0.05, "do not overlap: in this sweep it helps, and costs no natural accuracy"),
     ],
 )
 def test_headlines_never_say_more_than_the_intervals_allow(world: World, attack: float, half: float, said: str) -> None:
@@ -236,5 +240,4 @@ def test_heat_maps_need_two_fields_of_few_values(world: World, space: str) -> No
         "search__sampler": "{kind: random, points: 2}",
         "search__space": space.replace("{values", "{kind: choice, values"),
     }
-    make: Callable[..., SweepResult] = world.result
-    assert heat_maps(make(world.trial(1, {AREA: 0.2}, 0, 0.95, 0.5), **overrides)) is None
+    assert heat_maps(world.result(world.trial(1, {AREA: 0.2}, 0, 0.95, 0.5), **overrides)) is None

@@ -1,0 +1,5 @@
+"""`python -m orchestrator` is `midre`."""
+
+from orchestrator.cli import main
+
+main()

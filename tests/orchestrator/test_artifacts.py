@@ -1,0 +1,83 @@
+"""The artifact store: one contract, passed by a folder and by a file system that is not a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from orchestrator.artifacts import ArtifactStore
+from orchestrator.errors import DamagedArtifact
+
+KEY = "ab" * 32
+
+
+@pytest.fixture(params=["folder", "remote"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    if request.param == "folder":
+        return ArtifactStore(tmp_path / "store")
+    # A file system that is not known to be local, so that everything is copied as it is to an object store.
+    (tmp_path / "remote").mkdir()
+    remote = fs.SubTreeFileSystem(str(tmp_path / "remote"), fs.LocalFileSystem())
+    return ArtifactStore("bucket", filesystem=remote)
+
+
+def put(store: ArtifactStore, text: str = "hello") -> None:
+    folder = store.new_attempt(KEY)
+    (folder / "result.txt").write_text(text)
+    store.commit(KEY, "probe", folder, {"seconds": 1.0})
+
+
+def stored(tmp_path: Path) -> Path:
+    return next(tmp_path.rglob("objects/ab/*/*/result.txt"))
+
+
+def test_what_was_committed_is_read_back(store: ArtifactStore) -> None:
+    put(store)
+    assert (store.open(KEY) / "result.txt").read_text() == "hello"
+
+
+def test_the_manifest_holds_the_digest_of_every_file(store: ArtifactStore) -> None:
+    put(store)
+    manifest = store.verified(KEY)
+    assert manifest is not None
+    assert manifest.files["result.txt"].sha256 == hashlib.sha256(b"hello").hexdigest()
+
+
+def test_an_attempt_that_was_not_committed_is_no_artifact(store: ArtifactStore) -> None:
+    (store.new_attempt(KEY) / "result.txt").write_text("half")
+    assert store.manifest(KEY) is None
+
+
+def test_a_changed_file_is_found_on_reading(store: ArtifactStore, tmp_path: Path) -> None:
+    put(store)
+    stored(tmp_path).write_text("hellO")
+    with pytest.raises(DamagedArtifact, match=r"result\.txt has SHA-256"):
+        store.open(KEY)
+
+
+def test_a_missing_file_is_found_on_reading(store: ArtifactStore, tmp_path: Path) -> None:
+    put(store)
+    stored(tmp_path).unlink()
+    with pytest.raises(DamagedArtifact, match=r"result\.txt is missing"):
+        store.verified(KEY)
+
+
+def test_a_damaged_artifact_set_aside_makes_room_and_is_kept(store: ArtifactStore, tmp_path: Path) -> None:
+    put(store, "bad")
+    store.set_aside(KEY)
+    assert store.manifest(KEY) is None
+    assert [file.read_text() for file in tmp_path.rglob("damaged/*/*/result.txt")] == ["bad"]
+
+
+def test_a_checkpoint_outlives_the_process_that_saved_it_and_goes_with_the_commit(store: ArtifactStore) -> None:
+    file = store.checkpoint_file(KEY)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"state")
+    store.keep_checkpoint(KEY, file)
+    assert store.checkpoint_file(KEY).read_bytes() == b"state"
+    put(store)
+    file.unlink(missing_ok=True)
+    assert not store.checkpoint_file(KEY).exists()

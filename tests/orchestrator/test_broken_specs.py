@@ -1,0 +1,270 @@
+"""Every way a spec can be wrong that we could think of, and the one line it earns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from orchestrator.errors import SpecError
+from orchestrator.placement import Node
+from orchestrator.spec.loading import load_spec, resolve
+
+VALID = """\
+name: broken
+data:
+  private: {kind: digits, identities: ["0", "1"], image_size: 32}
+  public: {kind: digits, identities: ["5", "6"], image_size: 32}
+target:
+  model: {kind: small_cnn, width: 4}
+  training: {epochs: 1}
+defenses:
+  - {kind: random_erasing, min_area: 0.1, max_area: 0.4}
+evaluation:
+  model: {kind: small_cnn}
+prior: {kind: wgan_gp, steps: 10}
+attacks:
+  - {kind: gmi, steps: 5, restarts: 5}
+metrics: [{kind: natural_accuracy}, {kind: attack_accuracy}]
+search:
+  space:
+    defenses.0.max_area: {kind: choice, values: [0.2, 0.5]}
+  seeds: [0, 1]
+resources:
+  train_classifier: {cpus: 1}
+"""
+LAPTOP = Node("this machine", 2, (), 8.0)
+PRIVATE = 'private: {kind: digits, identities: ["0", "1"], image_size: 32}'
+PUBLIC = 'public: {kind: digits, identities: ["5", "6"], image_size: 32}'
+SPACE = "defenses.0.max_area: {kind: choice, values: [0.2, 0.5]}"
+CNN_FIELDS = "input_mean, input_std, kind, stages, width"
+TRAINING_FIELDS = (
+    "batch_size, epochs, flip, label_smoothing, lr, milestones, momentum, optimizer, schedule, shift, weight_decay"
+)
+ERASING_FIELDS = "boxes, fill, kind, location, max_area, max_aspect, min_area, min_aspect, probability"
+SPEC_FIELDS = (
+    "attacks, data, defenses, description, evaluation, metrics, name, prior, resources, search, storage, target, "
+    "tracking"
+)
+
+# What replaces what in VALID, and the line about it after "spec.yaml:".
+MALFORMED = {
+    # Names
+    "unknown_section": ("evaluation:", "evalution:", "10: evalution: unknown field. Did you mean 'evaluation'? "
+                        f"Fields: {SPEC_FIELDS}."),
+    "unknown_model_field": ("width: 4", "widht: 4", "6: target.model.widht: unknown field. Did you mean 'width'? "
+                            f"Fields: {CNN_FIELDS}."),
+    "unknown_training_field": ("epochs: 1", "epoch: 1", "7: target.training.epoch: unknown field. "
+                               f"Did you mean 'epochs'? Fields: {TRAINING_FIELDS}."),
+    "unknown_defense_field": ("max_area: 0.4", "max_aria: 0.4", "9: defenses.0.max_aria: unknown field. "
+                              f"Did you mean 'max_area'? Fields: {ERASING_FIELDS}."),
+    "unknown_field_near_nothing": ("width: 4", "zzz: 4", f"6: target.model.zzz: unknown field. Fields: {CNN_FIELDS}."),
+    "unknown_distribution_field": ("values: [0.2, 0.5]", "values: [0.2], value: 1",
+                                   "18: search.space.defenses.0.max_area.value: unknown field. Did you mean 'values'? "
+                                   "Fields: kind, values."),
+    "unknown_resource_field": ("cpus: 1", "cpu: 1", "21: resources.train_classifier.cpu: unknown field. "
+                               "Did you mean 'cpus'? Fields: cpus, gpus, memory_gb."),
+    "bad_name": ("name: broken", "name: My Sweep", "1: name: must match ^[a-z0-9][a-z0-9_-]{0,63}$, got 'My Sweep'."),
+    "bad_attack_name": ("gmi, steps", "gmi, name: G-M, steps",
+                        "14: attacks.0.name: must match ^[a-z][a-z0-9_]*$, got 'G-M'."),
+    # Kinds
+    "unknown_dataset": ("public: {kind: digits", "public: {kind: digit", "4: data.public: unknown kind 'digit'. "
+                        "Did you mean 'digits'? Available: digits, image_folder, parquet."),
+    "unknown_model": ("small_cnn, width", "smal_cnn, width", "6: target.model: unknown kind 'smal_cnn'. "
+                      "Did you mean 'small_cnn'? Available: resnet18, small_cnn, vgg16_bn."),
+    "unknown_defense": ("random_erasing", "random_erase", "9: defenses.0: unknown kind 'random_erase'. "
+                        "Did you mean 'random_erasing'? Available: none, random_erasing."),
+    "unknown_prior": ("wgan_gp", "wgan", "12: prior: unknown kind 'wgan'. Did you mean 'wgan_gp'? Available: wgan_gp."),
+    "unknown_attack": ("kind: gmi", "kind: gmii", "14: attacks.0: unknown kind 'gmii'. Did you mean 'gmi'? "
+                       "Available: gmi."),
+    "unknown_metric": ("{kind: natural_accuracy}", "{kind: accuracy}", "15: metrics.0: unknown kind 'accuracy'. "
+                       "Did you mean 'attack_accuracy'? Available: attack_accuracy, knn_distance, natural_accuracy."),
+    "unknown_distribution": ("kind: choice", "kind: choices",
+                             "18: search.space.defenses.0.max_area: unknown kind 'choices'. Did you mean 'choice'? "
+                             "Available: choice, uniform, log_uniform, integer."),
+    "missing_kind": ("kind: small_cnn, width", "width", "6: target.model: has no kind: add `kind:` with one of those "
+                     "that `midre list` shows."),
+    # Types
+    "text_for_int": ("steps: 10", "steps: many", "12: prior.steps: must be a whole number, got 'many'."),
+    "quoted_int": ("steps: 10", 'steps: "10"', "12: prior.steps: must be a whole number, got '10'."),
+    "float_for_int": ("steps: 10", "steps: 10.5", "12: prior.steps: must be a whole number, got 10.5."),
+    "bool_for_number": ("min_area: 0.1", "min_area: true", "9: defenses.0.min_area: must be a number, got True."),
+    "bool_for_int": ("epochs: 1", "epochs: yes", "7: target.training.epochs: must be a whole number, got True."),
+    "number_for_bool": ("epochs: 1", "flip: 1", "7: target.training.flip: must be true or false, got 1."),
+    "number_for_text": ("name: broken", "name: 5", "1: name: must be text, got 5."),
+    "number_for_identity": ('["5", "6"]', '[5, "6"]', "4: data.public.identities.0: must be text, got 5."),
+    "list_for_mapping": ("{epochs: 1}", "[1]", "7: target.training: must be a mapping of fields, got [1]."),
+    "text_for_list": ("[0, 1]", "none", "19: search.seeds: must be a list, got 'none'."),
+    "unknown_word": ("epochs: 1", "schedule: cosin", "7: target.training.schedule: must be one of 'constant', 'cosine' "
+                     "or 'step', got 'cosin'."),
+    # Ranges
+    "area_above_one": ("max_area: 0.4", "max_area: 1.5", "9: defenses.0.max_area: must be at most 1, got 1.5."),
+    "negative_area": ("min_area: 0.1", "min_area: -0.1", "9: defenses.0.min_area: must be at least 0, got -0.1."),
+    "min_area_above_max": ("min_area: 0.1", "min_area: 0.6", "9: defenses.0: min_area 0.6 is above max_area 0.4: "
+                           "lower min_area or raise max_area."),
+    "aspect_below_one": ("min_area: 0.1", "max_aspect: 0.5", "9: defenses.0: max_aspect 0.5 is below 1: raise it to 1 "
+                         "or more, or give min_aspect too."),
+    "negative_lr": ("epochs: 1", "lr: -0.1", "7: target.training.lr: must be above 0, got -0.1."),
+    "no_steps": ("steps: 10", "steps: 0", "12: prior.steps: must be above 0, got 0."),
+    "batch_of_one": ("epochs: 1", "batch_size: 1", "7: target.training.batch_size: must be at least 2, got 1."),
+    "momentum_of_one": ("epochs: 1", "momentum: 1.0", "7: target.training.momentum: must be below 1, got 1.0."),
+    "nan": ("epochs: 1", "lr: .nan", "7: target.training.lr: must be a finite number, got nan."),
+    "infinite": ("epochs: 1", "lr: .inf", "7: target.training.lr: must be a finite number, got inf."),
+    "keep_above_restarts": ("restarts: 5", "restarts: 5, keep: 6", "14: attacks.0: keep 6 is above restarts 5: lower "
+                            "keep or raise restarts."),
+    "two_channels": ("image_size: 32}\n  public", "channels: 2}\n  public",
+                     "3: data.private.channels: must be one of 1 or 3, got 2."),
+    "no_attacks": ("  - {kind: gmi, steps: 5, restarts: 5}", "  []", "13: attacks: needs at least 1 item, got 0."),
+    "no_seeds": ("[0, 1]", "[]", "19: search.seeds: needs at least 1 item, got 0."),
+    "no_values": ("[0.2, 0.5]", "[]", "18: search.space.defenses.0.max_area.values: needs at least 1 item, got 0."),
+    "no_identities": ('["5", "6"]', "[]", "4: data.public.identities: needs at least 1 item, got 0."),
+    "fractional_gpus_above_one": ("cpus: 1", "gpus: 1.5", "21: resources.train_classifier.gpus: 1.5 GPUs: above one "
+                                  "only whole GPUs can be had."),
+    # Sections and search
+    "missing_section": ("prior: {kind: wgan_gp, steps: 10}\n", "", "prior: is missing: add it."),
+    "missing_model": ("  model: {kind: small_cnn}", "  training: {epochs: 1}", "10: evaluation.model: is missing: "
+                      "add it."),
+    "missing_path": (PUBLIC, "public: {kind: parquet}", "4: data.public.path: is missing: add it."),
+    "attacks_twice": ("restarts: 5}", "restarts: 5}\n  - {kind: gmi}", "attacks has 'gmi' twice: remove one, or give "
+                      "attacks a name of their own."),
+    "metrics_twice": ("{kind: attack_accuracy}", "{kind: natural_accuracy}", "metrics has 'natural_accuracy' twice: "
+                      "remove one, or give attacks a name of their own."),
+    "seeds_repeated": ("[0, 1]", "[0, 0]", "16: search: seeds [0, 0] repeat one: each is trained once."),
+    "grid_with_uniform": ("{kind: choice, values: [0.2, 0.5]}", "{kind: uniform, low: 0.2, high: 0.5}",
+                          "16: search: sampler grid needs lists of values, but defenses.0.max_area is uniform: use "
+                          "kind: choice, or sampler random or tpe."),
+    "low_above_high": ("{kind: choice, values: [0.2, 0.5]}", "{kind: uniform, low: 0.5, high: 0.2}",
+                       "18: search.space.defenses.0.max_area: low 0.5 is not below high 0.2."),
+    "integers_out_of_order": ("{kind: choice, values: [0.2, 0.5]}", "{kind: integer, low: 5, high: 2}",
+                              "18: search.space.defenses.0.max_area: low 5 is above high 2."),
+    "logarithm_of_nothing": ("{kind: choice, values: [0.2, 0.5]}", "{kind: log_uniform, low: 0, high: 2}",
+                             "18: search.space.defenses.0.max_area.low: must be above 0, got 0."),
+    "unknown_goal": ("  seeds: [0, 1]", "  objectives: [{metric: natural_accuracy, goal: most}]",
+                     "19: search.objectives.0.goal: must be one of 'max' or 'min', got 'most'."),
+    "sampler_without_points": ("  seeds: [0, 1]", "  sampler: {kind: random}",
+                               "19: search.sampler.points: is missing: add it."),
+    # YAML
+    "duplicate_key": ("prior:", "target:", "12: 'target' is given twice: remove one."),
+    "duplicate_nested_key": ("width: 4", "width: 4, width: 8", "6: 'width' is given twice: remove one."),
+    "object_tag": ("name: broken", "name: !!python/object/apply:os.system [echo]", "1: the tag "
+                   "'tag:yaml.org,2002:python/object/apply:os.system' would build an object: a spec holds plain data "
+                   "only."),
+    "object_tag_on_mapping": ("{kind: wgan_gp", "!!python/object:os.Thing {kind: wgan_gp", "12: the tag "
+                              "'tag:yaml.org,2002:python/object:os.Thing' would build an object: a spec holds plain "
+                              "data only."),
+    "own_tag": ("name: broken", "name: !env HOME", "1: the tag '!env' would build an object: a spec holds plain data "
+                "only."),
+    "tab": ("  model: {kind: small_cnn, width: 4}", "\tmodel: 1", "6: not valid YAML: found character '\\t' that "
+            "cannot start any token."),
+    "unclosed": ("steps: 10}", "steps: 10", "13: not valid YAML: expected ',' or '}', but got ':'."),
+    "list_as_name": ("name: broken", "[a, b]: broken", "1: a field name must be a word, not a list or a mapping."),
+    "merge_key": ("{kind: small_cnn}", "{<<: {kind: small_cnn}}", "11: merge keys (<<) are not supported: write the "
+                  "fields out."),
+    "unknown_alias": ("name: broken", "name: *other", "1: not valid YAML: found undefined alias 'other'."),
+    "second_document": ("target:\n", "---\ntarget:\n", "5: not valid YAML: but found another document."),
+}  # fmt: skip
+
+# As above, for specs that are well formed but cannot work.
+INCONSISTENT = {
+    "overlapping_identities": ('["5", "6"]', '["1", "6"]', "4: data.public.identities: 1 identities are private too "
+                               "('1'): what the attacker has must not hold what must not leak."),
+    "identity_not_in_data": ('["0", "1"]', '["0", "ten"]', "3: data.private.identities: digits has no 'ten'. "
+                             "Available: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
+    "one_private_identity": ('["0", "1"]', '["0"]', "3: data.private.identities: has 1 identity: a classifier needs at "
+                             "least 2."),
+    "image_size_differs": ('"6"], image_size: 32', '"6"], image_size: 64', "4: data.public.image_size: is 64 but "
+                           "data.private.image_size is 32: make them equal."),
+    "channels_differ": ('"6"], image_size: 32', '"6"], channels: 3', "4: data.public.channels: is 3 but "
+                        "data.private.channels is 1: make them equal."),
+    "missing_parquet": (PRIVATE, "private: {kind: parquet, path: faces.parquet, channels: 1}", "3: data.private.path: "
+                        "no Parquet file at FOLDER/faces.parquet: give a .parquet file or a folder that holds some."),
+    "not_parquet": (PRIVATE, "private: {kind: parquet, path: spec.yaml, channels: 1}",
+                    "3: data.private.path: FOLDER/spec.yaml is not a Parquet file: Parquet magic bytes not found in "
+                    "footer. Either the file is corrupted or this is not a parquet file."),
+    "missing_column": (PRIVATE, "private: {kind: parquet, path: table.parquet, label_column: who, channels: 1}",
+                       "3: data.private.label_column: FOLDER/table.parquet has no column 'who'. Columns: image, "
+                       "identity, weight."),
+    "float_labels": (PRIVATE, "private: {kind: parquet, path: table.parquet, label_column: weight, channels: 1}",
+                     "3: data.private.label_column: 'weight' holds double, but labels must be integers or strings."),
+    "text_images": (PRIVATE, "private: {kind: parquet, path: table.parquet, image_column: identity, channels: 1}",
+                    "3: data.private.image_column: 'identity' holds string, but images must be binary."),
+    "missing_folder": (PRIVATE, "private: {kind: image_folder, path: faces, channels: 1}", "3: data.private.path: no "
+                       "folder at FOLDER/faces: give the folder whose sub-folders are the identities."),
+    "empty_folder": (PRIVATE, "private: {kind: image_folder, path: nothing, channels: 1}", "3: data.private.path: "
+                     "FOLDER/nothing has no sub-folder with images (.bmp, .jpeg, .jpg, .png, .webp)."),
+    "colour_fill_on_grey": ("min_area: 0.1", "fill: official", "9: defenses.0: fill 'official' has 3 channels but the "
+                            "images have 1: set fill to mean."),
+    "too_many_cpus": ("cpus: 1", "cpus: 3", "21: resources.train_classifier.cpus: needs 3, but the largest of 1 node "
+                      "has 2: lower it or add a node."),
+    "too_many_gpus": ("cpus: 1", "gpus: 2", "21: resources.train_classifier.gpus: needs 2, but the largest of 1 node "
+                      "has 0: lower it or add a node."),
+    "too_much_memory": ("cpus: 1", "memory_gb: 9", "21: resources.train_classifier.memory_gb: needs 9, but the largest "
+                        "of 1 node has 8: lower it or add a node."),
+    "objective_of_nobody": ("  seeds: [0, 1]", "  objectives: [{metric: natural_acuracy, goal: max}]",
+                            "19: search.objectives.0.metric: nothing computes 'natural_acuracy'. Did you mean "
+                            "'natural_accuracy'? Available: natural_accuracy, gmi.attack_accuracy."),
+    "no_attack_metric": ("[{kind: natural_accuracy}, {kind: attack_accuracy}]", "[{kind: natural_accuracy}]",
+                         "15: metrics: has none like attack_accuracy: every trial is measured on both sides of the "
+                         "trade, add it."),
+    "search_of_nothing": (SPACE, "defenses.0.max_aria: {kind: choice, values: [0.2]}",
+                          "18: search.space.defenses.0.max_aria: names no field: defenses.0 has kind, probability, "
+                          "min_area, max_area, max_aspect, min_aspect, boxes, fill, location, not 'max_aria'. Did you "
+                          "mean 'max_area'?"),
+    "search_of_missing_defense": (SPACE, "defenses.1.max_area: {kind: choice, values: [0.2]}",
+                                  "18: search.space.defenses.1.max_area: names no field: defenses has 0, not '1'."),
+    "search_of_resources": (SPACE, "resources.train_classifier.cpus: {kind: choice, values: [1, 2]}",
+                            "18: search.space.resources.train_classifier.cpus: cannot be searched: only attacks, data, "
+                            "defenses, evaluation, prior, target can."),
+    "search_value_refused": ("[0.2, 0.5]", "[0.2, 1.5]", "18: search.space.defenses.0.max_area: the value 1.5 is "
+                             "refused: input should be less than or equal to 1."),
+    "search_value_below_another": ("[0.2, 0.5]", "[0.05, 0.5]", "18: search.space.defenses.0.max_area: the value 0.05 "
+                                   "is refused: min_area 0.1 is above max_area 0.05: lower min_area or raise max_area."),
+}  # fmt: skip
+
+AT_ANOTHER_SIZE = {
+    "prior_at_48_pixels": (48, "resnet18", "12: prior: wgan_gp makes images of 32 or 64 pixels, not 48: set image_size "
+                           "to one of them."),
+}  # fmt: skip
+
+
+def refusal(folder: Path, text: str | bytes, **overrides: str) -> str:
+    """The message a spec earns, with its folder written FOLDER."""
+    file = folder / "spec.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SpecError) as caught:
+        spec, source = load_spec(file)
+        resolve(spec, source, nodes=[LAPTOP])
+    return str(caught.value).replace(f"{folder}/spec.yaml:", "spec.yaml:", 1).replace(str(folder), "FOLDER")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    table = pa.table({"image": [b"x"], "identity": ["anna"], "weight": [0.5]})
+    parquet.write_table(table, tmp_path / "table.parquet")
+    (tmp_path / "nothing" / "anna").mkdir(parents=True)
+    return tmp_path
+
+
+def edited(old: str, new: str) -> str:
+    assert VALID.count(old) == 1, f"{old!r} must be in the spec once"
+    return VALID.replace(old, new)
+
+
+def test_the_spec_that_is_broken_below_is_valid(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(VALID)
+    spec, source = load_spec(folder / "spec.yaml")
+    assert resolve(spec, source, nodes=[LAPTOP]).spec.name == "broken"
+
+
+@pytest.mark.parametrize(("old", "new", "line"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_spec_is_refused_in_one_line(folder: Path, old: str, new: str, line: str) -> None:
+    where = "" if line.startswith(("prior: is", "attacks has", "metrics has")) else "spec.yaml:"
+    assert refusal(folder, edited(old, new)) == f"{where}{line}"
+
+
+@pytest.mark.parametrize(("old", "new", "line"), INCONSISTENT.values(), ids=INCONSISTENT)
+def test_a_spec_that_cannot_work_is_refused_in_one_line(folder: Path, old: str, new: str, line: str) -> None:
+    assert refusal(folder, edited(old, new)) == f"spec.yaml:{line}"

@@ -1,0 +1,55 @@
+"""The ledger: what was appended is read back in order, whatever happened to the writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import RequestError
+from orchestrator.ledger import Ledger, fold, read_events
+
+
+def test_events_come_back_in_the_order_they_were_appended_after_a_reopen(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        ledger.append("job_started", key="a")
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        ledger.append("job_done", key="a", kind="probe", facts={})
+    assert [event["event"] for event in read_events(tmp_path / "ledger.jsonl")] == ["job_started", "job_done"]
+
+
+def test_a_line_torn_by_a_killed_writer_is_left_out_and_then_cut_off(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.jsonl"
+    with Ledger(file) as ledger:
+        ledger.append("job_started", key="a")
+    file.write_bytes(file.read_bytes() + b'{"event": "job_do')
+    assert len(list(read_events(file))) == 1
+    with Ledger(file) as ledger:
+        ledger.append("job_started", key="b")
+    assert [event["key"] for event in read_events(file)] == ["a", "b"]
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with (
+        Ledger(tmp_path / "ledger.jsonl"),
+        pytest.raises(RequestError, match="another process is running this sweep"),
+    ):
+        Ledger(tmp_path / "ledger.jsonl")
+
+
+def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.jsonl"
+    file.write_text('{"event": "x", "time": 0}\nnot json\n{"event": "x", "time": 0}\n')
+    with pytest.raises(RequestError, match=r"ledger\.jsonl:2: not an event"):
+        list(read_events(file))
+
+
+def test_folding_keeps_the_last_outcome_of_a_trial(tmp_path: Path) -> None:
+    known = {"trial": "t", "point": 0, "params": {}, "seed": 0, "baseline": True}
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        ledger.append("trial_started", **known)
+        ledger.append("trial_failed", trial="t", error="broken")
+        ledger.append("trial_started", **known)
+        ledger.append("trial_done", trial="t", metrics={"natural_accuracy": 0.5})
+    trial = fold(tmp_path / "ledger.jsonl").trials["t"]
+    assert (trial.status, trial.error, trial.metrics) == ("done", "", {"natural_accuracy": 0.5})

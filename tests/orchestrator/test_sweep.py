@@ -1,0 +1,125 @@
+"""Whole sweeps, small: the same numbers from every executor, and nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.executors.base import Executor
+from orchestrator.executors.inline import InlineExecutor
+from orchestrator.ledger import read_events
+from orchestrator.sweep import Sweep
+from tests.toy import toy_sweep, write_spec
+
+
+def numbers(sweep: Sweep) -> dict[str, dict[str, float]]:
+    return {id: dict(trial.metrics) for id, trial in sweep.state().trials.items()}
+
+
+def digests(sweep: Sweep) -> dict[str, str]:
+    """Digest of every result file by job, without the histories, which carry clock times."""
+    found = {}
+    for plan in sweep.plans():
+        for job in plan.jobs:
+            manifest = sweep.store.verified(job.key)
+            assert manifest is not None
+            files = {name: file.sha256 for name, file in manifest.files.items() if name != "history.json"}
+            found[job.key] = json.dumps(files, sort_keys=True)
+    return found
+
+
+def finished_jobs(sweep: Sweep) -> Counter[str]:
+    return Counter(event["key"] for event in read_events(sweep.paths.ledger) if event["event"] == "job_done")
+
+
+def run(sweep: Sweep, executor: Executor) -> Any:
+    return sweep.run(executor, spec_file=None)
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    folder = tmp_path_factory.mktemp("inline")
+    sweep = toy_sweep(folder, folder / "runs")
+    run(sweep, InlineExecutor())
+    return sweep
+
+
+def test_an_inline_sweep_finishes_every_trial_with_every_number(inline: Sweep) -> None:
+    assert len(numbers(inline)) == 3
+    for metrics in numbers(inline).values():
+        assert set(metrics) == {"natural_accuracy", "gmi.attack_accuracy", "gmi.knn_distance"}
+
+
+def test_running_again_runs_no_job(inline: Sweep) -> None:
+    before = finished_jobs(inline)
+    done = run(inline, InlineExecutor())
+    assert (done.jobs_run, done.trials_done) == (0, 3)
+    assert finished_jobs(inline) == before
+
+
+def test_shared_jobs_run_once(inline: Sweep) -> None:
+    assert set(finished_jobs(inline).values()) == {1}
+    kinds = Counter(event["kind"] for event in read_events(inline.paths.ledger) if event["event"] == "job_done")
+    assert (kinds["fit_prior"], kinds["train_classifier"]) == (1, 4)
+
+
+def test_a_damaged_artifact_is_moved_aside_and_made_again_alike(tmp_path: Path) -> None:
+    sweep = toy_sweep(tmp_path, tmp_path / "runs")
+    run(sweep, InlineExecutor())
+    before = digests(sweep)
+    victim = next(sweep.workspace.store.rglob("model.safetensors"))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\x01")
+    done = run(sweep, InlineExecutor())
+    assert done.jobs_run == 1
+    assert digests(sweep) == before
+    assert [e["event"] for e in read_events(sweep.paths.ledger)].count("artifact_damaged") == 1
+
+
+def test_a_failing_job_fails_its_trials_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    space = {"target.training.lr": {"kind": "choice", "values": [1e20, 0.01]}}
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", search={"space": space, "seeds": [0], "baseline": False})
+    run(sweep, InlineExecutor())
+    trials = sorted(sweep.state().trials.values(), key=lambda trial: trial.point)
+    assert [trial.status for trial in trials] == ["failed", "done"]
+    assert "DivergedError: loss became" in trials[0].error
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_gives_the_numbers_of_the_inline_executor_bit_for_bit(inline: Sweep, tmp_path: Path) -> None:
+    from orchestrator.executors.ray.executor import RayExecutor
+
+    sweep = toy_sweep(tmp_path, tmp_path / "runs")
+    done = run(sweep, RayExecutor())
+    assert (done.trials_done, done.trials_failed) == (3, 0)
+    assert digests(sweep) == digests(inline)
+    assert set(finished_jobs(sweep).values()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_jobs", [1, 4, 8])
+def test_a_sweep_killed_at_any_moment_continues_to_the_same_results(
+    inline: Sweep, tmp_path: Path, after_jobs: int
+) -> None:
+    spec = write_spec(tmp_path)
+    command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--runs", str(tmp_path / "runs")]
+    process = subprocess.Popen([*command, "--executor", "inline"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    sweep = toy_sweep(tmp_path, tmp_path / "runs")
+    deadline = time.monotonic() + 120
+    while sum(finished_jobs(sweep).values()) < after_jobs and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    run(sweep, InlineExecutor())
+    assert digests(sweep) == digests(inline)
+    assert set(finished_jobs(sweep).values()) == {1}
