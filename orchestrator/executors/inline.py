@@ -40,7 +40,7 @@ class InlineExecutor(Executor):
     def _run_jobs(self, plan: TrialPlan, session: Session, book: Book) -> None:
         by_key = {job.key: job for job in plan.jobs}
         for job in plan.jobs:
-            if job.key in book.failed or any(key in book.failed for key in job.inputs.values()) or book.has(job.key):
+            if job.key in book.failed or book.has(job.key) or not all(map(book.has, job.inputs.values())):
                 continue
             try:
                 self._run(job, session, book)

@@ -42,6 +42,8 @@ def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) 
     """All problems of a refused spec, each with its line."""
     found = []
     for details in error.errors(include_url=False):
+        if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
+            continue  # pydantic counts valid items only, and each invalid one has a line of its own
         path = _without_tags(details["loc"], source.data)
         message = _message(details, model)
         found.append(Problem(source.line(path), dotted(path), message))

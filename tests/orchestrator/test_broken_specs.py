@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from PIL import Image
 from pyarrow import parquet
 
 from orchestrator.errors import SpecError
@@ -53,8 +52,6 @@ SPEC_FIELDS = (
 # What replaces what in VALID, and the line about it after "spec.yaml:".
 MALFORMED = {
     # Names
-    "unknown_section": ("evaluation:", "evalution:", "10: evalution: unknown field. Did you mean 'evaluation'? "
-                        f"Fields: {SPEC_FIELDS}."),
     "unknown_model_field": ("width: 4", "widht: 4", "6: target.model.widht: unknown field. Did you mean 'width'? "
                             f"Fields: {CNN_FIELDS}."),
     "unknown_training_field": ("epochs: 1", "epoch: 1", "7: target.training.epoch: unknown field. "
@@ -124,13 +121,13 @@ MALFORMED = {
     "fractional_gpus_above_one": ("cpus: 1", "gpus: 1.5", "21: resources.train_classifier.gpus: 1.5 GPUs: above one "
                                   "only whole GPUs can be had."),
     # Sections and search
-    "missing_section": ("prior: {kind: wgan_gp, steps: 10}\n", "", "prior: is missing: add it."),
+    "missing_section": ("prior: {kind: wgan_gp, steps: 10}\n", "", "1: prior: is missing: add it."),
     "missing_model": ("  model: {kind: small_cnn}", "  training: {epochs: 1}", "10: evaluation.model: is missing: "
                       "add it."),
     "missing_path": (PUBLIC, "public: {kind: parquet}", "4: data.public.path: is missing: add it."),
-    "attacks_twice": ("restarts: 5}", "restarts: 5}\n  - {kind: gmi}", "attacks has 'gmi' twice: remove one, or give "
+    "attacks_twice": ("restarts: 5}", "restarts: 5}\n  - {kind: gmi}", "1: attacks has 'gmi' twice: remove one, or give "
                       "attacks a name of their own."),
-    "metrics_twice": ("{kind: attack_accuracy}", "{kind: natural_accuracy}", "metrics has 'natural_accuracy' twice: "
+    "metrics_twice": ("{kind: attack_accuracy}", "{kind: natural_accuracy}", "1: metrics has 'natural_accuracy' twice: "
                       "remove one, or give attacks a name of their own."),
     "seeds_repeated": ("[0, 1]", "[0, 0]", "16: search: seeds [0, 0] repeat one: each is trained once."),
     "grid_with_uniform": ("{kind: choice, values: [0.2, 0.5]}", "{kind: uniform, low: 0.2, high: 0.5}",
@@ -224,18 +221,42 @@ INCONSISTENT = {
                                    "is refused: min_area 0.1 is above max_area 0.05: lower min_area or raise max_area."),
 }  # fmt: skip
 
-AT_ANOTHER_SIZE = {
-    "prior_at_48_pixels": (48, "resnet18", "12: prior: wgan_gp makes images of 32 or 64 pixels, not 48: set image_size "
-                           "to one of them."),
+# Bytes of a whole file, and the line they earn after "spec.yaml".
+UNREADABLE = {
+    "empty": (b"", ": the file is empty: start from specs/quickstart.yaml."),
+    "comment_only": (b"# nothing yet\n", ": the file is empty: start from specs/quickstart.yaml."),
+    "list": (b"- name\n- data\n", ":1: a spec is a mapping of fields, like `name: my-sweep`."),
+    "word": (b"quickstart\n", ":1: a spec is a mapping of fields, like `name: my-sweep`."),
+    "not_utf8": ("name: caf\u00e9".encode("latin-1"), ": not UTF-8 at byte 9: save the file as UTF-8."),
+    "laughs": (
+        ("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))).encode(),
+        ": more than 20000 values once its aliases are followed: write it out.",
+    ),
+    "list_inside_itself": (b"a: &a [*a]\n", ": more than 20000 values once its aliases are followed: write it out."),
+}
+
+# A dotted path and a value of --set, and the line it earns.
+OVERRIDES = {
+    "path_of_no_section": ("targt.model.width", "8", "--set: targt.model.width: names no field: the spec has name, "
+                           "data, target, defenses, evaluation, prior, attacks, metrics, search, resources, not "
+                           "'targt'. Did you mean 'target'?"),
+    "path_into_a_number": ("prior.steps.more", "8", "--set: prior.steps.more: names no field: prior.steps has no "
+                           "fields, not 'more'."),
+    "path_of_missing_item": ("defenses.3", "{}", "--set: defenses.3: names no field: defenses has 0, not '3'. "
+                             "Did you mean '0'?"),
+    "not_yaml": ("prior.steps", "[1", "--set: prior.steps: not a YAML value: '[1'."),
+    "unknown_field": ("target.model.widht", "8", "spec.yaml:6: target.model.widht: unknown field. Did you mean "
+                      f"'width'? Fields: {CNN_FIELDS}."),
+    "wrong_type": ("prior.steps", "many", "spec.yaml:12: prior.steps: must be a whole number, got 'many'."),
 }  # fmt: skip
 
 
-def refusal(folder: Path, text: str | bytes, **overrides: str) -> str:
+def refusal(folder: Path, text: str | bytes, overrides: dict[str, str] | None = None) -> str:
     """The message a spec earns, with its folder written FOLDER."""
     file = folder / "spec.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SpecError) as caught:
-        spec, source = load_spec(file)
+        spec, source = load_spec(file, overrides=overrides)
         resolve(spec, source, nodes=[LAPTOP])
     return str(caught.value).replace(f"{folder}/spec.yaml:", "spec.yaml:", 1).replace(str(folder), "FOLDER")
 
@@ -261,10 +282,85 @@ def test_the_spec_that_is_broken_below_is_valid(folder: Path) -> None:
 
 @pytest.mark.parametrize(("old", "new", "line"), MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_spec_is_refused_in_one_line(folder: Path, old: str, new: str, line: str) -> None:
-    where = "" if line.startswith(("prior: is", "attacks has", "metrics has")) else "spec.yaml:"
-    assert refusal(folder, edited(old, new)) == f"{where}{line}"
+    assert refusal(folder, edited(old, new)) == f"spec.yaml:{line}"
 
 
 @pytest.mark.parametrize(("old", "new", "line"), INCONSISTENT.values(), ids=INCONSISTENT)
 def test_a_spec_that_cannot_work_is_refused_in_one_line(folder: Path, old: str, new: str, line: str) -> None:
     assert refusal(folder, edited(old, new)) == f"spec.yaml:{line}"
+
+
+@pytest.mark.parametrize(("data", "line"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_file_that_is_no_spec_is_refused_in_one_line(folder: Path, data: bytes, line: str) -> None:
+    assert refusal(folder, data) == f"spec.yaml{line}"
+
+
+@pytest.mark.parametrize(("path", "value", "line"), OVERRIDES.values(), ids=OVERRIDES)
+def test_a_broken_override_is_refused_in_one_line(folder: Path, path: str, value: str, line: str) -> None:
+    assert refusal(folder, VALID, {path: value}) == line
+
+
+def test_a_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path / "none.yaml")
+    assert str(caught.value) == f"{tmp_path}/none.yaml: no such file: give the path of a spec."
+
+
+def test_a_folder_in_place_of_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: cannot be read: Is a directory."
+
+
+def test_a_prior_that_cannot_make_the_size_is_refused_at_its_line(folder: Path) -> None:
+    line = "12: prior: wgan_gp makes images of 32 or 64 pixels, not 48: set image_size to one of them."
+    assert refusal(folder, VALID.replace("image_size: 32", "image_size: 48")) == f"spec.yaml:{line}"
+
+
+def test_a_model_that_cannot_take_the_size_is_refused_beside_the_prior(folder: Path) -> None:
+    text = VALID.replace("image_size: 32", "image_size: 16").replace("{kind: small_cnn}", "{kind: vgg16_bn}")
+    assert refusal(folder, text).splitlines() == [
+        "spec.yaml:11: evaluation.model: vgg16_bn halves the image five times and needs 32 pixels or more, got 16.",
+        "FOLDER/spec.yaml:12: prior: wgan_gp makes images of 32 or 64 pixels, not 16: set image_size to one of them.",
+    ]
+
+
+def test_a_misspelt_section_is_reported_as_unknown_and_as_missing(folder: Path) -> None:
+    assert refusal(folder, edited("evaluation:", "evalution:")).splitlines() == [
+        "spec.yaml:1: evaluation: is missing: add it.",
+        f"FOLDER/spec.yaml:10: evalution: unknown field. Did you mean 'evaluation'? Fields: {SPEC_FIELDS}.",
+    ]
+
+
+def test_all_problems_of_a_malformed_file_are_reported_together_in_the_order_of_their_lines(folder: Path) -> None:
+    text = edited("steps: 10", "steps: many").replace("max_area: 0.4", "max_area: 1.5").replace("cpus: 1", "cpu: 1")
+    assert refusal(folder, text).splitlines() == [
+        "spec.yaml:9: defenses.0.max_area: must be at most 1, got 1.5.",
+        "FOLDER/spec.yaml:12: prior.steps: must be a whole number, got 'many'.",
+        "FOLDER/spec.yaml:21: resources.train_classifier.cpu: unknown field. Did you mean 'cpus'? "
+        "Fields: cpus, gpus, memory_gb.",
+    ]
+
+
+def test_all_problems_of_a_spec_that_cannot_work_are_reported_together(folder: Path) -> None:
+    text = edited('["5", "6"]', '["1", "6"]').replace("cpus: 1", "cpus: 3, memory_gb: 9")
+    assert refusal(folder, text).splitlines() == [
+        "spec.yaml:4: data.public.identities: 1 identities are private too ('1'): what the attacker has must not hold "
+        "what must not leak.",
+        "FOLDER/spec.yaml:21: resources.train_classifier.cpus: needs 3, but the largest of 1 node has 2: lower it or "
+        "add a node.",
+        "FOLDER/spec.yaml:21: resources.train_classifier.memory_gb: needs 9, but the largest of 1 node has 8: lower it "
+        "or add a node.",
+    ]
+
+
+def test_a_refused_spec_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refusal(tmp_path, edited("cpus: 1", "cpus: 3"))
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["spec.yaml"]
+
+
+def test_resources_are_not_checked_where_no_nodes_are_known(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(edited("cpus: 1", "cpus: 3"))
+    spec, source = load_spec(folder / "spec.yaml")
+    assert resolve(spec, source, nodes=None).spec.resources.train_classifier.cpus == 3

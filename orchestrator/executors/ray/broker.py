@@ -79,7 +79,7 @@ class Broker:
         if self._book.has(job.key):
             return
         await asyncio.gather(*(self._ensure(by_key[key], by_key) for key in job.inputs.values()))
-        if not any(key in self._book.failed for key in job.inputs.values()):
+        if all(map(self._book.has, job.inputs.values())):
             await self._run(job, by_key)
 
     async def _run(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:

@@ -1,0 +1,250 @@
+"""GMI against numbers recorded from its authors' code, and the laws of the loop that drives it.
+
+Tolerances are those the recording asks for: 1e-9 on latents and velocity, 1e-8 on losses, in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.golden_networks import IDENTITIES, TinyPrior, golden, golden_networks
+from workloads.attacks.access import WhiteBoxAccess
+from workloads.attacks.base import Reconstructions
+from workloads.attacks.gmi import Gmi, GmiConfig
+from workloads.attacks.selection import best_of_each
+from workloads.context import JobContext, Progress
+from workloads.errors import DivergedError
+
+CPU = torch.device("cpu")
+SEEDS = range(5)
+STEPS = 20
+EXACT = {"rtol": 0.0, "atol": 1e-9}
+LOSS = {"rtol": 0.0, "atol": 1e-8}
+
+
+@pytest.fixture(scope="module")
+def case() -> dict[str, Tensor]:
+    return golden("gmi")
+
+
+@pytest.fixture(scope="module")
+def networks() -> nn.ModuleDict:
+    return golden_networks("gmi")
+
+
+def access_to(networks: nn.ModuleDict, critic: str = "critic") -> WhiteBoxAccess:
+    return WhiteBoxAccess(networks["target"], TinyPrior(networks["generator"], networks[critic]), device=CPU)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Shape: latents (T + 1, B, Z), velocity (T, B, Z), losses (T, B)."""
+
+    latents: Tensor
+    velocity: Tensor
+    losses: Tensor
+
+
+def descend(access: WhiteBoxAccess, start: Tensor, *, batch_reference: int) -> Trajectory:
+    attack = Gmi(GmiConfig(batch_reference=batch_reference))
+    searcher = attack.searcher(start.double())
+    identities = torch.arange(len(start))
+    latents, velocity, losses = [searcher.latents], [], []
+    for _ in range(STEPS):
+        z = searcher.latents.detach().requires_grad_(True)
+        loss = attack.losses(access, access.prior.synthesize(z), identities)
+        velocity.append(searcher.velocity)
+        losses.append(loss.detach())
+        searcher.step(torch.autograd.grad(loss.sum() / attack.batch_reference, z)[0])
+        latents.append(searcher.latents)
+    return Trajectory(torch.stack(latents), torch.stack(velocity), torch.stack(losses))
+
+
+def test_the_critic_gives_the_recorded_values(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+    latents = case["batch6.latents"][:, :-1].flatten(0, 2)
+    values = access_to(networks).prior.realism(networks["generator"](latents))
+    torch.testing.assert_close(values, case["batch6.critic"].flatten(), **EXACT)
+
+
+def test_the_target_gives_the_recorded_logits(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+    logits = networks["target"](networks["generator"](case["batch6.latents"][:, -1].flatten(0, 1)))
+    torch.testing.assert_close(logits, case["batch6.final_logits"].flatten(0, 1), rtol=0.0, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_latents_follow_the_authors_in_a_batch_of_six(case: dict[str, Tensor], networks: Any, seed: int) -> None:
+    found = descend(access_to(networks), case["starts"][seed], batch_reference=6)
+    torch.testing.assert_close(found.latents, case["batch6.latents"][seed], **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_velocity_follows_the_authors_in_a_batch_of_six(case: dict[str, Tensor], networks: Any, seed: int) -> None:
+    found = descend(access_to(networks), case["starts"][seed], batch_reference=6)
+    torch.testing.assert_close(found.velocity, case["batch6.velocity_before_step"][seed], **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_mean_loss_is_the_authors_total_in_a_batch_of_six(case: dict[str, Tensor], networks: Any, seed: int) -> None:
+    found = descend(access_to(networks), case["starts"][seed], batch_reference=6)
+    torch.testing.assert_close(found.losses.mean(1), case["batch6.total_loss"][seed], **LOSS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_latents_follow_the_authors_in_a_batch_of_two(case: dict[str, Tensor], networks: Any, seed: int) -> None:
+    found = descend(access_to(networks), case["starts"][seed, :2], batch_reference=2)
+    torch.testing.assert_close(found.latents, case["batch2.latents"][seed], **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_rows_alone_move_as_in_the_batch_of_six_with_its_reference(
+    case: dict[str, Tensor], networks: Any, seed: int
+) -> None:
+    found = descend(access_to(networks), case["starts"][seed, :2], batch_reference=6)
+    torch.testing.assert_close(found.latents, case["batch6.latents"][seed, :, :2], **EXACT)
+
+
+def test_the_wrong_batch_reference_is_far_from_the_authors(case: dict[str, Tensor], networks: Any) -> None:
+    found = descend(access_to(networks), case["starts"][0, :2], batch_reference=6)
+    assert (found.latents - case["batch2.latents"][0]).abs().max() > 0.1  # the margin the recording states
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_later_code_with_the_critic_moves_alike(case: dict[str, Tensor], networks: Any, seed: int) -> None:
+    found = descend(access_to(networks), case["starts"][seed], batch_reference=6)
+    torch.testing.assert_close(found.latents, case["ked_critic.latents"][seed], **EXACT)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_another_prior_reaches_the_search_through_realism_alone(
+    case: dict[str, Tensor], networks: Any, seed: int
+) -> None:
+    found = descend(access_to(networks, "k_logit"), case["starts"][seed], batch_reference=6)
+    torch.testing.assert_close(found.latents, case["ked_k_logit.latents"][seed], **EXACT)
+
+
+def own_scores(case: dict[str, Tensor]) -> Tensor:
+    """Target logit of the identity aimed at, of every (seed, identity) after the last step."""
+    return case["batch6.final_logits"].diagonal(dim1=1, dim2=2)
+
+
+def test_the_best_start_of_each_identity_has_the_recorded_score(case: dict[str, Tensor]) -> None:
+    scores, identities = own_scores(case).flatten(), torch.arange(IDENTITIES).repeat(len(SEEDS))
+    kept = best_of_each(scores, identities, keep=1)
+    best = torch.zeros(IDENTITIES, dtype=torch.float64).index_put((identities[kept],), scores[kept])
+    torch.testing.assert_close(best, case["batch6.best_score"], **EXACT)
+
+
+def test_the_best_start_of_each_identity_has_the_recorded_latent(case: dict[str, Tensor]) -> None:
+    scores, identities = own_scores(case).flatten(), torch.arange(IDENTITIES).repeat(len(SEEDS))
+    kept = best_of_each(scores, identities, keep=1)
+    latents = case["batch6.latents"][:, -1].flatten(0, 1)
+    best = torch.zeros_like(case["batch6.best_latent"]).index_put((identities[kept],), latents[kept])
+    torch.testing.assert_close(best, case["batch6.best_latent"], **EXACT)
+
+
+# The whole attack, in float32 as a job runs it.
+
+
+class Interrupted(Exception):
+    """Stands for the loss of the machine."""
+
+
+def context_at(folder: Path, *, stop_at: int | None = None, seen: list[int] | None = None) -> JobContext:
+    """A context that checkpoints after every step, and ends with `Interrupted` at a reported step."""
+
+    def watch(progress: Progress) -> None:
+        if seen is not None:
+            seen.append(progress.step)
+        if progress.step == stop_at:
+            raise Interrupted
+
+    return JobContext(
+        key="0" * 64,
+        inputs={},
+        output=folder,
+        checkpoint_file=folder / "checkpoint.safetensors",
+        load_images=lambda data: pytest.fail("an attack reads no images"),
+        on_progress=watch,
+        checkpoint_every_s=0,
+    )
+
+
+def attacked(folder: Path, *, steps: int = 30, stop_at: int | None = None, **settings: Any) -> Reconstructions:
+    attack = Gmi(GmiConfig(restarts=3, steps=steps, batch_reference=6, **settings))
+    access = access_to(golden_networks("gmi", torch.float32))
+    return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 4])
+def test_the_size_of_a_chunk_changes_nothing_beyond_float_rounding(tmp_path: Path, chunk_rows: int) -> None:
+    whole = attacked(tmp_path / "whole", chunk_rows=256)
+    parts = attacked(tmp_path / "parts", chunk_rows=chunk_rows)
+    # 10 x 3e-5, the drift of the authors' own code in float32 over 20 steps
+    torch.testing.assert_close(parts.latents, whole.latents, rtol=0.0, atol=3e-4)
+
+
+def test_rows_are_every_restart_of_every_identity_whatever_the_chunks(tmp_path: Path) -> None:
+    made = attacked(tmp_path, chunk_rows=4, steps=1)
+    expected = torch.tensor([(identity, restart) for identity in range(IDENTITIES) for restart in range(3)])
+    assert torch.equal(torch.stack([made.identities, made.restarts], 1), expected)
+
+
+@pytest.mark.parametrize("stop_at", [25, 55, 60, 145])  # of 150 reported steps: 5 chunks of 30
+def test_a_resumed_attack_ends_with_the_same_bits(tmp_path: Path, stop_at: int) -> None:
+    undisturbed = attacked(tmp_path / "undisturbed", chunk_rows=4)
+    with pytest.raises(Interrupted):
+        attacked(tmp_path / "interrupted", chunk_rows=4, stop_at=stop_at)
+    resumed = attacked(tmp_path / "interrupted", chunk_rows=4)
+    assert torch.equal(resumed.latents, undisturbed.latents)
+    assert torch.equal(resumed.images, undisturbed.images)
+    assert torch.equal(resumed.scores, undisturbed.scores)
+    assert resumed.queries == undisturbed.queries
+
+
+def test_a_resumed_attack_does_not_repeat_finished_chunks(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        attacked(tmp_path, chunk_rows=4, stop_at=85)
+    seen: list[int] = []
+    attack = Gmi(GmiConfig(restarts=3, steps=30, batch_reference=6, chunk_rows=4))
+    access = access_to(golden_networks("gmi", torch.float32))
+    attack.run(access, torch.arange(IDENTITIES), context=context_at(tmp_path, seen=seen))
+    assert seen[0] == 85
+
+
+def test_every_image_shown_to_the_target_is_counted(tmp_path: Path) -> None:
+    assert attacked(tmp_path, chunk_rows=4).queries == 18 * 30 + 18  # rows x steps, and each final image
+
+
+def test_the_attack_keeps_so_many_of_each_identity(tmp_path: Path) -> None:
+    made = attacked(tmp_path, keep=2, steps=2)
+    assert made.identities[made.kept].bincount().tolist() == [2] * IDENTITIES
+
+
+def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:
+    networks = golden_networks("gmi", torch.float32)
+    attack = Gmi(GmiConfig(restarts=2, steps=3))
+    attack.run(access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    assert all(weight.grad is None for weight in networks.parameters())
+
+
+def test_the_attack_leaves_every_weight_and_statistic_as_it_was(tmp_path: Path) -> None:
+    networks, before = golden_networks("gmi", torch.float32), golden_networks("gmi", torch.float32).state_dict()
+    attack = Gmi(GmiConfig(restarts=2, steps=3))
+    attack.run(access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    after = networks.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_loss_that_is_no_number_is_reported_with_the_way_out(tmp_path: Path) -> None:
+    networks = golden_networks("gmi", torch.float32)
+    networks["target"].head.bias.fill_(float("nan"))
+    with pytest.raises(DivergedError, match=r"^gmi: a loss became NaN or infinite by step 3: lower its lr\.$"):
+        Gmi(GmiConfig(restarts=1, steps=3)).run(
+            access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path)
+        )
