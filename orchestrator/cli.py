@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 words = Console(stderr=True)
-data = Console(soft_wrap=True)
+data = Console(width=None if sys.stdout.isatty() else 160)
 
 TRIALS_FAILED, WRONG_REQUEST = 1, 2
 
@@ -279,9 +279,12 @@ def _show(sweep: Sweep, shape: dict[str, Any], *, as_json: bool) -> None:
     result = sweep.result()
     data.print(trials_table(result))
     data.print(points_table(result))
-    data.print(f"report:    {sweep.paths.report}")
-    data.print(f"MLflow:    mlflow server --host 127.0.0.1 --backend-store-uri {sweep.mlflow_uri}")
-    data.print(f"run again: midre run {sweep.paths.spec} --runs {sweep.workspace.root}")
+    for line in (
+        f"report:    {sweep.paths.report}",
+        f"MLflow:    mlflow server --host 127.0.0.1 --backend-store-uri {sweep.mlflow_uri}",
+        f"run again: midre run {sweep.paths.spec} --runs {sweep.workspace.root}",
+    ):
+        data.print(line, soft_wrap=True, highlight=False)
 
 
 def _registry(what: What) -> Any:

@@ -44,3 +44,7 @@ class DamagedArtifact(MidreError):
 
     def __reduce__(self) -> tuple[type[DamagedArtifact], tuple[str, str]]:
         return DamagedArtifact, (self.key, self.reason)
+
+
+class TrackingUnavailable(MidreError):
+    """MLflow that cannot be reached, or refuses what it is sent."""

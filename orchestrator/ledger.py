@@ -93,6 +93,8 @@ class RunState:
     jobs_done: dict[str, Event] = field(default_factory=dict)
     jobs_failed: dict[str, Event] = field(default_factory=dict)
     started_at: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Versions and commit of the latest life of the run."""
     updated_at: float | None = None
 
     def apply(self, event: Event) -> None:
@@ -100,6 +102,7 @@ class RunState:
         match event["event"]:
             case "sweep_started":
                 self.started_at = self.started_at or event["time"]
+                self.provenance = event
             case "trial_started":
                 known = {name: event[name] for name in ("point", "params", "seed", "baseline")}
                 self.trials[event["trial"]] = TrialState(event["trial"], **known)

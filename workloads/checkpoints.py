@@ -38,7 +38,8 @@ def load_state(path: Path) -> State:
     state: State = {}
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
-            _put(state, name, file.get_tensor(name))
+            # A clone is aligned; a tensor mapped from a file may not be, and matrix products then round differently.
+            _put(state, name, file.get_tensor(name).clone())
         for name, value in json.loads(file.metadata()["values"]).items():
             _put(state, name, value)
     return state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.spec.messages import did_you_mean
@@ -18,13 +18,13 @@ class NoSuchField(LookupError):
     """A dotted path that leads nowhere."""
 
 
-def field_at(data: Any, path: str) -> Any:
-    """The value at a dotted path into plain data.
+def field_at(data: Any, path: str, *, at: Sequence[str] = ()) -> Any:
+    """The value at a dotted path into plain data, which itself stands `at` a path of the spec.
 
     Raises:
         NoSuchField: if there is none, saying how far the path leads and what is there.
     """
-    walked: list[str] = []
+    walked = list(at)
     for part in path.split("."):
         known = (
             list(data)
@@ -49,12 +49,12 @@ def put(data: Any, path: str, value: Any) -> None:
         NoSuchField: if the path leads through a value that has no fields, or to an item a list does not have.
     """
     *parents, last = path.split(".")
-    for part in parents:
-        data = data.setdefault(part, {}) if isinstance(data, dict) else field_at(data, part)
+    for depth, part in enumerate(parents):
+        data = data.setdefault(part, {}) if isinstance(data, dict) else field_at(data, part, at=parents[:depth])
     if isinstance(data, dict):
         data[last] = value
     else:
-        field_at(data, last)
+        field_at(data, last, at=parents)
         data[int(last)] = value
 
 

@@ -13,6 +13,9 @@ from orchestrator.errors import Problem, SpecError
 MOST_NODES = 20_000
 """More values than any honest spec has: aliases inside aliases reach it before they fill the memory."""
 
+DEEPEST = 100
+"""Deeper than any honest spec: a list inside itself reaches it at once."""
+
 Path_ = tuple[str | int, ...]
 
 
@@ -75,7 +78,7 @@ class _Reader:
 
     def value(self, node: yaml.Node, path: Path_) -> Any:
         self._nodes += 1
-        if self._nodes > MOST_NODES:
+        if self._nodes > MOST_NODES or len(path) > DEEPEST:
             raise _refused(self._file, 0, f"more than {MOST_NODES} values once its aliases are followed: write it out.")
         self._lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):

@@ -125,8 +125,8 @@ MALFORMED = {
     "missing_model": ("  model: {kind: small_cnn}", "  training: {epochs: 1}", "10: evaluation.model: is missing: "
                       "add it."),
     "missing_path": (PUBLIC, "public: {kind: parquet}", "4: data.public.path: is missing: add it."),
-    "attacks_twice": ("restarts: 5}", "restarts: 5}\n  - {kind: gmi}", "1: attacks has 'gmi' twice: remove one, or give "
-                      "attacks a name of their own."),
+    "attacks_twice": ("restarts: 5}", "restarts: 5}\n  - {kind: gmi}", "1: attacks has 'gmi' twice: remove one, or "
+                      "give attacks a name of their own."),
     "metrics_twice": ("{kind: attack_accuracy}", "{kind: natural_accuracy}", "1: metrics has 'natural_accuracy' twice: "
                       "remove one, or give attacks a name of their own."),
     "seeds_repeated": ("[0, 1]", "[0, 0]", "16: search: seeds [0, 0] repeat one: each is trained once."),
@@ -217,8 +217,8 @@ INCONSISTENT = {
                             "defenses, evaluation, prior, target can."),
     "search_value_refused": ("[0.2, 0.5]", "[0.2, 1.5]", "18: search.space.defenses.0.max_area: the value 1.5 is "
                              "refused: input should be less than or equal to 1."),
-    "search_value_below_another": ("[0.2, 0.5]", "[0.05, 0.5]", "18: search.space.defenses.0.max_area: the value 0.05 "
-                                   "is refused: min_area 0.1 is above max_area 0.05: lower min_area or raise max_area."),
+    "search_value_below_another": ("[0.2, 0.5]", "[0.05, 0.5]", "18: search.space.defenses.0.max_area: the value "
+                                   "0.05 is refused: min_area 0.1 is above max_area 0.05: lower min_area or raise max_area."),
 }  # fmt: skip
 
 # Bytes of a whole file, and the line they earn after "spec.yaml".
@@ -237,13 +237,11 @@ UNREADABLE = {
 
 # A dotted path and a value of --set, and the line it earns.
 OVERRIDES = {
-    "path_of_no_section": ("targt.model.width", "8", "--set: targt.model.width: names no field: the spec has name, "
-                           "data, target, defenses, evaluation, prior, attacks, metrics, search, resources, not "
-                           "'targt'. Did you mean 'target'?"),
+    "path_of_no_section": ("targt.model.width", "8", "spec.yaml:1: targt: unknown field. Did you mean 'target'? "
+                           f"Fields: {SPEC_FIELDS}."),
     "path_into_a_number": ("prior.steps.more", "8", "--set: prior.steps.more: names no field: prior.steps has no "
                            "fields, not 'more'."),
-    "path_of_missing_item": ("defenses.3", "{}", "--set: defenses.3: names no field: defenses has 0, not '3'. "
-                             "Did you mean '0'?"),
+    "path_of_missing_item": ("defenses.3", "{}", "--set: defenses.3: names no field: defenses has 0, not '3'."),
     "not_yaml": ("prior.steps", "[1", "--set: prior.steps: not a YAML value: '[1'."),
     "unknown_field": ("target.model.widht", "8", "spec.yaml:6: target.model.widht: unknown field. Did you mean "
                       f"'width'? Fields: {CNN_FIELDS}."),
