@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -137,7 +138,8 @@ def run(
     started = time.monotonic()
     sweep = _sweep(spec, overrides, runs, address=address)
     shape = _run(sweep, _executor(executor, address), spec_file=spec, started=started)
-    _show(sweep, shape, as_json=as_json)
+    settings = "".join(f" --set {shlex.quote(own)}" for own in overrides or [])
+    _show(sweep, shape, as_json=as_json, again=f"midre run {spec}{settings} --runs {sweep.workspace.root}")
     if shape["jobs"]["failed"] or any(trial["status"] != "done" for trial in shape["trials"]):
         raise typer.Exit(TRIALS_FAILED)
 
@@ -270,20 +272,21 @@ def _sync_or_say(sweep: Sweep) -> None:
         words.print(f"{error}\nNothing is lost: `midre sync {sweep.paths.root}` when it is back.", soft_wrap=True)
 
 
-def _show(sweep: Sweep, shape: dict[str, Any], *, as_json: bool) -> None:
+def _show(sweep: Sweep, shape: dict[str, Any], *, as_json: bool, again: str = "") -> None:
     if as_json:
         _print_json(shape)
         return
+    from orchestrator.paths import without_password
     from orchestrator.reports.tables import points_table, trials_table
 
     result = sweep.result()
     data.print(trials_table(result))
     data.print(points_table(result))
-    for line in (
+    lines = [
         f"report:    {sweep.paths.report}",
-        f"MLflow:    mlflow server --host 127.0.0.1 --backend-store-uri {sweep.mlflow_uri}",
-        f"run again: midre run {sweep.paths.spec} --runs {sweep.workspace.root}",
-    ):
+        f"MLflow:    mlflow server --host 127.0.0.1 --backend-store-uri {without_password(sweep.mlflow_uri)}",
+    ]
+    for line in [*lines, f"run again: {again}"] if again else lines:
         data.print(line, soft_wrap=True, highlight=False)
 
 

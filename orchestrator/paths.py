@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,3 +70,12 @@ class Workspace:
     @property
     def mlflow_artifacts(self) -> Path:
         return (self.root / "mlflow-artifacts").absolute()
+
+
+def without_password(uri: str) -> str:
+    """A URI that may be shown.
+
+    >>> without_password("https://me:secret@host/path")
+    'https://***@host/path'
+    """
+    return re.sub(r"//[^/@]*@", "//***@", uri)

@@ -48,7 +48,10 @@ def read_yaml(file: Path) -> Source:
         raise _refused(file, 0, "no such file: give the path of a spec.") from error
     except OSError as error:
         raise _refused(file, 0, f"cannot be read: {error.strerror}.") from error
-    return parse_yaml(text, file)
+    try:
+        return parse_yaml(text, file)
+    except RecursionError as error:
+        raise _refused(file, 0, "values are nested too deeply: write it flatter.") from error
 
 
 def parse_yaml(text: str, file: Path) -> Source:

@@ -30,7 +30,7 @@ from orchestrator.artifacts import ArtifactStore, Manifest  # noqa: E402
 from orchestrator.errors import TrackingUnavailable  # noqa: E402
 from orchestrator.graph import TrialPlan  # noqa: E402
 from orchestrator.ledger import RunState  # noqa: E402
-from orchestrator.paths import RunPaths  # noqa: E402
+from orchestrator.paths import RunPaths, without_password  # noqa: E402
 from orchestrator.results import SweepResult, TrialResult  # noqa: E402
 
 BATCH = 1000
@@ -59,15 +59,6 @@ def export(
     except MlflowException as error:
         reason = str(error).partition("\n")[0][:200]
         raise TrackingUnavailable(f"MLflow at {without_password(uri)} cannot be written to: {reason}") from error
-
-
-def without_password(uri: str) -> str:
-    """A URI that may be shown.
-
-    >>> without_password("https://me:secret@host/path")
-    'https://***@host/path'
-    """
-    return re.sub(r"//[^/@]*@", "//***@", uri)
 
 
 @dataclass

@@ -232,7 +232,8 @@ UNREADABLE = {
         ("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))).encode(),
         ": more than 20000 values once its aliases are followed: write it out.",
     ),
-    "list_inside_itself": (b"a: &a [*a]\n", ": more than 20000 values once its aliases are followed: write it out."),
+    "list_inside_itself": (b"a: &a [*a]\n", ": values are nested too deeply: write it flatter."),
+    "thousand_lists": (b"a: " + b"[" * 5000, ": values are nested too deeply: write it flatter."),
 }
 
 # A dotted path and a value of --set, and the line it earns.

@@ -9,8 +9,8 @@ from mlflow.tracking import MlflowClient
 
 from orchestrator.errors import TrackingUnavailable
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.paths import without_password
 from orchestrator.sweep import Sweep
-from orchestrator.tracking.mlflow import without_password
 from tests.toy import toy_sweep
 
 pytestmark = pytest.mark.slow
