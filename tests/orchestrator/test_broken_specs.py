@@ -218,7 +218,8 @@ INCONSISTENT = {
     "search_value_refused": ("[0.2, 0.5]", "[0.2, 1.5]", "18: search.space.defenses.0.max_area: the value 1.5 is "
                              "refused: input should be less than or equal to 1."),
     "search_value_below_another": ("[0.2, 0.5]", "[0.05, 0.5]", "18: search.space.defenses.0.max_area: the value "
-                                   "0.05 is refused: min_area 0.1 is above max_area 0.05: lower min_area or raise max_area."),
+                                   "0.05 is refused: min_area 0.1 is above max_area 0.05: lower min_area or raise "
+                                   "max_area."),
 }  # fmt: skip
 
 # Bytes of a whole file, and the line they earn after "spec.yaml".
