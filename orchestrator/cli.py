@@ -178,6 +178,40 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def rerun(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a spec file or an MLflow run id.")],
+    runs: Runs = None,
+    executor: Placed = ExecutorName.ray,
+    address: Address = None,
+    mlflow_uri: Annotated[str | None, typer.Option("--mlflow-uri", help="Where the MLflow run is.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a sweep afresh beside its old results and compare every number; exit status 1 where one differs."""
+    from orchestrator.rerun import compare, original
+
+    started = time.monotonic()
+    if Path(source).is_file():
+        source = str(_sweep(Path(source), None, runs, address=address).paths.root)
+    old = original(source, runs=(runs or Path("runs")).absolute(), mlflow_uri=mlflow_uri)
+    fresh = old.fresh()
+    shape = _run(fresh, _executor(executor, address), spec_file=None, started=started)
+    rows = compare(old.summary, shape)
+    if as_json:
+        numbers = [{**vars(row), "verdict": row.verdict} for row in rows]
+        _print_json({"sweep": fresh.id, "run": str(fresh.paths.root), "numbers": numbers})
+    else:
+        table = Table("trial", "number", "then", "95 % interval", "now", "verdict", title=f"rerun of {fresh.id}")
+        for row in rows:
+            interval = f"[{row.then['low']:.4g}, {row.then['high']:.4g}]"
+            now = "missing" if row.now is None else f"{row.now['value']:.6g}"
+            table.add_row(row.trial, row.name, f"{row.then['value']:.6g}", interval, now, row.verdict)
+        data.print(table)
+        data.print(f"results: {fresh.paths.root}", soft_wrap=True, highlight=False)
+    if any(row.verdict in ("different", "missing") for row in rows):
+        raise typer.Exit(TRIALS_FAILED)
+
+
+@app.command()
 def sync(run: RunFolder) -> None:
     """Bring MLflow up to what a run's ledger and store say; harmless to repeat."""
     from orchestrator.sweep import Sweep

@@ -62,6 +62,24 @@ def export(
         raise TrackingUnavailable(f"MLflow at {without_password(uri)} cannot be written to: {reason}") from error
 
 
+def download_run(run: str, *, uri: str, folder: Path) -> None:
+    """Put resolved spec and summary of the sweep that an MLflow run belongs to into `folder`.
+
+    Raises:
+        TrackingUnavailable: if the server does not answer, or has no such run of ours.
+    """
+    client = MlflowClient(uri)
+    try:
+        while parent := client.get_run(run).data.tags.get("mlflow.parentRunId"):
+            run = parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("resolved.json", "summary.json"):
+            client.download_artifacts(run, name, str(folder))
+    except (MlflowException, OSError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise TrackingUnavailable(f"MLflow at {without_password(uri)} has no run {run} of ours: {reason}") from error
+
+
 @dataclass
 class _Export:
     client: MlflowClient
