@@ -13,8 +13,9 @@ from orchestrator.errors import Problem, SpecError
 MOST_NODES = 20_000
 """More values than any honest spec has: aliases inside aliases reach it before they fill the memory."""
 
-DEEPEST = 100
+MOST_LEVELS = 50
 """Deeper than any honest spec: a list inside itself reaches it at once."""
+TOO_DEEP = "values are nested too deeply: write it flatter."
 
 Path_ = tuple[str | int, ...]
 
@@ -51,7 +52,7 @@ def read_yaml(file: Path) -> Source:
     try:
         return parse_yaml(text, file)
     except RecursionError as error:
-        raise _refused(file, 0, "values are nested too deeply: write it flatter.") from error
+        raise _refused(file, 0, TOO_DEEP) from error
 
 
 def parse_yaml(text: str, file: Path) -> Source:
@@ -81,7 +82,9 @@ class _Reader:
 
     def value(self, node: yaml.Node, path: Path_) -> Any:
         self._nodes += 1
-        if self._nodes > MOST_NODES or len(path) > DEEPEST:
+        if len(path) > MOST_LEVELS:
+            raise _refused(self._file, 0, TOO_DEEP)
+        if self._nodes > MOST_NODES:
             raise _refused(self._file, 0, f"more than {MOST_NODES} values once its aliases are followed: write it out.")
         self._lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):

@@ -31,7 +31,7 @@ def connected(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:
-            ray.init(num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **options)
+            ray.init(address="local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **options)
         else:
             ray.init(address=address, **options)
     except ConnectionError as error:

@@ -1,0 +1,53 @@
+"""A sweep on a cluster of two nodes with GPUs that exist on paper: where jobs go, and who shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.ledger import read_events
+from tests.toy import toy_sweep
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=2, num_gpus=1)
+    yield cluster.address
+    cluster.shutdown()
+
+
+def test_jobs_of_a_sweep_are_placed_on_both_nodes_and_share_a_gpu(address: str, tmp_path: Path) -> None:
+    from orchestrator.executors.ray.executor import RayExecutor
+
+    half = {"cpus": 1, "gpus": 0.5, "memory_gb": 0.5}
+    resources = {"train_classifier": half, "fit_prior": half, "run_attack": half}
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", resources=resources)
+    done = sweep.run(RayExecutor(address), spec_file=None)
+    assert (done.trials_done, done.trials_failed) == (3, 0)
+    finished: list[dict[str, Any]] = [e for e in read_events(sweep.paths.ledger) if e["event"] == "job_done"]
+    on_gpu = [event["facts"] for event in finished if event["kind"] in resources]
+    assert len({facts["node"] for facts in on_gpu}) == 2
+    by_gpu: dict[tuple[str, int], set[int]] = {}
+    for facts in on_gpu:
+        (gpu,) = facts["gpu_ids"]
+        by_gpu.setdefault((facts["node"], gpu), set()).add(facts["pid"])
+    assert any(len(workers) == 2 for workers in by_gpu.values())
+
+
+def test_a_job_that_no_node_can_take_is_refused_before_anything_starts(address: str, tmp_path: Path) -> None:
+    from orchestrator.errors import RequestError
+    from orchestrator.executors.ray.executor import RayExecutor
+
+    resources = {"fit_prior": {"gpus": 2.0}}
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", resources=resources)
+    with pytest.raises(RequestError, match=r"resources\.fit_prior\.gpus: needs 2, but the largest of 3 nodes has 1"):
+        sweep.run(RayExecutor(address), spec_file=None)
