@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,6 +15,9 @@ from rich.text import Text
 from orchestrator.executors.base import RunningJob, Snapshot
 
 
+LINE_EVERY_S = 60.0
+
+
 class Display:
     """Shows an executor's snapshots while a `with` block runs; a plain line a minute where stderr is no terminal."""
 
@@ -21,16 +25,34 @@ class Display:
         self._sweep, self._trials, self._snapshot = sweep, trials, snapshot
         self._started = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
-        self._interactive = console.is_terminal
+        self._console = console
+        self._over = threading.Event()
+        self._lines = threading.Thread(target=self._print_lines, daemon=True)
 
     def __enter__(self) -> Display:
-        if self._interactive:
+        if self._console.is_terminal:
             self._live.start()
+        else:
+            self._lines.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._interactive:
+        if self._console.is_terminal:
             self._live.stop()
+        else:
+            self._over.set()
+            self._lines.join()
+
+    def _print_lines(self) -> None:
+        while not self._over.wait(LINE_EVERY_S):
+            now = self._snapshot()
+            finished = now.trials_done + now.trials_failed
+            kinds = ", ".join(job.kind for job in now.running) or "nothing"
+            self._console.print(
+                f"{self._sweep}: {finished}/{self._trials} trials, {now.jobs_run} jobs run, {self._left(finished)}; "
+                f"at work: {kinds}",
+                soft_wrap=True,
+            )
 
     def _render(self) -> RenderableType:
         now = self._snapshot()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -90,7 +91,9 @@ class Sweep:
     def run(self, executor: Executor, *, spec_file: Path | None) -> Snapshot:
         """Run or continue the sweep; what is finished stands. What was done in this life of it."""
         self._prepare(spec_file, type(executor).__name__)
-        executor.run(Session(self.search(), lambda trial: plan(self.resolved, trial), self.store, self.paths.ledger))
+        plan_of = functools.partial(plan, self.resolved)
+        every_s = self.resolved.spec.storage.checkpoint_every_s
+        executor.run(Session(self.search(), plan_of, self.store, self.paths.ledger, every_s))
         return executor.snapshot()
 
     def result(self) -> SweepResult:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from orchestrator.ledger import read_events
 from orchestrator.spec.loading import load_spec, resolve
 from orchestrator.sweep import Sweep
 
@@ -45,3 +48,23 @@ def write_spec(folder: Path, **changes: Any) -> Path:
 def toy_sweep(folder: Path, runs: Path, **changes: Any) -> Sweep:
     spec, source = load_spec(write_spec(folder, **changes))
     return Sweep.of(resolve(spec, source, nodes=None), runs)
+
+
+def numbers(sweep: Sweep) -> dict[str, dict[str, float]]:
+    return {id: dict(trial.metrics) for id, trial in sweep.state().trials.items()}
+
+
+def digests(sweep: Sweep) -> dict[str, str]:
+    """Digest of every result file by job, without the histories, which carry clock times."""
+    found = {}
+    for plan in sweep.plans():
+        for job in plan.jobs:
+            manifest = sweep.store.verified(job.key)
+            assert manifest is not None
+            files = {name: file.sha256 for name, file in manifest.files.items() if name != "history.json"}
+            found[job.key] = json.dumps(files, sort_keys=True)
+    return found
+
+
+def finished_jobs(sweep: Sweep) -> Counter[str]:
+    return Counter(event["key"] for event in read_events(sweep.paths.ledger) if event["event"] == "job_done")

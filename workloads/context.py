@@ -16,8 +16,6 @@ from workloads.config import ComponentConfig, FrozenConfig
 from workloads.datasets.base import DATASETS, ImageSet
 from workloads.randomness import generator
 
-CHECKPOINT_EVERY_S = 20.0
-
 
 class DataInput(FrozenConfig):
     """A data set and the digest of the bytes it had when the job was planned."""
@@ -47,7 +45,7 @@ class JobContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Path], None] = lambda file: None
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    checkpoint_every_s: float = 20.0
     _history: list[dict[str, Any]] = field(default_factory=list)
     _saved_at: float = field(default_factory=time.monotonic)
 

@@ -52,6 +52,7 @@ class Session:
     plan: Callable[[Trial], TrialPlan]
     store: ArtifactStore
     ledger: Path
+    checkpoint_every_s: float
 
 
 class Executor(ABC):

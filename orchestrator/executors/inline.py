@@ -63,6 +63,7 @@ class InlineExecutor(Executor):
                 on_progress=self._progress,
                 device=device,
                 where={"node": "inline"},
+                checkpoint_every_s=session.checkpoint_every_s,
             )
         except DamagedArtifact:
             raise

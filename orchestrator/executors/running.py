@@ -29,7 +29,7 @@ def run_job(
     on_progress: Callable[[Progress], None],
     device: torch.device,
     where: Mapping[str, Any],
-    checkpoint_every_s: float | None = None,
+    checkpoint_every_s: float,
 ) -> Manifest:
     """Compute a job and commit what it leaves; continues from the last checkpoint of an earlier try.
 
@@ -48,9 +48,8 @@ def run_job(
             load_images=load_images,
             device=device,
             on_progress=on_progress,
+            checkpoint_every_s=checkpoint_every_s,
         )
-        if checkpoint_every_s is not None:
-            context.checkpoint_every_s = checkpoint_every_s
         job_from(job.config).run(context)
         return store.commit(job.key, job.kind, output, facts(time.perf_counter() - started, device, where))
     except BaseException:

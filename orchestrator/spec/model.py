@@ -86,6 +86,8 @@ class StorageConfig(FrozenConfig):
     """Folder of runs; `--runs` and MIDRE_RUNS come first, ./runs last."""
     artifacts: str | None = None
     """Folder or URI (s3://, gs://) of the artifact store; `store` inside the folder of runs where omitted."""
+    checkpoint_every_s: PositiveFloat = 20.0
+    """How often a running job saves where it stands: what a killed worker may lose."""
 
 
 class Spec(FrozenConfig):

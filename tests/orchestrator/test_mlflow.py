@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -11,7 +20,7 @@ from orchestrator.errors import TrackingUnavailable
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.paths import without_password
 from orchestrator.sweep import Sweep
-from tests.toy import toy_sweep
+from tests.toy import toy_sweep, write_spec
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +90,52 @@ def test_an_unreachable_server_is_one_line(tmp_path: Path) -> None:
     sweep = toy_sweep(tmp_path, tmp_path / "runs", tracking=tracking)
     with pytest.raises(TrackingUnavailable, match=r"MLflow at http://127\.0\.0\.1:9 cannot be written to"):
         sweep.sync()
+
+
+def test_a_run_without_its_server_finishes_and_syncs_afterwards(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    changes: dict[str, Any] = {"search": {"space": {}, "seeds": [0]}, "defenses": [], "tracking": {"uri": uri}}
+    spec = write_spec(tmp_path, **changes)
+    command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--runs", str(tmp_path / "runs")]
+    done = subprocess.run([*command, "--executor", "inline", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"][0]["status"] == "done"
+    assert done.stderr.count("cannot be written to") == 1
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", **changes)
+    served = f"sqlite:///{tmp_path}/served.db"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        + ["--backend-store-uri", served, "--artifacts-destination", str(tmp_path / "served")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for_server(port)
+        sweep.sync()
+        late = set(runs_of(sweep)), points_of(sweep)
+        sweep.sync()
+        assert (set(runs_of(sweep)), points_of(sweep)) == late, "twice gives no more"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    beside = toy_sweep(tmp_path, tmp_path / "runs", **{**changes, "tracking": {}})
+    beside.sync()
+    assert late == (set(runs_of(beside)), points_of(beside)), "as if it had been there"
+
+
+def wait_for_server(port: int) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, "the server never answered"
+            time.sleep(0.1)
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:

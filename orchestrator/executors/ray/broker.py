@@ -31,14 +31,18 @@ OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 class Broker:
     """Jobs belong to it and not to the trials that ask for them, so no trial's end ends a job."""
 
-    def __init__(self, store: str, ledger: str) -> None:
+    def __init__(self, store: str, ledger: str, checkpoint_every_s: float) -> None:
         self._store = ArtifactStore(store)
         self._ledger = Ledger(Path(ledger), patience_s=LEDGER_PATIENCE_S)
         self._book = Book(self._store, self._ledger.append)
         self._flights: dict[str, asyncio.Task[None]] = {}
         self._data: dict[str, Any] = {}
         self._running: dict[str, RunningJob] = {}
-        self._pool = Pool(lambda: (store, ray.get_runtime_context().current_actor))
+        self._pool = Pool(lambda: (store, ray.get_runtime_context().current_actor, checkpoint_every_s))
+
+    async def warm(self, plan: TrialPlan) -> None:
+        """Let workers for the first jobs of a plan start, which takes seconds, while nobody waits for them yet."""
+        self._pool.warm([job.request for job in plan.jobs if not job.inputs])
 
     async def run_trial(self, plan: TrialPlan) -> Outcome:
         """Run what is not done yet of a trial; returns when all of it is done or failed."""

@@ -21,11 +21,12 @@ from orchestrator.executors.ray.broker import Broker
 from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
+from orchestrator.graph import TrialPlan
 from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger
 from orchestrator.placement import why_not
 
-TRIALS_BESIDE_SLOTS = 2
-"""Trials in flight beyond one for each CPU, so that a trial between two jobs leaves no CPU idle."""
+FEWEST_TRIALS_AT_ONCE = 2
+"""One trial alone would leave the cluster idle between two jobs. Each actor costs two seconds of start, once."""
 HEAD = "node:__internal_head__"
 
 
@@ -38,11 +39,11 @@ class RayExecutor(Executor):
         self._last = Snapshot()
 
     def run(self, session: Session) -> None:
-        waiting = self._finish_cached(session)
-        if waiting:
+        first = self._finish_cached(session)
+        if first is not None:
             with connected(self._address):
-                self._check_placement(waiting)
-                self._run_on_ray(session)
+                self._check_placement(first)
+                self._run_on_ray(session, first)
 
     def snapshot(self) -> Snapshot:
         broker = self._broker
@@ -53,32 +54,35 @@ class RayExecutor(Executor):
                 return self._last  # a picture a moment old beats none
         return self._last
 
-    def _finish_cached(self, session: Session) -> list[Any]:
-        """Finish trials whose jobs are all done, up to the first that has work left; that one, given back."""
+    def _finish_cached(self, session: Session) -> TrialPlan | None:
+        """Finish trials whose jobs are all done, up to the first that has work left; its plan, itself given back."""
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
             book = Book(session.store, ledger.append)
             while (trial := session.search.next()) is not None:
                 plan = session.plan(trial)
                 if not book.is_cached(plan):
                     session.search.give_back(trial)
-                    return [plan]
+                    return plan
                 book.start_trial(plan)
                 session.search.finish(trial.id, book.finish_trial(plan))
                 self._last = book.snapshot(())
-        return []
+        return None
 
-    def _check_placement(self, plans: list[Any]) -> None:
+    def _check_placement(self, plan: TrialPlan) -> None:
         """Refuse at once what no node could ever take."""
         nodes = alive_nodes()
-        for job in plans[0].jobs:
+        for job in plan.jobs:
             for resource, message in why_not(job.request, nodes):
                 raise RequestError(f"resources.{job.kind}.{resource}: {message}")
 
-    def _run_on_ray(self, session: Session) -> None:
+    def _run_on_ray(self, session: Session, first: TrialPlan) -> None:
         before = self._last
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        broker = Broker.options(scheduling_strategy=here).remote(session.store.root, str(session.ledger.absolute()))  # type: ignore[attr-defined]
+        broker = Broker.options(scheduling_strategy=here).remote(  # type: ignore[attr-defined]
+            session.store.root, str(session.ledger.absolute()), session.checkpoint_every_s
+        )
         self._broker = broker
+        broker.warm.remote(first)
         searcher = SweepSearcher(session, broker)
         with tempfile.TemporaryDirectory(prefix="midre-tune-") as folder:
             tune.Tuner(
@@ -101,7 +105,7 @@ class RayExecutor(Executor):
 
 
 def _concurrency() -> int:
-    return int(sum(node.cpus for node in alive_nodes())) + TRIALS_BESIDE_SLOTS
+    return max(int(sum(node.cpus for node in alive_nodes())), FEWEST_TRIALS_AT_ONCE)
 
 
 def _added(last: Snapshot, before: Snapshot) -> Snapshot:

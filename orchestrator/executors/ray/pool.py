@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,14 @@ class Pool:
             self._watch = asyncio.create_task(self._look_again())
         return await waiting.slot
 
+    def warm(self, requests: Sequence[Request]) -> None:
+        """Start workers that will be wanted soon, as many as there is room for, in turn for each of `requests`."""
+        for request in itertools.cycle(dict.fromkeys(requests)):
+            node = place(request, self._free(alive_nodes(), list(self._slots.values())))
+            if node is None:
+                return
+            self._start_on(node, request).idle = True
+
     def release(self, slot: Slot) -> None:
         """The job is over and the worker is fine."""
         slot.idle = True
@@ -101,8 +109,9 @@ class Pool:
         node = place(request, self._free(nodes, list(self._slots.values())))
         if node is None:
             node = self._make_room(request, nodes)
-        if node is None:
-            return None
+        return None if node is None else self._start_on(node, request)
+
+    def _start_on(self, node: Node, request: Request) -> Slot:
         actor = Worker.options(  # type: ignore[attr-defined]
             num_cpus=request.cpus,
             num_gpus=request.gpus,

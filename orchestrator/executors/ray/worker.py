@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 import warnings
 from collections.abc import Callable
@@ -19,9 +20,11 @@ PROGRESS_EVERY_S = 0.5
 class Worker:
     """Imports torch once. It owns nothing that outlives a job."""
 
-    def __init__(self, store: str, broker: Any) -> None:
+    def __init__(self, store: str, broker: Any, checkpoint_every_s: float) -> None:
         self._store, self._broker = ArtifactStore(store), broker
+        self._checkpoint_every_s = checkpoint_every_s
         self._images: dict[str, Any] = {}
+        importlib.import_module("orchestrator.executors.running")  # torch: seconds, best spent before a job waits
 
     def run(self, job: PlannedJob) -> dict[str, Any]:
         """Run a job and commit its artifact; facts about its making. Raises what the job raises."""
@@ -39,6 +42,7 @@ class Worker:
                 on_progress=self._reporter(job.key),
                 device=device_for(job.request.gpus),
                 where=where,
+                checkpoint_every_s=self._checkpoint_every_s,
             )
         finally:
             if torch.cuda.is_initialized():

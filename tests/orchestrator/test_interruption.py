@@ -1,0 +1,144 @@
+"""Whoever is killed, and whenever: what was finished stands, and the results are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from orchestrator.executors.inline import InlineExecutor
+from orchestrator.ledger import read_events
+from orchestrator.sweep import Sweep
+from tests.toy import digests, finished_jobs, numbers, toy_sweep, write_spec
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    sweep = toy_sweep(folder, folder / "runs")
+    sweep.run(InlineExecutor(), spec_file=None)
+    return sweep
+
+
+def wait_until(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not claim():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
+
+
+def kill_a_run_once(sweep: Sweep, spec: Path, executor: str, claim: Callable[[], bool]) -> None:
+    """Start `midre run` as a process of its own and SIGKILL it as soon as `claim` holds."""
+    command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--runs", str(sweep.workspace.root)]
+    process = psutil.Popen([*command, "--executor", executor], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: claim() or process.poll() is not None)
+    assert process.poll() is None, "it was over before it could be killed"
+    below = process.children(recursive=True)
+    names = {own.pid: own.name() for own in below}
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for agent in (own for own in below if "Agent" in names[own.pid]):
+        agent.kill()  # Ray's own agents notice after a minute; what works for the sweep must notice by itself
+    _, alive = psutil.wait_procs(below, timeout=PATIENCE_S)
+    assert not alive, "processes outlived their driver"
+
+
+@pytest.mark.parametrize("after_jobs", [1, 4, 8])
+def test_an_inline_sweep_killed_at_any_moment_continues_to_the_same_results(
+    undisturbed: Sweep, tmp_path: Path, after_jobs: int
+) -> None:
+    sweep = toy_sweep(tmp_path, tmp_path / "runs")
+    kill_a_run_once(
+        sweep, tmp_path / "toy.yaml", "inline", lambda: sum(finished_jobs(sweep).values()) >= after_jobs
+    )
+    sweep.run(InlineExecutor(), spec_file=None)
+    assert digests(sweep) == digests(undisturbed)
+    assert set(finished_jobs(sweep).values()) == {1}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("after_jobs", [0, 3, 9])
+def test_a_sweep_on_ray_killed_at_any_moment_continues_to_the_same_results(
+    undisturbed: Sweep, tmp_path: Path, after_jobs: int
+) -> None:
+    sweep = toy_sweep(tmp_path, tmp_path / "runs")
+
+    def is_at_work() -> bool:
+        events = [event["event"] for event in read_events(sweep.paths.ledger)]
+        return "job_started" in events and events.count("job_done") >= after_jobs
+
+    kill_a_run_once(sweep, tmp_path / "toy.yaml", "ray", is_at_work)
+    sweep.run(InlineExecutor(), spec_file=None)
+    assert digests(sweep) == digests(undisturbed)
+    assert set(finished_jobs(sweep).values()) == {1}
+
+
+def test_an_adaptive_search_killed_goes_on_with_all_it_knew(tmp_path: Path) -> None:
+    search: dict[str, Any] = {
+        "space": {"defenses.0.max_area": {"kind": "uniform", "low": 0.2, "high": 0.8}},
+        "sampler": {"kind": "tpe", "points": 5, "startup_points": 2},
+        "seeds": [0],
+    }
+    (tmp_path / "whole").mkdir()
+    whole = toy_sweep(tmp_path / "whole", tmp_path / "whole" / "runs", search=search)
+    whole.run(InlineExecutor(), spec_file=None)
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", search=search)
+    done: dict[str, Any] = {}
+
+    def four_are_done() -> bool:
+        done.update({id: trial.metrics for id, trial in sweep.state().trials.items() if trial.status == "done"})
+        return len(done) >= 4
+
+    kill_a_run_once(sweep, write_spec(tmp_path, search=search), "inline", four_are_done)
+    sweep.run(InlineExecutor(), spec_file=None)
+    assert set(done) < set(numbers(sweep)), "finished trials stand"
+    assert numbers(sweep) == numbers(whole), "and the sampler asked what it would have asked undisturbed"
+    assert set(finished_jobs(sweep).values()) == {1}
+
+
+@pytest.mark.ray
+def test_a_worker_killed_in_mid_training_costs_no_bit(tmp_path: Path) -> None:
+    from orchestrator.executors.ray.executor import RayExecutor
+
+    changes: dict[str, Any] = {
+        "target": {"model": {"kind": "small_cnn", "width": 2, "stages": 2}, "training": {"epochs": 400}},
+        "search": {"space": {}, "seeds": [0]},
+        "defenses": [],
+        "storage": {"checkpoint_every_s": 0.2},
+    }
+    (tmp_path / "whole").mkdir()
+    whole = toy_sweep(tmp_path / "whole", tmp_path / "whole" / "runs", **changes)
+    whole.run(InlineExecutor(), spec_file=None)
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", **changes)
+    target = sweep.plans()[0].job("target")
+    killed: list[int] = []
+
+    def kill_the_worker() -> None:
+        wait_until(sweep.store.checkpoint_file(target.key).exists)
+        for process in psutil.Process().children(recursive=True):
+            if process.name().startswith("ray::Worker.run"):
+                killed.append(process.pid)
+                os.kill(process.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_worker)
+    killer.start()
+    done = sweep.run(RayExecutor(), spec_file=None)
+    killer.join()
+    lost = [event for event in read_events(sweep.paths.ledger) if event["event"] == "job_failed"]
+    assert killed and target.key in {event["key"] for event in lost}
+    assert {event["cause"] for event in lost} == {"lost worker"}
+    assert (done.trials_done, done.trials_failed) == (1, 0)
+    assert digests(sweep) == digests(whole)
