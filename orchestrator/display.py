@@ -14,7 +14,6 @@ from rich.text import Text
 
 from orchestrator.executors.base import RunningJob, Snapshot
 
-
 LINE_EVERY_S = 60.0
 
 

@@ -21,6 +21,14 @@ class Problem:
         return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
 
 
+class AtField(ValueError):
+    """A validator's refusal of one field below the model that it checks."""
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class SpecError(MidreError):
     """Everything wrong with a spec, at once."""
 

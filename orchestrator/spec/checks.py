@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from orchestrator.graph import Request
 from orchestrator.placement import Node, why_not
 from orchestrator.spec.apply import APPLICABLE, NoSuchField, applied, field_at
-from orchestrator.spec.messages import did_you_mean
+from orchestrator.spec.messages import did_you_mean, message_of
 from orchestrator.spec.model import Spec
 from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES, TrainingFacts
@@ -59,8 +59,9 @@ def _data(spec: Spec) -> Iterator[Found]:
     if shared and spec.data.private.kind == spec.data.public.kind:
         yield (
             "data.public.identities",
-            f"{len(shared)} identities are private too ({', '.join(map(repr, shared[:3]))}"
-            f"{', ...' * (len(shared) > 3)}): what the attacker has must not hold what must not leak.",
+            f"{', '.join(map(repr, shared[:3]))}{f' and {len(shared) - 3} more' * (len(shared) > 3)} "
+            f"{'is' if len(shared) == 1 else 'are'} private too: "
+            "what the attacker has must not hold what must not leak.",
         )
     if len(names["private"]) < 2:
         yield "data.private.identities", f"has {len(names['private'])} identity: a classifier needs at least 2."
@@ -121,9 +122,7 @@ def _refusals(spec: Spec, path: str, value: Any) -> Iterator[str]:
     try:
         applied(spec, {path: value})
     except ValidationError as error:
-        details = error.errors()[0]
-        reason = str(details.get("ctx", {}).get("error", details["msg"]))
-        yield f"the value {value!r} is refused: {reason[:1].lower()}{reason[1:]}."
+        yield f"the value {value!r} is refused: {message_of(error.errors()[0], Spec)}"
 
 
 def _objectives(spec: Spec) -> Iterator[Found]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from orchestrator.errors import Problem
+from orchestrator.errors import AtField, Problem
 from orchestrator.spec.yaml_source import Path_, Source
 from workloads.registry import Registry
 
@@ -45,8 +45,10 @@ def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) 
         if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
             continue  # pydantic counts valid items only, and each invalid one has a line of its own
         path = _without_tags(details["loc"], source.data)
-        message = _message(details, model)
-        found.append(Problem(source.line(path), dotted(path), message))
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, AtField):
+            path += cause.path
+        found.append(Problem(source.line(path), dotted(path), message_of(details, model)))
     return found
 
 
@@ -60,7 +62,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def _message(details: ErrorDetails, model: type[BaseModel]) -> str:
+def message_of(details: ErrorDetails, model: type[BaseModel]) -> str:
+    """What one of pydantic's findings means: the rule, the value, and the way out where there is one."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     known: list[str]
     if kind == "extra_forbidden":
@@ -87,7 +90,8 @@ def _message(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "string_pattern_mismatch":
         return f"must match {context['pattern']}, got {_shown(value)}."
     if kind == "too_short":
-        return f"needs at least {context['min_length']} item, got {context['actual_length']}."
+        least = context["min_length"]
+        return f"needs at least {least} item{'s' * (least != 1)}, got {context['actual_length']}."
     return f"{details['msg'][:1].lower()}{details['msg'][1:]}, got {_shown(value)}."
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from orchestrator.errors import AtField
 from orchestrator.graph import Request
 from orchestrator.spec.search_space import SearchConfig
 from workloads.attacks.base import ATTACKS
@@ -118,13 +119,15 @@ class Spec(FrozenConfig):
 
     @model_validator(mode="after")
     def _distinct(self) -> Spec:
-        for what, names in (
-            ("attacks", [attack.label for attack in self.attacks]),  # type: ignore[attr-defined]
-            ("metrics", [metric.kind for metric in self.metrics]),
+        labels = [attack.label for attack in self.attacks]  # type: ignore[attr-defined]
+        kinds = [metric.kind for metric in self.metrics]
+        for what, names, way_out in (
+            ("attacks", labels, "remove it or give it a name of its own"),
+            ("metrics", kinds, "remove it"),
         ):
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            if repeated:
-                raise ValueError(f"{what} has {repeated[0]!r} twice: remove one, or give attacks a name of their own")
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    raise AtField(f"{name!r} is there already: {way_out}", what, index)
         return self
 
     def plain(self) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, PositiveInt, model_validator
+from pydantic import Field, JsonValue, PositiveInt, field_validator, model_validator
 
+from orchestrator.errors import AtField
 from workloads.config import FrozenConfig
 
 Params = dict[str, Any]
@@ -118,15 +119,18 @@ class SearchConfig(FrozenConfig):
     baseline: bool = True
     """Add the point without any defense, which every trade is measured against."""
 
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{list(seeds)} repeats one: each is trained once")
+        return seeds
+
     @model_validator(mode="after")
-    def _consistent(self) -> SearchConfig:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)} repeat one: each is trained once")
+    def _grid_can_be_listed(self) -> SearchConfig:
         if isinstance(self.sampler, GridSampler):
             for path, distribution in self.space.items():
                 if not isinstance(distribution, Choice):
-                    raise ValueError(
-                        f"sampler grid needs lists of values, but {path} is {distribution.kind}: "
-                        "use kind: choice, or sampler random or tpe"
-                    )
+                    rule = f"sampler grid needs lists of values, but this is {distribution.kind}"
+                    raise AtField(f"{rule}: use kind: choice, or sampler random or tpe", "space", path)
         return self

@@ -15,6 +15,7 @@ MOST_NODES = 20_000
 
 MOST_LEVELS = 50
 """Deeper than any honest spec: a list inside itself reaches it at once."""
+STANDARD_TAG = "tag:yaml.org,2002:"
 TOO_DEEP = "values are nested too deeply: write it flatter."
 
 Path_ = tuple[str | int, ...]
@@ -89,12 +90,12 @@ class _Reader:
         self._lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{STANDARD_TAG}seq":
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
-        if node.tag != "tag:yaml.org,2002:map":
+        if node.tag != f"{STANDARD_TAG}map":
             raise self._tag(node)
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -111,7 +112,7 @@ class _Reader:
         return result
 
     def _scalar(self, node: yaml.Node) -> Any:
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        kind = node.tag.removeprefix(STANDARD_TAG)
         match kind:
             case "null" | "bool" | "int" | "float":
                 try:
@@ -125,7 +126,8 @@ class _Reader:
 
     def _tag(self, node: yaml.Node) -> SpecError:
         line = node.start_mark.line + 1
-        return _refused(self._file, line, f"the tag {node.tag!r} would build an object: a spec holds plain data only.")
+        tag = node.tag.replace(STANDARD_TAG, "!!")
+        return _refused(self._file, line, f"the tag {tag!r} would build an object: a spec holds plain data only.")
 
 
 def _refused(file: Path, line: int, message: str) -> SpecError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,20 @@ from pyarrow import parquet
 from orchestrator.errors import SpecError
 from orchestrator.placement import Node
 from orchestrator.spec.loading import load_spec, resolve
+from workloads.attacks.base import ATTACKS
+from workloads.datasets.base import DATASETS
+from workloads.defenses.base import DEFENSES
+from workloads.metrics.base import METRICS
+from workloads.models.base import MODELS
+from workloads.priors.base import PRIORS
+from workloads.registry import Registry
+from workloads.training import TrainingConfig
+
+
+def kinds(registry: Registry[Any]) -> str:
+    """What a message lists as available: it grows with every component."""
+    return ", ".join(registry.kinds())
+
 
 VALID = """\
 name: broken
@@ -40,10 +55,9 @@ PRIVATE = 'private: {kind: digits, identities: ["0", "1"], image_size: 32}'
 PUBLIC = 'public: {kind: digits, identities: ["5", "6"], image_size: 32}'
 SPACE = "defenses.0.max_area: {kind: choice, values: [0.2, 0.5]}"
 CNN_FIELDS = "input_mean, input_std, kind, stages, width"
-TRAINING_FIELDS = (
-    "batch_size, epochs, flip, label_smoothing, lr, milestones, momentum, optimizer, schedule, shift, weight_decay"
-)
+TRAINING_FIELDS = ", ".join(sorted(TrainingConfig.model_fields))
 ERASING_FIELDS = "boxes, fill, kind, location, max_area, max_aspect, min_area, min_aspect, probability"
+
 SPEC_FIELDS = (
     "attacks, data, defenses, description, evaluation, metrics, name, prior, resources, search, storage, target, "
     "tracking"
@@ -69,16 +83,17 @@ MALFORMED = {
                         "14: attacks.0.name: must match ^[a-z][a-z0-9_]*$, got 'G-M'."),
     # Kinds
     "unknown_dataset": ("public: {kind: digits", "public: {kind: digit", "4: data.public: unknown kind 'digit'. "
-                        "Did you mean 'digits'? Available: digits, image_folder, parquet."),
+                        f"Did you mean 'digits'? Available: {kinds(DATASETS)}."),
     "unknown_model": ("small_cnn, width", "smal_cnn, width", "6: target.model: unknown kind 'smal_cnn'. "
-                      "Did you mean 'small_cnn'? Available: resnet18, small_cnn, vgg16_bn."),
+                      f"Did you mean 'small_cnn'? Available: {kinds(MODELS)}."),
     "unknown_defense": ("random_erasing", "random_erase", "9: defenses.0: unknown kind 'random_erase'. "
-                        "Did you mean 'random_erasing'? Available: none, random_erasing."),
-    "unknown_prior": ("wgan_gp", "wgan", "12: prior: unknown kind 'wgan'. Did you mean 'wgan_gp'? Available: wgan_gp."),
+                        f"Did you mean 'random_erasing'? Available: {kinds(DEFENSES)}."),
+    "unknown_prior": ("wgan_gp", "wgan", "12: prior: unknown kind 'wgan'. Did you mean "
+                      f"'wgan_gp'? Available: {kinds(PRIORS)}."),
     "unknown_attack": ("kind: gmi", "kind: gmii", "14: attacks.0: unknown kind 'gmii'. Did you mean 'gmi'? "
-                       "Available: gmi."),
-    "unknown_metric": ("{kind: natural_accuracy}", "{kind: accuracy}", "15: metrics.0: unknown kind 'accuracy'. "
-                       "Did you mean 'attack_accuracy'? Available: attack_accuracy, knn_distance, natural_accuracy."),
+                       f"Available: {kinds(ATTACKS)}."),
+    "unknown_metric": ("{kind: natural_accuracy}", "{kind: natural_acuracy}", "15: metrics.0: unknown kind "
+                       f"'natural_acuracy'. Did you mean 'natural_accuracy'? Available: {kinds(METRICS)}."),
     "unknown_distribution": ("kind: choice", "kind: choices",
                              "18: search.space.defenses.0.max_area: unknown kind 'choices'. Did you mean 'choice'? "
                              "Available: choice, uniform, log_uniform, integer."),
@@ -125,14 +140,14 @@ MALFORMED = {
     "missing_model": ("  model: {kind: small_cnn}", "  training: {epochs: 1}", "10: evaluation.model: is missing: "
                       "add it."),
     "missing_path": (PUBLIC, "public: {kind: parquet}", "4: data.public.path: is missing: add it."),
-    "attacks_twice": ("restarts: 5}", "restarts: 5}\n  - {kind: gmi}", "1: attacks has 'gmi' twice: remove one, or "
-                      "give attacks a name of their own."),
-    "metrics_twice": ("{kind: attack_accuracy}", "{kind: natural_accuracy}", "1: metrics has 'natural_accuracy' twice: "
-                      "remove one, or give attacks a name of their own."),
-    "seeds_repeated": ("[0, 1]", "[0, 0]", "16: search: seeds [0, 0] repeat one: each is trained once."),
+    "attacks_twice": ("restarts: 5}", "restarts: 5}\n  - {kind: gmi}", "15: attacks.1: 'gmi' is there already: "
+                      "remove it or give it a name of its own."),
+    "metrics_twice": ("{kind: attack_accuracy}", "{kind: natural_accuracy}", "15: metrics.1: 'natural_accuracy' is "
+                      "there already: remove it."),
+    "seeds_repeated": ("[0, 1]", "[0, 0]", "19: search.seeds: [0, 0] repeats one: each is trained once."),
     "grid_with_uniform": ("{kind: choice, values: [0.2, 0.5]}", "{kind: uniform, low: 0.2, high: 0.5}",
-                          "16: search: sampler grid needs lists of values, but defenses.0.max_area is uniform: use "
-                          "kind: choice, or sampler random or tpe."),
+                          "18: search.space.defenses.0.max_area: sampler grid needs lists of values, but this is "
+                          "uniform: use kind: choice, or sampler random or tpe."),
     "low_above_high": ("{kind: choice, values: [0.2, 0.5]}", "{kind: uniform, low: 0.5, high: 0.2}",
                        "18: search.space.defenses.0.max_area: low 0.5 is not below high 0.2."),
     "integers_out_of_order": ("{kind: choice, values: [0.2, 0.5]}", "{kind: integer, low: 5, high: 2}",
@@ -147,10 +162,10 @@ MALFORMED = {
     "duplicate_key": ("prior:", "target:", "12: 'target' is given twice: remove one."),
     "duplicate_nested_key": ("width: 4", "width: 4, width: 8", "6: 'width' is given twice: remove one."),
     "object_tag": ("name: broken", "name: !!python/object/apply:os.system [echo]", "1: the tag "
-                   "'tag:yaml.org,2002:python/object/apply:os.system' would build an object: a spec holds plain data "
+                   "'!!python/object/apply:os.system' would build an object: a spec holds plain data "
                    "only."),
     "object_tag_on_mapping": ("{kind: wgan_gp", "!!python/object:os.Thing {kind: wgan_gp", "12: the tag "
-                              "'tag:yaml.org,2002:python/object:os.Thing' would build an object: a spec holds plain "
+                              "'!!python/object:os.Thing' would build an object: a spec holds plain "
                               "data only."),
     "own_tag": ("name: broken", "name: !env HOME", "1: the tag '!env' would build an object: a spec holds plain data "
                 "only."),
@@ -166,8 +181,8 @@ MALFORMED = {
 
 # As above, for specs that are well formed but cannot work.
 INCONSISTENT = {
-    "overlapping_identities": ('["5", "6"]', '["1", "6"]', "4: data.public.identities: 1 identities are private too "
-                               "('1'): what the attacker has must not hold what must not leak."),
+    "overlapping_identities": ('["5", "6"]', '["1", "6"]', "4: data.public.identities: '1' is private too: what the "
+                               "attacker has must not hold what must not leak."),
     "identity_not_in_data": ('["0", "1"]', '["0", "ten"]', "3: data.private.identities: digits has no 'ten'. "
                              "Available: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
     "one_private_identity": ('["0", "1"]', '["0"]', "3: data.private.identities: has 1 identity: a classifier needs at "
@@ -216,7 +231,7 @@ INCONSISTENT = {
                             "18: search.space.resources.train_classifier.cpus: cannot be searched: only attacks, data, "
                             "defenses, evaluation, prior, target can."),
     "search_value_refused": ("[0.2, 0.5]", "[0.2, 1.5]", "18: search.space.defenses.0.max_area: the value 1.5 is "
-                             "refused: input should be less than or equal to 1."),
+                             "refused: must be at most 1, got 1.5."),
     "search_value_below_another": ("[0.2, 0.5]", "[0.05, 0.5]", "18: search.space.defenses.0.max_area: the value "
                                    "0.05 is refused: min_area 0.1 is above max_area 0.05: lower min_area or raise "
                                    "max_area."),
@@ -345,8 +360,8 @@ def test_all_problems_of_a_malformed_file_are_reported_together_in_the_order_of_
 def test_all_problems_of_a_spec_that_cannot_work_are_reported_together(folder: Path) -> None:
     text = edited('["5", "6"]', '["1", "6"]').replace("cpus: 1", "cpus: 3, memory_gb: 9")
     assert refusal(folder, text).splitlines() == [
-        "spec.yaml:4: data.public.identities: 1 identities are private too ('1'): what the attacker has must not hold "
-        "what must not leak.",
+        "spec.yaml:4: data.public.identities: '1' is private too: what the attacker has must not hold what must not "
+        "leak.",
         "FOLDER/spec.yaml:21: resources.train_classifier.cpus: needs 3, but the largest of 1 node has 2: lower it or "
         "add a node.",
         "FOLDER/spec.yaml:21: resources.train_classifier.memory_gb: needs 9, but the largest of 1 node has 8: lower it "

@@ -61,9 +61,7 @@ def test_an_inline_sweep_killed_at_any_moment_continues_to_the_same_results(
     undisturbed: Sweep, tmp_path: Path, after_jobs: int
 ) -> None:
     sweep = toy_sweep(tmp_path, tmp_path / "runs")
-    kill_a_run_once(
-        sweep, tmp_path / "toy.yaml", "inline", lambda: sum(finished_jobs(sweep).values()) >= after_jobs
-    )
+    kill_a_run_once(sweep, tmp_path / "toy.yaml", "inline", lambda: sum(finished_jobs(sweep).values()) >= after_jobs)
     sweep.run(InlineExecutor(), spec_file=None)
     assert digests(sweep) == digests(undisturbed)
     assert set(finished_jobs(sweep).values()) == {1}

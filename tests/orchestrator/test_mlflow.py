@@ -106,9 +106,9 @@ def test_a_run_without_its_server_finishes_and_syncs_afterwards(tmp_path: Path) 
     assert done.stderr.count("cannot be written to") == 1
     sweep = toy_sweep(tmp_path, tmp_path / "runs", **changes)
     served = f"sqlite:///{tmp_path}/served.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        + ["--backend-store-uri", served, "--artifacts-destination", str(tmp_path / "served")],
+        [*command, "--backend-store-uri", served, "--artifacts-destination", str(tmp_path / "served")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
