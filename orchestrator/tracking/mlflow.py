@@ -93,7 +93,9 @@ class _Export:
         self._runs = self._known_runs()
         sweep = self.result.resolved.sweep
         parent = self._run_id(sweep, sweep, None, started=self.state.started_at)
-        self._tags(parent, {"midre.git_commit": self._provenance("git_commit"), **_versions()})
+        description = self.result.resolved.spec.description
+        facts = {"mlflow.note.content": description, "midre.git_commit": self._provenance("git_commit")}
+        self._tags(parent, {**facts, **_versions()})
         self._inputs(parent)
         for trial in self.result.trials:
             if trial.status in ("done", "failed"):

@@ -25,8 +25,12 @@ from orchestrator.graph import TrialPlan
 from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger
 from orchestrator.placement import why_not
 
-FEWEST_TRIALS_AT_ONCE = 2
-"""One trial alone would leave the cluster idle between two jobs. Each actor costs two seconds of start, once."""
+TRIALS_BESIDE_CPUS = 1
+"""Trials in flight beyond one for each CPU, which then have work while others wait for a job that all share.
+
+Each costs an actor: two CPU seconds to start and 150 MB. Fewer when they are not needed would be better, but Tune
+keeps no actor for later while its searcher has nothing to suggest, and starts each anew.
+"""
 HEAD = "node:__internal_head__"
 
 
@@ -105,7 +109,7 @@ class RayExecutor(Executor):
 
 
 def _concurrency() -> int:
-    return max(int(sum(node.cpus for node in alive_nodes())), FEWEST_TRIALS_AT_ONCE)
+    return int(sum(node.cpus for node in alive_nodes())) + TRIALS_BESIDE_CPUS
 
 
 def _added(last: Snapshot, before: Snapshot) -> Snapshot:

@@ -17,7 +17,6 @@ class SweepSearcher(Searcher):
         super().__init__()
         self._session, self._broker = session, broker
         self._tune_trials: dict[str, str] = {}
-        self.errors: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         while (trial := self._session.search.next()) is not None:
@@ -32,7 +31,6 @@ class SweepSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self._tune_trials[trial_id]
         if error or not result or "metrics" not in result:
-            self.errors[trial] = "Ray Tune lost the trial"
             self._session.search.finish(trial, None)
             return
         self._session.search.finish(trial, result["metrics"])
