@@ -239,7 +239,7 @@ def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
     from orchestrator.spec.model import Spec
 
-    _print_json(Spec.model_json_schema())
+    data.file.write(json.dumps(Spec.model_json_schema(), indent=1) + "\n")
 
 
 def _sweep(spec: Path, overrides: list[str] | None, runs: Path | None, *, address: str | None) -> Sweep:

@@ -29,7 +29,7 @@ def plan(resolved: ResolvedSpec, trial: Trial) -> TrialPlan:
     evaluation = build.job("evaluation", _classifier(spec.evaluation, role="evaluation", **measured))
     prior = build.job("prior", FitPriorConfig(data=public, prior=spec.prior))
     target_config = _classifier(spec.target, role="target", defenses=spec.defenses, seed=trial.seed, **measured)
-    target = build.job("target", target_config)
+    target = build.job("target", target_config, **_starting_point(spec, public, build))
     build.job("natural", EvaluateClassifierConfig(metrics=utility_metrics, **measured), model=target)
     # How good the judge is bounds what its verdicts are worth, so it is measured as well.
     build.job("judge", EvaluateClassifierConfig(metrics=utility_metrics, **measured), model=evaluation)
@@ -64,6 +64,16 @@ class _Builder:
 
 def _classifier(config: ClassifierConfig, **rest: Any) -> TrainClassifierConfig:
     return TrainClassifierConfig(model=config.model, training=config.training, **rest)
+
+
+def _starting_point(spec: Spec, public: DataInput, build: _Builder) -> dict[str, str]:
+    """The classifier trained on public data that a defense begins with, as an input; nothing where none does."""
+    asked = (defense.starts_from for defense in spec.defenses)  # type: ignore[attr-defined]
+    training = next((own for own in asked if own is not None), None)
+    if training is None:
+        return {}
+    config = TrainClassifierConfig(role="public", data=public, split=None, model=spec.target.model, training=training)
+    return {"public": build.job("public", config)}
 
 
 def _metrics(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

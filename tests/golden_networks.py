@@ -69,10 +69,10 @@ class TinyPrior:
         return evidence - nn.functional.softplus(evidence)
 
 
-def golden(case: str) -> dict[str, Tensor]:
-    """All numbers of a case, without weights."""
+def golden(case: str, *, weights: bool = False) -> dict[str, Tensor]:
+    """All numbers of a case, or the weights of its networks."""
     stored = load_file(GOLDEN / f"{case}.safetensors")
-    return {name: tensor for name, tensor in stored.items() if not name.startswith("weights.")}
+    return {name: tensor for name, tensor in stored.items() if name.startswith("weights.") is weights}
 
 
 def golden_networks(case: str, dtype: torch.dtype = torch.float64) -> nn.ModuleDict:
@@ -89,3 +89,11 @@ def golden_networks(case: str, dtype: torch.dtype = torch.float64) -> nn.ModuleD
     prefix = "weights."
     networks.load_state_dict({k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)})
     return networks.to(dtype).eval().requires_grad_(False)
+
+
+def golden_weights(network: nn.Module, case: str, name: str) -> nn.Module:
+    """The network with the weights stored for it in a case, in float64 and training mode."""
+    prefix = f"weights.{name}."
+    stored = load_file(GOLDEN / f"{case}.safetensors")
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)})
+    return network.double()

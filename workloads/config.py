@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+LISTED = Field(strict=False)
+"""For tuples in a model that fills in a preset first: what it hands on is Python, where JSON's lists stay lists."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from orchestrator.placement import Node, why_not
 from orchestrator.spec.apply import APPLICABLE, NoSuchField, applied, field_at
 from orchestrator.spec.messages import did_you_mean, message_of
 from orchestrator.spec.model import Spec
+from workloads.classifiers import Architecture
 from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.errors import MidreError
@@ -21,15 +23,17 @@ from workloads.models.base import MODELS
 from workloads.priors.base import PRIORS
 from workloads.randomness import generator
 
+NETWORKS = frozenset({"target", "evaluation", "prior", "defenses"})
+"""Sections that decide which networks are built."""
 Found = tuple[str, str]
 """Dotted path of the field at fault, and the message."""
 
 
 def problems_in(spec: Spec, nodes: Sequence[Node] | None) -> list[Found]:
     """All that is wrong with a well-formed spec; placement is left out where `nodes` is None."""
-    found = [*_data(spec), *_search(spec)]
-    if not any(field.startswith("data") for field, _ in found):
-        found += [*_networks(spec), *_objectives(spec)]
+    found = list(_data(spec))
+    if not found:
+        found += [*_search(spec), *_networks(spec), *_objectives(spec)]
     if nodes is not None:
         found += _resources(spec, nodes)
     return found
@@ -72,38 +76,55 @@ def _data(spec: Spec) -> Iterator[Found]:
 
 
 def _networks(spec: Spec) -> Iterator[Found]:
-    """Components that refuse the images they would get, found by building them without memory."""
+    """Components that refuse the images they would get or each other, found by building them without memory."""
     data: Any = spec.data.private
     classes = len(DATASETS.build(data).names())
     shape = {"channels": data.channels, "image_size": data.image_size}
+    target = Architecture(model=spec.target.model, classes=classes, **shape)
     builds: list[tuple[str, Callable[[], object]]] = [
-        ("target.model", lambda: MODELS.build(spec.target.model, classes=classes, **shape)),
         ("evaluation.model", lambda: MODELS.build(spec.evaluation.model, classes=classes, **shape)),
         ("prior", lambda: PRIORS.build(spec.prior, **shape)),
     ]
+    refused = _refusal(target.build)
+    if refused:
+        yield "target.model", refused
+    else:
+        builds += _defenses(spec, target)
+    for field, build in builds:
+        if message := _refusal(build):
+            yield field, message
+
+
+def _defenses(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What each defense has to accept: the images, the other defenses, the architecture."""
     facts = TrainingFacts(
         images=1,
-        image_shape=(data.channels, data.image_size, data.image_size),
-        channel_mean=torch.zeros(data.channels),
-        generator=lambda purpose: generator("validate", purpose),
+        image_shape=(target.channels, target.image_size, target.image_size),
+        channel_mean=torch.zeros(target.channels),
+        generator=lambda *purpose: generator("validate", *purpose),
+        classes=target.classes,
     )
     for index, defense in enumerate(spec.defenses):
-        builds.append((f"defenses.{index}", lambda own=defense: DEFENSES.build(own, facts=facts)))  # type: ignore[misc]
-    for field, build in builds:
-        try:
-            if field.startswith("defenses"):
-                build()
-            else:
-                with torch.device("meta"):
-                    build()
-        except MidreError as error:
-            yield field, str(error)
+        others = spec.defenses[:index] + spec.defenses[index + 1 :]
+        kind: Any = DEFENSES.class_of(defense)
+        field = f"defenses.{index}"
+        yield field, functools.partial(kind, defense, facts=facts)
+        yield field, functools.partial(kind.check_beside, defense, others)
+        yield field, target.model_copy(update={"defenses": (defense,)}).build
+
+
+def _refusal(build: Callable[[], object]) -> str | None:
+    """Why something cannot be built, or None where it can."""
+    try:
+        with torch.device("meta"):
+            build()
+    except MidreError as error:
+        return str(error)
+    return None
 
 
 def _search(spec: Spec) -> Iterator[Found]:
     """Paths that name no field, and values their fields refuse."""
-    if spec.search.baseline and not spec.defenses and not spec.search.space:
-        return
     for path, distribution in spec.search.space.items():
         where = f"search.space.{path}"
         try:
@@ -120,9 +141,13 @@ def _search(spec: Spec) -> Iterator[Found]:
 
 def _refusals(spec: Spec, path: str, value: Any) -> Iterator[str]:
     try:
-        applied(spec, {path: value})
+        point = applied(spec, {path: value})
     except ValidationError as error:
         yield f"the value {value!r} is refused: {message_of(error.errors()[0], Spec)}"
+        return
+    if path.partition(".")[0] in NETWORKS:
+        known = set(_networks(spec))
+        yield from (f"the value {value!r} is refused: {why}" for why in dict(set(_networks(point)) - known).values())
 
 
 def _objectives(spec: Spec) -> Iterator[Found]:

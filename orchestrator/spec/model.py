@@ -18,8 +18,8 @@ from workloads.metrics.base import METRICS
 from workloads.metrics.knn_distance import KnnDistanceConfig
 from workloads.metrics.natural_accuracy import NaturalAccuracyConfig
 from workloads.models.base import MODELS
+from workloads.optimization import TrainingConfig
 from workloads.priors.base import PRIORS
-from workloads.training import TrainingConfig
 
 WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage"})
 """Sections that say where and how a sweep runs, or describe it: they change no result and no identity."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,19 @@ import torch
 from torch import Tensor
 
 from workloads.attacks.base import ATTACKS
+from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
-from workloads.datasets.base import DATASETS
-from workloads.defenses.base import DEFENSES, Defense, TrainingFacts
+from workloads.context import DataInput, JobContext
+from workloads.datasets.base import DATASETS, ImageSet
+from workloads.datasets.digits import DigitsConfig
+from workloads.defenses.base import DEFENSES, Defense
 from workloads.jobs.base import JOBS
+from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, ReconstructionEvidence
 from workloads.models.base import MODELS, Classifier, initialize
+from workloads.models.resnet import ResnetConfig
+from workloads.models.small_cnn import SmallCnnConfig
+from workloads.optimization import TrainingConfig
 from workloads.priors.base import PRIORS, Prior
 from workloads.randomness import generator
 from workloads.registry import Registry
@@ -81,42 +89,65 @@ def test_a_config_cannot_be_changed(registry: Registry[Any], kind: str) -> None:
 
 # Defenses
 
-
-def defense_of(kind: str) -> Defense:
-    facts = TrainingFacts(6, (3, SIZE, SIZE), torch.zeros(3), lambda name: generator("job", name))
-    return DEFENSES.build(config_for(DEFENSES, kind), facts=facts)
+MODEL_FOR = {"rolss": ResnetConfig()}  # a defense of skip connections needs some
 
 
-def defended(kind: str, batch: Tensor) -> Tensor:
-    return defense_of(kind).augment(batch.clone(), indices=torch.arange(len(batch)), generator=generator("test", "d"))
+def train_with(folder: Path, defenses: tuple[Any, ...], model: ComponentConfig, inputs: dict[str, Path]) -> Path:
+    """A classifier trained for two epochs on noise."""
+    folder.mkdir()
+    shown = (images(12) * 255).to(torch.uint8)
+    context = JobContext(
+        key="0" * 64,
+        inputs=inputs,
+        output=folder,
+        checkpoint_file=folder / "checkpoint.safetensors",
+        load_images=lambda data: ImageSet(shown, torch.arange(12) % 3, ("a", "b", "c")),
+    )
+    TrainClassifier(
+        TrainClassifierConfig(
+            role="target",
+            data=DataInput(dataset=DigitsConfig(), digest=""),
+            split=None,
+            model=model,
+            training=TrainingConfig(epochs=2, batch_size=6),
+            defenses=defenses,
+        )
+    ).run(context)
+    return folder
 
 
-@pytest.mark.parametrize("kind", DEFENSES.kinds())
-def test_a_defense_keeps_shape(kind: str) -> None:
-    assert defended(kind, images()).shape == images().shape
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", DEFENSES.kinds())
-def test_a_defense_keeps_dtype(kind: str, dtype: torch.dtype) -> None:
-    assert defended(kind, images().to(dtype)).dtype == dtype
-
-
-@pytest.mark.parametrize("kind", DEFENSES.kinds())
-def test_a_defense_gives_finite_images(kind: str) -> None:
-    assert defended(kind, images()).isfinite().all()
-
-
-@pytest.mark.parametrize("kind", DEFENSES.kinds())
-def test_a_defense_is_deterministic_for_a_generator(kind: str) -> None:
-    assert torch.equal(defended(kind, images()), defended(kind, images()))
-
-
-@pytest.mark.parametrize("kind", DEFENSES.kinds())
-def test_a_defense_does_not_touch_the_global_generator(kind: str) -> None:
+@pytest.fixture(scope="module", params=DEFENSES.kinds())
+def defended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A kind of defense and the folder of a classifier trained with it; the global generator is checked on the way."""
+    kind, folder = request.param, tmp_path_factory.mktemp(request.param)
+    model = MODEL_FOR.get(kind, SmallCnnConfig(width=2, stages=2))
     before = torch.get_rng_state()
-    defended(kind, images())
-    assert torch.equal(torch.get_rng_state(), before)
+    public = {"public": train_with(folder / "public", (), model, {})}
+    trained = train_with(folder / "target", (config_for(DEFENSES, kind),), model, public)
+    assert torch.equal(torch.get_rng_state(), before), "the global generator was used"
+    return kind, trained
+
+
+def test_a_defense_leaves_nothing_on_the_network_it_trained(defended: tuple[str, Path]) -> None:
+    network = load_classifier(defended[1], device=torch.device("cpu"))
+    assert not any(layer._forward_hooks or layer._backward_hooks for layer in network.modules())
+    assert network(images()).isfinite().all()
+
+
+def test_a_defense_leaves_evaluation_as_it_was(defended: tuple[str, Path]) -> None:
+    kind, folder = defended
+    network = load_classifier(folder, device=torch.device("cpu"))
+    assert torch.equal(network(images()), network(images()))
+    if DEFENSES.class_of(config_for(DEFENSES, kind)).change_model.__func__ is not Defense.change_model.__func__:  # type: ignore[attr-defined]
+        return  # its architecture is its own
+    plain = MODELS.build(SmallCnnConfig(width=2, stages=2), classes=3, channels=3, image_size=SIZE).eval()
+    plain.load_state_dict(network.state_dict())
+    assert torch.equal(plain(images()), network(images()))
+
+
+def test_a_defense_says_what_it_did(defended: tuple[str, Path]) -> None:
+    facts = json.loads((defended[1] / "defenses.json").read_text())
+    assert list(facts) == [f"0.{defended[0]}"]
 
 
 # Models

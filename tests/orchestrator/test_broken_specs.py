@@ -17,9 +17,9 @@ from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES
 from workloads.metrics.base import METRICS
 from workloads.models.base import MODELS
+from workloads.optimization import TrainingConfig
 from workloads.priors.base import PRIORS
 from workloads.registry import Registry
-from workloads.training import TrainingConfig
 
 
 def kinds(registry: Registry[Any]) -> str:
@@ -105,13 +105,13 @@ MALFORMED = {
     "float_for_int": ("steps: 10", "steps: 10.5", "12: prior.steps: must be a whole number, got 10.5."),
     "bool_for_number": ("min_area: 0.1", "min_area: true", "9: defenses.0.min_area: must be a number, got True."),
     "bool_for_int": ("epochs: 1", "epochs: yes", "7: target.training.epochs: must be a whole number, got True."),
-    "number_for_bool": ("epochs: 1", "flip: 1", "7: target.training.flip: must be true or false, got 1."),
+    "number_for_bool": ("epochs: 1", "nesterov: 1", "7: target.training.nesterov: must be true or false, got 1."),
     "number_for_text": ("name: broken", "name: 5", "1: name: must be text, got 5."),
     "number_for_identity": ('["5", "6"]', '[5, "6"]', "4: data.public.identities.0: must be text, got 5."),
     "list_for_mapping": ("{epochs: 1}", "[1]", "7: target.training: must be a mapping of fields, got [1]."),
     "text_for_list": ("[0, 1]", "none", "19: search.seeds: must be a list, got 'none'."),
-    "unknown_word": ("epochs: 1", "schedule: cosin", "7: target.training.schedule: must be one of 'constant', 'cosine' "
-                     "or 'step', got 'cosin'."),
+    "unknown_word": ("epochs: 1", "schedule: cosin", "7: target.training.schedule: must be one of 'constant', 'cosine', "
+                     "'step' or 'one_cycle', got 'cosin'."),
     # Ranges
     "area_above_one": ("max_area: 0.4", "max_area: 1.5", "9: defenses.0.max_area: must be at most 1, got 1.5."),
     "negative_area": ("min_area: 0.1", "min_area: -0.1", "9: defenses.0.min_area: must be at least 0, got -0.1."),

@@ -11,19 +11,32 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from workloads.augmentation import AugmentationConfig
 from workloads.context import DataInput, JobContext, Progress
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.digits import DigitsConfig
+from workloads.defenses.bido import BidoConfig
+from workloads.defenses.cutmix import CutmixConfig
+from workloads.defenses.cutout import CutoutConfig
+from workloads.defenses.dp_sgd import DpSgdConfig
+from workloads.defenses.grid_mask import GridMaskConfig
+from workloads.defenses.hide_and_seek import HideAndSeekConfig
+from workloads.defenses.mid import MidConfig
+from workloads.defenses.negative_label_smoothing import NegativeLabelSmoothingConfig
 from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.defenses.trap_mid import TrapMidConfig
 from workloads.errors import DivergedError
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
 from workloads.models.small_cnn import SmallCnnConfig
+from workloads.optimization import TrainingConfig, learning_rate
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 from workloads.randomness import generator
-from workloads.training import TrainingConfig, learning_rate
 
 IMAGES = torch.randint(256, (40, 1, 32, 32), generator=generator("test", "images"), dtype=torch.uint8)
 DATA = ImageSet(IMAGES, torch.arange(40) % 4, ("a", "b", "c", "d"))
+
+
+MOVED = AugmentationConfig(flip=True, shift=2)
 
 
 class Interrupted(Exception):
@@ -57,7 +70,7 @@ def classifier(*defenses: RandomErasingConfig, **training: Any) -> TrainClassifi
         data=DataInput(dataset=DigitsConfig(), digest=""),
         split=SplitConfig(),
         model=SmallCnnConfig(width=4),
-        training=TrainingConfig(**{"epochs": 4, "batch_size": 8, "flip": True, "shift": 2, **training}),
+        training=TrainingConfig(**{"epochs": 4, "batch_size": 8, "augmentation": MOVED, **training}),
         defenses=defenses,
     )
     return TrainClassifier(config)
@@ -94,6 +107,14 @@ DEFENDED = {
     "undefended": (),
     "erased": (RandomErasingConfig(probability=0.5, fill="pixel_noise", location="uniform"),),
     "erased_per_image": (RandomErasingConfig(location="per_image", fill="box_colour", boxes=2),),
+    "mid": (MidConfig(),),
+    "bido": (BidoConfig(),),
+    "smoothed": (NegativeLabelSmoothingConfig(),),
+    "trapped_then_erased": (TrapMidConfig(), RandomErasingConfig()),
+    "private": (DpSgdConfig(), RandomErasingConfig()),
+    "cut_out": (CutoutConfig(),),
+    "mixed": (CutmixConfig(), MidConfig()),
+    "masked": (GridMaskConfig(), HideAndSeekConfig()),
 }
 
 
@@ -106,7 +127,23 @@ def test_a_resumed_classifier_ends_with_the_same_bits(tmp_path: Path, defenses: 
     assert_same_bits(trained(tmp_path / "interrupted", classifier(*defenses)), undisturbed)
 
 
-@pytest.mark.parametrize("settings", [{"optimizer": "adam"}, {"schedule": "cosine"}, {"momentum": 0.0}])
+EVERY_AUGMENTATION = AugmentationConfig(
+    flip=True, crop_scale=(0.7, 1.0), rotation=20.0, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1
+)
+SETTINGS: list[dict[str, Any]] = [
+    {"optimizer": "adam"},
+    {"optimizer": "adamw", "clip_norm": 0.1},
+    {"schedule": "cosine", "warmup_epochs": 2},
+    {"schedule": "one_cycle", "nesterov": True},
+    {"momentum": 0.0, "label_smoothing": 0.1},
+    {"ema": 0.9, "validation_fraction": 0.2},
+    {"ema": 0.9, "validation_fraction": 0.2, "select": "best_validation"},
+    {"precision": "bf16", "channels_last": True},
+    {"augmentation": EVERY_AUGMENTATION},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_a_resumed_classifier_ends_with_the_same_bits_however_it_is_trained(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
 from workloads.datasets.base import ImageSet, SplitConfig, split
@@ -17,9 +18,8 @@ from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.metrics.base import METRICS, ReconstructionEvidence, ReconstructionMetric
 from workloads.metrics.intervals import bootstrap_over_groups
 from workloads.metrics.knn_distance import nearest_private
-from workloads.models.base import MODELS, Classifier
+from workloads.models.base import Classifier
 from workloads.pictures import save_grid
-from workloads.storage import load_network
 
 SHOWN_IDENTITIES = 10
 
@@ -42,7 +42,7 @@ class EvaluateAttack(Job):
     config: EvaluateAttackConfig
 
     def run(self, context: JobContext) -> None:
-        judge = load_network(context.inputs["evaluation"], "model", MODELS, device=context.device)
+        judge = load_classifier(context.inputs["evaluation"], device=context.device)
         made = load_file(context.inputs["attack"] / "reconstructions.safetensors")
         kept = {name: made[name][made["kept"]] for name in ("images", "identities", "restarts")}
         data = context.load_images(self.config.data)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
 from workloads.datasets.base import SplitConfig, split
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence
-from workloads.models.base import MODELS
-from workloads.storage import load_network
 from workloads.training import predict
 
 
@@ -32,7 +31,7 @@ class EvaluateClassifier(Job):
     config: EvaluateClassifierConfig
 
     def run(self, context: JobContext) -> None:
-        model = load_network(context.inputs["model"], "model", MODELS, device=context.device)
+        model = load_classifier(context.inputs["model"], device=context.device)
         data = context.load_images(self.config.data)
         _, held_out = split(data.identities, self.config.split)
         data = data.subset(held_out)

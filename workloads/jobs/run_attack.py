@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 from workloads.attacks.access import WhiteBoxAccess
 from workloads.attacks.base import ATTACKS
+from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
 from workloads.context import JobContext
 from workloads.jobs.base import JOBS, Job, JobConfig
-from workloads.models.base import MODELS
 from workloads.priors.base import PRIORS
 from workloads.storage import load_network
 
@@ -34,7 +34,7 @@ class RunAttack(Job):
 
     def run(self, context: JobContext) -> None:
         attack = ATTACKS.build(self.config.attack)
-        target_model = load_network(context.inputs["target"], "model", MODELS, device=context.device)
+        target_model = load_classifier(context.inputs["target"], device=context.device)
         prior = load_network(context.inputs["prior"], "prior", PRIORS, device=context.device)
         access = WhiteBoxAccess(target_model, prior, device=context.device)
         wanted = min(attack.config.identities or target_model.classes, target_model.classes)

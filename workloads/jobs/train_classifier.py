@@ -1,29 +1,32 @@
-"""Train one classifier on private data: a target model, defended or not, or the evaluation model."""
+"""Train one classifier: a target model, defended or not, the evaluation model, or one on public data to start from."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from workloads.classifiers import Architecture, save_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
-from workloads.datasets.base import SplitConfig, split
+from workloads.datasets.base import ImageSet, SplitConfig, split
 from workloads.defenses.base import DEFENSES, Defense, TrainingFacts
 from workloads.jobs.base import JOBS, Job, JobConfig
-from workloads.models.base import MODELS, initialize
+from workloads.models.base import MODELS, Classifier, initialize
+from workloads.optimization import TrainingConfig, build_optimizer
 from workloads.pictures import save_grid
-from workloads.storage import save_network
-from workloads.training import TrainingConfig, channel_mean, train
+from workloads.training import channel_mean, train
 
 
 class TrainClassifierConfig(JobConfig):
     kind: Literal["train_classifier"] = "train_classifier"
-    role: Literal["target", "evaluation"]
+    role: Literal["target", "evaluation", "public"]
     """Part of the key, so that the judge never is the very network under attack."""
     data: DataInput
-    split: SplitConfig
+    split: SplitConfig | None
+    """The held-out part stays out of training; None trains on all images, as on public ones."""
     model: Annotated[ComponentConfig, MODELS]
     training: TrainingConfig
     defenses: tuple[Annotated[ComponentConfig, DEFENSES], ...] = ()
@@ -32,7 +35,7 @@ class TrainClassifierConfig(JobConfig):
 
 @JOBS.register(TrainClassifierConfig)
 class TrainClassifier(Job):
-    """Train a classifier on the training part of the private images.
+    """Train a classifier on the training part of the private images, or on public ones for others to start from.
 
     Source: the target and evaluation models of Zhang et al., CVPR 2020, section 4.
     """
@@ -42,19 +45,53 @@ class TrainClassifier(Job):
     def run(self, context: JobContext) -> None:
         config = self.config
         data = context.load_images(config.data)
-        private, _ = split(data.identities, config.split)
-        data = data.subset(private)
-        shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
-        runtime = {"classes": len(data.names), "channels": shape[0], "image_size": shape[1]}
-        model = MODELS.build(config.model, **runtime)
+        if config.split is not None:
+            data = data.subset(split(data.identities, config.split)[0])
+        channels, size = data.images.shape[1:3]
+        architecture = Architecture(
+            model=config.model,
+            classes=len(data.names),
+            channels=channels,
+            image_size=size,
+            defenses=config.defenses,
+        )
+        model = architecture.build()
         initialize(model, context.generator("initialization"))
-        facts = TrainingFacts(len(data), shape, channel_mean(model, data.images), context.generator)
+        model.to(context.device)
+        facts = self._facts(model, data, architecture, context)
         defenses = [DEFENSES.build(defense, facts=facts) for defense in config.defenses]
-        train(model.to(context.device), data, config.training, defenses=defenses, context=context)
-        save_network(context.output, "model", model, config=config.model, runtime=runtime)
+        train(model, data, config.training, defenses=defenses, context=context)
+        save_classifier(context.output, model, architecture)
         context.write_json("identities.json", list(data.names))
         context.write_history()
         _save_evidence(defenses, context)
+
+    def _facts(
+        self, model: Classifier, data: ImageSet, architecture: Architecture, context: JobContext
+    ) -> TrainingFacts:
+        def build_network(outputs: int) -> Classifier:
+            plain = architecture.model_copy(update={"classes": outputs, "defenses": ()}).build()
+            initialize(plain, context.generator("network", outputs))
+            return plain.to(context.device)
+
+        return TrainingFacts(
+            images=len(data),
+            image_shape=(data.images.shape[1], data.images.shape[2], data.images.shape[3]),
+            channel_mean=channel_mean(model, data.images),
+            generator=context.generator,
+            classes=model.classes,
+            epochs=self.config.training.epochs,
+            batch_size=self.config.training.batch_size,
+            device=context.device,
+            build_network=build_network,
+            build_optimizer=lambda network: build_optimizer(network, self.config.training),
+            pretrained=_weights(context.inputs.get("public")),
+        )
+
+
+def _weights(folder: Path | None) -> dict[str, torch.Tensor] | None:
+    """Weights of a classifier trained before, where there is one."""
+    return None if folder is None else load_file(folder / "model.safetensors")
 
 
 def _save_evidence(defenses: list[Defense], context: JobContext) -> None:

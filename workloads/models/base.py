@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from workloads.config import ComponentConfig
+from workloads.errors import ConfigError
 from workloads.registry import Registry
 
 
@@ -50,6 +52,25 @@ class Classifier(nn.Module, ABC):
 
     def classify(self, normalized: Tensor) -> Tensor:
         return self.head(self.features(normalized))
+
+    @abstractmethod
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """The blocks from input to features with their names, in order; together they hold all weights before the head.
+
+        A defense freezes the first of them, or watches what they put out.
+        """
+
+    def scale_shortcuts(self, factors: Sequence[float]) -> None:
+        """Multiply the skip connections of each residual stage, in place; 0 removes them, without their weights.
+
+        Raises:
+            ConfigError: if there are none, or another number of stages.
+        """
+        raise ConfigError(f"{self.config.kind} has no skip connections: use a residual model, such as resnet.")
+
+    def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
+        """What is trained: the logits, and those of auxiliary heads, each with a cross-entropy of its own."""
+        return (self.classify(normalized),)
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape: (B, C, H, W) in [0, 1] to logits (B, classes)."""

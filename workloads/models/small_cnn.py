@@ -29,12 +29,17 @@ class SmallCnn(Classifier):
     def __init__(self, config: SmallCnnConfig, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__(config, classes=classes, channels=channels, image_size=image_size)
         widths = [channels, *(config.width * 2**stage for stage in range(config.stages))]
-        layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.body = nn.Sequential(*(_stage(before, after) for before, after in itertools.pairwise(widths)))
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
         self.head = nn.Linear(4 * widths[-1], classes)
 
     def features(self, normalized: Tensor) -> Tensor:
-        return self.body(normalized)
+        return self.pool(self.body(normalized))
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        return [(f"stage{index}", stage) for index, stage in enumerate(self.body, start=1)]
+
+
+def _stage(before: int, after: int) -> nn.Sequential:
+    layers = [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))

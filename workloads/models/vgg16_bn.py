@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 from torch import Tensor, nn
@@ -32,9 +33,11 @@ class Vgg16Bn(Classifier):
         super().__init__(config, classes=classes, channels=channels, image_size=image_size)
         if image_size < 32:
             raise ConfigError(f"vgg16_bn halves the image five times and needs 32 pixels or more, got {image_size}.")
-        self.body = vgg16_bn(weights=None, init_weights=False).features
+        layers = list(vgg16_bn(weights=None, init_weights=False).features)
         if channels != 3:
-            self.body[0] = nn.Conv2d(channels, 64, 3, padding=1)
+            layers[0] = nn.Conv2d(channels, 64, 3, padding=1)
+        pools = [index for index, layer in enumerate(layers, start=1) if isinstance(layer, nn.MaxPool2d)]
+        self.body = nn.Sequential(*(nn.Sequential(*layers[a:b]) for a, b in itertools.pairwise([0, *pools])))
         width = 512 * (image_size // 32) ** 2
         self.norm = nn.BatchNorm1d(width)
         self.norm.bias.requires_grad_(False)
@@ -42,3 +45,8 @@ class Vgg16Bn(Classifier):
 
     def features(self, normalized: Tensor) -> Tensor:
         return self.norm(self.body(normalized).flatten(1))
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """The five blocks that end in a pooling, and the norm of the features."""
+        blocks = [(f"block{index}", block) for index, block in enumerate(self.body, start=1)]
+        return [*blocks, ("norm", self.norm)]

@@ -1,0 +1,51 @@
+"""A trained classifier as a folder: its architecture with what defenses changed of it, and its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from workloads.config import ComponentConfig, FrozenConfig
+from workloads.defenses.base import DEFENSES
+from workloads.models.base import MODELS, Classifier
+
+
+class Architecture(FrozenConfig):
+    """All that is needed to build a classifier anew, but for its weights."""
+
+    model: Annotated[ComponentConfig, MODELS]
+    classes: int
+    channels: int
+    image_size: int
+    defenses: tuple[Annotated[ComponentConfig, DEFENSES], ...] = ()
+
+    def build(self) -> Classifier:
+        """The network as the defenses want it; its weights are whatever torch left there.
+
+        Raises:
+            ConfigError: if a part does not fit another.
+        """
+        shape = {"channels": self.channels, "image_size": self.image_size}
+        with torch.random.fork_rng(devices=[]):  # layers draw weights as they are made; these are never used
+            model = MODELS.build(self.model, classes=self.classes, **shape)
+            for defense in self.defenses:
+                DEFENSES.class_of(defense).change_model(defense, model)
+        return model
+
+
+def save_classifier(folder: Path, model: Classifier, architecture: Architecture) -> None:
+    """Write `model.json` and `model.safetensors`."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    (folder / "model.json").write_text(architecture.model_dump_json(indent=1), encoding="utf-8")
+
+
+def load_classifier(folder: Path, *, device: torch.device) -> Classifier:
+    """A classifier that `save_classifier` wrote: in eval mode, its weights frozen, on `device`."""
+    architecture = Architecture.model_validate_json((folder / "model.json").read_text(encoding="utf-8"))
+    model = architecture.build()
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.to(device).eval().requires_grad_(False)

@@ -1,0 +1,69 @@
+"""CutMix: paste a box of another image of the batch, and want both identities in proportion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from workloads.config import Fraction
+from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig
+from workloads.defenses.boxes import Boxes, regions
+
+
+class CutmixConfig(DefenseConfig):
+    kind: Literal["cutmix"] = "cutmix"
+    alpha: PositiveFloat = 1.0
+    """The kept part of the area is drawn from Beta(alpha, alpha): 1 makes every part equally likely."""
+    probability: Fraction = 1.0
+
+
+@DEFENSES.register(CutmixConfig)
+class Cutmix(Defense):
+    """A control of random erasing: what is hidden is replaced by a piece of somebody else.
+
+    The box's centre is any pixel and the box is cut at the edges; targets follow the area really pasted. Each image
+    draws its own box and partner, where the authors draw one box a batch.
+
+    Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
+    ICCV 2019.
+    """
+
+    couples_images: ClassVar = True
+    config: CutmixConfig
+
+    def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        height, width = batch.images.shape[2:]
+        partners = torch.randperm(len(batch.images), generator=generator)
+        boxes = pasted_boxes(len(partners), (height, width), self.config, generator=generator)
+        images = batch.images.clone()
+        sources = {(image, box): region for region, image, box in regions(batch.images[partners], boxes)}
+        for region, image, box in regions(images, boxes):
+            region.copy_(sources[image, box])
+        pasted = (boxes.height * boxes.width).sum(1).to(batch.targets) / (height * width)
+        targets = (1 - pasted)[:, None] * batch.targets + pasted[:, None] * batch.targets[partners]
+        return replace(batch, images=images, targets=targets)
+
+
+def pasted_boxes(images: int, size: tuple[int, int], config: CutmixConfig, *, generator: torch.Generator) -> Boxes:
+    """One box an image with the aspect of the image, about a uniform pixel, cut at the edges."""
+    area = 1 - _beta(config.alpha, images, generator)
+    area = area * (torch.rand(images, 1, generator=generator) < config.probability)
+    corners, sides = [], []
+    for length in size:
+        centre = (torch.rand(images, 1, generator=generator) * length).long()
+        side = (length * area.sqrt()).long()
+        start, end = (centre - side // 2).clamp(min=0), (centre - side // 2 + side).clamp(max=length)
+        corners.append(start)
+        sides.append(end - start)
+    return Boxes(*corners, *sides)
+
+
+def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
+    """Draws from Beta(alpha, alpha), which torch has with the global generator only. Shape: (count, 1)."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, (count, 1)))

@@ -1,0 +1,68 @@
+"""Cutout: hide a square whose centre is any pixel, cut off where it passes the edge."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from workloads.checkpoints import State
+from workloads.config import Fraction
+from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, TrainingFacts
+from workloads.defenses.boxes import Boxes, Coverage, regions
+
+
+class CutoutConfig(DefenseConfig):
+    kind: Literal["cutout"] = "cutout"
+    side: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Of the image's side, before the square is cut off at an edge."""
+    probability: Fraction = 1.0
+
+
+@DEFENSES.register(CutoutConfig)
+class Cutout(Defense):
+    """A control of random erasing: one fixed size, and corners hidden as well as the centre.
+
+    The fill is 0 after normalisation, as published.
+
+    Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017.
+    """
+
+    config: CutoutConfig
+
+    def __init__(self, config: CutoutConfig, *, facts: TrainingFacts) -> None:
+        super().__init__(config, facts=facts)
+        self._size = (facts.image_shape[1], facts.image_shape[2])
+        self._coverage = Coverage(self._size)
+
+    def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
+        boxes = squares(len(images), self._size, self.config, generator=generator)
+        self._coverage.add(boxes)
+        for region, _, _ in regions(images, boxes):
+            region.zero_()
+        return images
+
+    def state(self) -> State:
+        return self._coverage.state()
+
+    def restore(self, state: State) -> None:
+        self._coverage.restore(state)
+
+    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return self._coverage.evidence()
+
+
+def squares(images: int, size: tuple[int, int], config: CutoutConfig, *, generator: torch.Generator) -> Boxes:
+    """One square an image about a uniform pixel, cut at the edges; without area where chance spares the image."""
+    centres = torch.rand(2, images, 1, generator=generator, dtype=torch.float64)
+    spared = torch.rand(images, 1, generator=generator) >= config.probability
+    corners, sides = [], []
+    for centre, length in zip(centres, size, strict=True):
+        side = round(length * config.side)
+        first = (centre * length).long() - side // 2
+        start, end = first.clamp(min=0), (first + side).clamp(max=length)
+        corners.append(start)
+        sides.append((end - start).masked_fill(spared, 0))
+    return Boxes(*corners, *sides)

@@ -1,0 +1,38 @@
+"""Hide-and-Seek: hide each cell of a grid with a chance of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
+
+
+class HideAndSeekConfig(DefenseConfig):
+    kind: Literal["hide_and_seek"] = "hide_and_seek"
+    cells: PositiveInt = 4
+    """Along each side; cells at the far edges are smaller where the side cannot be divided."""
+    hidden: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """The chance of each cell."""
+
+
+@DEFENSES.register(HideAndSeekConfig)
+class HideAndSeek(Defense):
+    """A control of random erasing: the same area hidden in scattered pieces, anywhere in the image.
+
+    Hidden cells take the mean colour of the training images.
+
+    Source: Singh and Lee, "Hide-and-Seek: Forcing a Network to be Meticulous", ICCV 2017.
+    """
+
+    config: HideAndSeekConfig
+
+    def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
+        cells = torch.rand(len(images), self.config.cells, self.config.cells, generator=generator) < self.config.hidden
+        rows, columns = (torch.arange(length) * self.config.cells // length for length in images.shape[2:])
+        hidden = cells[:, rows[:, None], columns].to(images.device)
+        colour = self.facts.channel_mean.to(images)[:, None, None]
+        return torch.where(hidden[:, None], colour, images)

@@ -1,0 +1,53 @@
+"""Negative label smoothing: push the wrong classes below nothing, so that logits say less of the way to an identity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig
+
+
+class NegativeLabelSmoothingConfig(DefenseConfig):
+    kind: Literal["negative_label_smoothing"] = "negative_label_smoothing"
+    smoothing: Annotated[float, Field(lt=1)] = -0.05
+    """Part of the target spread over all classes; below 0 it is taken away from them. Above 0 it is the usual one."""
+    schedule: Literal["delayed", "none"] = "delayed"
+    """`delayed`: nothing for half of the epochs, then a ramp that reaches half of the value after three quarters, and
+    from there all of it, with the jump the published code has. `none`: all of it from the start, as in the code
+    published until August 2024. Positive values never wait."""
+
+
+@DEFENSES.register(NegativeLabelSmoothingConfig)
+class NegativeLabelSmoothing(Defense):
+    """Train on targets smoothed by a negative amount, late in the training.
+
+    Loss: (1 - a) times the cross-entropy plus a times its mean over all classes, with a below 0.
+
+    Source: Struppek et al., "Be Careful What You Smooth For", ICLR 2024.
+    """
+
+    config: NegativeLabelSmoothingConfig
+    _amount = 0.0
+
+    def begin_epoch(self, epoch: int) -> None:
+        self._amount = self.config.smoothing * share(self.config, epoch, epochs=self.facts.epochs)
+
+    def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        classes = batch.targets.shape[1]
+        return replace(batch, targets=(1 - self._amount) * batch.targets + self._amount / classes)
+
+
+def share(config: NegativeLabelSmoothingConfig, epoch: int, *, epochs: int) -> float:
+    """The part of the smoothing that acts in an epoch counted from 0.
+
+    >>> [round(share(NegativeLabelSmoothingConfig(), epoch, epochs=100), 2) for epoch in (49, 50, 74, 75)]
+    [0.0, 0.02, 0.5, 1.0]
+    """
+    if config.schedule == "none" or config.smoothing > 0 or epoch >= int(epochs * 0.75):
+        return 1.0
+    half = epochs // 2
+    return (epoch - half + 1) / (epochs - half) if epoch >= half else 0.0
