@@ -110,8 +110,8 @@ MALFORMED = {
     "number_for_identity": ('["5", "6"]', '[5, "6"]', "4: data.public.identities.0: must be text, got 5."),
     "list_for_mapping": ("{epochs: 1}", "[1]", "7: target.training: must be a mapping of fields, got [1]."),
     "text_for_list": ("[0, 1]", "none", "19: search.seeds: must be a list, got 'none'."),
-    "unknown_word": ("epochs: 1", "schedule: cosin", "7: target.training.schedule: must be one of 'constant', 'cosine', "
-                     "'step' or 'one_cycle', got 'cosin'."),
+    "unknown_word": ("epochs: 1", "schedule: cosin", "7: target.training.schedule: must be one of 'constant', "
+                     "'cosine', 'step' or 'one_cycle', got 'cosin'."),
     # Ranges
     "area_above_one": ("max_area: 0.4", "max_area: 1.5", "9: defenses.0.max_area: must be at most 1, got 1.5."),
     "negative_area": ("min_area: 0.1", "min_area: -0.1", "9: defenses.0.min_area: must be at least 0, got -0.1."),
