@@ -20,7 +20,14 @@ class Location:
 class FrozenConfig(BaseModel):
     """Plain data: unknown fields are refused, nothing is coerced, no value is NaN or infinite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        defer_build=True,  # a schema is built when it is used: planning does not wait for those it never needs
+    )
 
 
 class ComponentConfig(FrozenConfig):

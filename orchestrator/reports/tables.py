@@ -108,10 +108,22 @@ def short_names(result: SweepResult) -> dict[str, str]:
 
 
 def value_text(value: Any) -> str:
-    """A searched value as text."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value)
+    """A searched value as text; a component by its kind and what is set of it, a list of them joined.
+
+    >>> value_text([{"kind": "bido"}, {"kind": "random_erasing", "max_area": 0.8}])
+    'bido + random_erasing (max_area 0.8)'
+    """
+    match value:
+        case float():
+            return f"{value:.4g}"
+        case str():
+            return value
+        case {"kind": kind, **settings}:
+            given = ", ".join(f"{name} {value_text(own)}" for name, own in settings.items())
+            return f"{kind} ({given})" if given else str(kind)
+        case [{"kind": _}, *_]:
+            return " + ".join(map(value_text, value))
+    return json.dumps(value)
 
 
 def trial_label(trial: TrialResult, names: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.errors import MidreError
 from workloads.metrics.base import METRICS, ClassifierMetric, ReconstructionMetric
-from workloads.models.base import MODELS
 from workloads.priors.base import PRIORS
 from workloads.randomness import generator
 
@@ -75,23 +74,23 @@ def _data(spec: Spec) -> Iterator[Found]:
             yield f"data.public.{field}", f"is {public} but data.private.{field} is {private}: make them equal."
 
 
-def _networks(spec: Spec) -> Iterator[Found]:
-    """Components that refuse the images they would get or each other, found by building them without memory."""
+def _networks(spec: Spec, sections: Collection[str] = NETWORKS) -> Iterator[Found]:
+    """Components of these sections that refuse their images or each other, found by building them without memory."""
     data: Any = spec.data.private
     classes = len(DATASETS.build(data).names())
     shape = {"channels": data.channels, "image_size": data.image_size}
     target = Architecture(model=spec.target.model, classes=classes, **shape)
     builds: list[tuple[str, Callable[[], object]]] = [
-        ("evaluation.model", lambda: MODELS.build(spec.evaluation.model, classes=classes, **shape)),
-        ("prior", lambda: PRIORS.build(spec.prior, **shape)),
+        ("evaluation.model", _weightless(target.model_copy(update={"model": spec.evaluation.model}).build)),
+        ("prior", _weightless(lambda: PRIORS.build(spec.prior, **shape))),
     ]
-    refused = _refusal(target.build)
+    refused = _refusal(_weightless(target.build))
     if refused:
         yield "target.model", refused
-    else:
+    elif not {"target", "defenses"}.isdisjoint(sections):
         builds += _defenses(spec, target)
     for field, build in builds:
-        if message := _refusal(build):
+        if field.partition(".")[0] in sections and (message := _refusal(build)):
             yield field, message
 
 
@@ -110,14 +109,23 @@ def _defenses(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[
         field = f"defenses.{index}"
         yield field, functools.partial(kind, defense, facts=facts)
         yield field, functools.partial(kind.check_beside, defense, others)
-        yield field, target.model_copy(update={"defenses": (defense,)}).build
+        yield field, _weightless(target.model_copy(update={"defenses": (defense,)}).build)
+
+
+def _weightless(build: Callable[[], object]) -> Callable[[], object]:
+    """The same without memory for weights."""
+
+    def on_meta() -> object:
+        with torch.device("meta"):
+            return build()
+
+    return on_meta
 
 
 def _refusal(build: Callable[[], object]) -> str | None:
     """Why something cannot be built, or None where it can."""
     try:
-        with torch.device("meta"):
-            build()
+        build()
     except MidreError as error:
         return str(error)
     return None
@@ -145,9 +153,15 @@ def _refusals(spec: Spec, path: str, value: Any) -> Iterator[str]:
     except ValidationError as error:
         yield f"the value {value!r} is refused: {message_of(error.errors()[0], Spec)}"
         return
-    if path.partition(".")[0] in NETWORKS:
-        known = set(_networks(spec))
-        yield from (f"the value {value!r} is refused: {why}" for why in dict(set(_networks(point)) - known).values())
+    section = path.partition(".")[0]
+    if section in NETWORKS and not _refusals_of(spec, section):
+        yield from (f"the value {value!r} is refused: {why}" for why in _refusals_of(point, section))
+
+
+def _refusals_of(spec: Spec, section: str) -> list[str]:
+    """Why components of a section are refused; a target model takes the defenses with it."""
+    sections = {section, "defenses"} if section == "target" else {section}
+    return [message for _, message in _networks(spec, sections)]
 
 
 def _objectives(spec: Spec) -> Iterator[Found]:
