@@ -22,14 +22,18 @@ class Architecture(FrozenConfig):
     image_size: int
     defenses: tuple[Annotated[ComponentConfig, DEFENSES], ...] = ()
 
-    def build(self) -> Classifier:
-        """The network as the defenses want it; its weights are whatever torch left there.
+    def build(self, *, seed: int = 0) -> Classifier:
+        """The network as the defenses want it, before `draw_weights`.
+
+        Libraries draw from torch's global generator while they build. It is put aside for that time, and `seed`
+        decides what they draw.
 
         Raises:
             ConfigError: if a part does not fit another.
         """
         shape = {"channels": self.channels, "image_size": self.image_size}
-        with torch.random.fork_rng(devices=[]):  # layers draw weights as they are made; these are never used
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             model = MODELS.build(self.model, classes=self.classes, **shape)
             for defense in self.defenses:
                 DEFENSES.class_of(defense).change_model(defense, model)

@@ -14,7 +14,7 @@ from workloads.context import DataInput, JobContext
 from workloads.datasets.base import ImageSet, SplitConfig, split
 from workloads.defenses.base import DEFENSES, Defense, TrainingFacts
 from workloads.jobs.base import JOBS, Job, JobConfig
-from workloads.models.base import MODELS, Classifier, initialize
+from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.optimization import TrainingConfig, build_optimizer
 from workloads.pictures import save_grid
 from workloads.training import channel_mean, train
@@ -55,8 +55,9 @@ class TrainClassifier(Job):
             image_size=size,
             defenses=config.defenses,
         )
-        model = architecture.build()
-        initialize(model, context.generator("initialization"))
+        model = _drawn(architecture, context, "initialization")
+        assert isinstance(config.model, ModelConfig)
+        model.start_from(config.model)
         model.to(context.device)
         facts = self._facts(model, data, architecture, context)
         defenses = [DEFENSES.build(defense, facts=facts) for defense in config.defenses]
@@ -70,9 +71,8 @@ class TrainClassifier(Job):
         self, model: Classifier, data: ImageSet, architecture: Architecture, context: JobContext
     ) -> TrainingFacts:
         def build_network(outputs: int) -> Classifier:
-            plain = architecture.model_copy(update={"classes": outputs, "defenses": ()}).build()
-            initialize(plain, context.generator("network", outputs))
-            return plain.to(context.device)
+            plain = architecture.model_copy(update={"classes": outputs, "defenses": ()})
+            return _drawn(plain, context, f"network of {outputs}").to(context.device)
 
         return TrainingFacts(
             images=len(data),
@@ -87,6 +87,13 @@ class TrainClassifier(Job):
             build_optimizer=lambda network: build_optimizer(network, self.config.training),
             pretrained=_weights(context.inputs.get("public")),
         )
+
+
+def _drawn(architecture: Architecture, context: JobContext, purpose: str) -> Classifier:
+    """A network with fresh weights."""
+    model = architecture.build(seed=context.generator(purpose, "library").initial_seed())
+    model.draw_weights(context.generator(purpose))
+    return model
 
 
 def _weights(folder: Path | None) -> dict[str, torch.Tensor] | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, model_validator
 from torch import Tensor, nn
 
-from workloads.config import ComponentConfig
+from workloads.config import ComponentConfig, Location
 from workloads.errors import ConfigError
 from workloads.registry import Registry
+from workloads.weights import cached_file, digest_of, fill, read_weights
 
 
 class ModelConfig(ComponentConfig):
@@ -20,6 +23,19 @@ class ModelConfig(ComponentConfig):
 
     input_mean: float = 0.5
     input_std: PositiveFloat = 0.5
+    weights: Annotated[str, Location()] = "none"
+    """What training starts from: `none`, `imagenet` where the library has such weights, or a file of weights. The last
+    layer always starts afresh."""
+    weights_digest: str | None = None
+    """SHA-256 of the file, filled in; so a key follows what a file holds and not where it lies."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_digest(cls, given: Any) -> Any:
+        weights = given.get("weights") if isinstance(given, dict) else None
+        if not isinstance(weights, str) or weights == "none":
+            return given
+        return {**given, "weights_digest": weights if weights == "imagenet" else digest_of(Path(weights))}
 
 
 class Classifier(nn.Module, ABC):
@@ -53,6 +69,22 @@ class Classifier(nn.Module, ABC):
     def classify(self, normalized: Tensor) -> Tensor:
         return self.head(self.features(normalized))
 
+    def draw_weights(self, generator: torch.Generator) -> None:
+        """Draw every weight anew."""
+        initialize(self, generator)
+
+    def start_from(self, config: ModelConfig) -> None:
+        """Load the weights that training starts from, all but the head's.
+
+        Raises:
+            ConfigError: if they do not fit, or there are none of that name.
+            DataError: if they are not on this machine.
+        """
+        if config.weights == "imagenet":
+            raise ConfigError(f"{config.kind} has no imagenet weights: set weights to none or a file.")
+        if config.weights != "none":
+            fill(self, read_weights(Path(config.weights)), source=config.weights, but=("head.", "mean", "std"))
+
     @abstractmethod
     def stages(self) -> list[tuple[str, nn.Module]]:
         """The blocks from input to features with their names, in order; together they hold all weights before the head.
@@ -77,7 +109,75 @@ class Classifier(nn.Module, ABC):
         return self.classify(self.normalize(images))
 
 
+class LibraryClassifier(Classifier):
+    """A library's network for the features, and a linear head.
+
+    The library draws the body's weights as it builds it, under a seed of the job (`Architecture.build`).
+    """
+
+    last_layers: ClassVar[tuple[str, ...]] = ("fc.", "classifier.", "heads.", "AuxLogits.fc.")
+    """Beginnings of the names of weights that belong to the library's own classes."""
+    fewest_pixels: ClassVar[int] = 32
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        body: Callable[[], tuple[nn.Module, int]],
+        *,
+        classes: int,
+        channels: int,
+        image_size: int,
+    ) -> None:
+        super().__init__(config, classes=classes, channels=channels, image_size=image_size)
+        if image_size < self.fewest_pixels:
+            least = self.fewest_pixels
+            raise ConfigError(
+                f"{config.kind} needs images of {least} pixels or more, got {image_size}: raise image_size."
+            )
+        self.body, width = body()
+        if channels != 3:
+            _widen_first_convolution(self.body, channels)
+        self.head = nn.Linear(width, classes)
+
+    def features(self, normalized: Tensor) -> Tensor:
+        return self.body(normalized)
+
+    def draw_weights(self, generator: torch.Generator) -> None:
+        initialize(self.head, generator)
+
+    def imagenet_url(self) -> str | None:
+        """Where the library keeps weights for ImageNet; None where it has none."""
+        return None
+
+    def start_from(self, config: ModelConfig) -> None:
+        if config.weights != "imagenet":
+            super().start_from(config)
+        elif (url := self.imagenet_url()) is None:
+            raise ConfigError(f"{config.kind} has no imagenet weights: set weights to none or a file.")
+        else:
+            fill(self.body, read_weights(cached_file(url)), source="imagenet", but=self.last_layers)
+
+
+def _widen_first_convolution(body: nn.Module, channels: int) -> None:
+    """Another number of input channels, in place."""
+    name, first = next((name, own) for name, own in body.named_modules() if isinstance(own, nn.Conv2d))
+    path, _, last = name.rpartition(".")
+    fresh = nn.Conv2d(
+        channels,
+        first.out_channels,
+        first.kernel_size,  # type: ignore[arg-type]
+        first.stride,  # type: ignore[arg-type]
+        first.padding,  # type: ignore[arg-type]
+        bias=first.bias is not None,
+    )
+    setattr(body.get_submodule(path), last, fresh)
+
+
 MODELS: Registry[Classifier] = Registry("workloads.models")
+
+
+WITHOUT_DRAWS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm, nn.PReLU)
+"""Layers that begin as constants."""
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
@@ -99,7 +199,9 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
                 bound = 1 / math.sqrt(layer.in_features)
                 for parameter in own.values():
                     parameter.uniform_(-bound, bound, generator=generator)
-            elif isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm)):
+            elif isinstance(
+                layer, (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm, nn.PReLU)
+            ):
                 layer.reset_parameters()
             elif own:
                 raise TypeError(f"no initialisation known for {type(layer).__name__}")

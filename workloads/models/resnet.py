@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from workloads.errors import ConfigError
-from workloads.models.base import MODELS, Classifier, ModelConfig
+from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
 
 
 class ResnetConfig(ModelConfig):
@@ -17,27 +17,32 @@ class ResnetConfig(ModelConfig):
 
 
 @MODELS.register(ResnetConfig)
-class Resnet(Classifier):
+class Resnet(LibraryClassifier):
     """ResNet of 18 to 152 layers at any resolution; inputs in [-1, 1] by default, as the 224-pixel protocol has them.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; torchvision.
     """
 
-    def __init__(self, config: ResnetConfig, *, classes: int, channels: int, image_size: int) -> None:
+    config: ResnetConfig
+
+    def __init__(self, config: ResnetConfig, **shape: int) -> None:
         from torchvision import models
 
-        super().__init__(config, classes=classes, channels=channels, image_size=image_size)
-        self.body = getattr(models, f"resnet{config.depth}")(weights=None)
-        if channels != 3:
-            self.body.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-        self.head = nn.Linear(self.body.fc.in_features, classes)
-        self.body.fc = nn.Identity()
+        def body() -> tuple[nn.Module, int]:
+            network = getattr(models, f"resnet{config.depth}")(weights=None)
+            width = network.fc.in_features
+            network.fc = nn.Identity()
+            return network, width
 
-    def features(self, normalized: Tensor) -> Tensor:
-        return self.body(normalized)
+        super().__init__(config, body, **shape)
+
+    def imagenet_url(self) -> str:
+        from torchvision import models
+
+        return str(models.get_model_weights(f"resnet{self.config.depth}").DEFAULT.url)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        body = self.body
+        body: Any = self.body
         stem = nn.Sequential(body.conv1, body.bn1)
         return [("stem", stem), *((name, getattr(body, name)) for name in ("layer1", "layer2", "layer3", "layer4"))]
 

@@ -1,0 +1,61 @@
+"""Inception-v3 as torchvision has it: the evaluation model of the 224-pixel protocols."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
+
+
+class InceptionV3Config(ModelConfig):
+    kind: Literal["inception_v3"] = "inception_v3"
+
+
+@MODELS.register(InceptionV3Config)
+class InceptionV3(LibraryClassifier):
+    """Inception-v3 at 299 pixels, whose auxiliary head is trained with the same weight as the main one, as published.
+
+    The input is normalised once, by this model, in training and in evaluation alike: the published code feeds its
+    evaluator 2.2 times the contrast it was trained with (`transform_input` is on in one and off in the other).
+
+    Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016; torchvision.
+    """
+
+    fewest_pixels = 75
+
+    def __init__(self, config: InceptionV3Config, **shape: int) -> None:
+        from torchvision.models import inception_v3
+
+        def body() -> tuple[nn.Module, int]:
+            network: Any = inception_v3(
+                weights=None,
+                num_classes=shape["classes"],
+                aux_logits=True,
+                transform_input=False,
+                init_weights=False,
+            )
+            width = network.fc.in_features
+            network.fc = nn.Identity()
+            return network, width
+
+        super().__init__(config, body, **shape)
+
+    def imagenet_url(self) -> str:
+        from torchvision.models import Inception_V3_Weights
+
+        return str(Inception_V3_Weights.DEFAULT.url)
+
+    def features(self, normalized: Tensor) -> Tensor:
+        made = self.body(normalized)
+        return made if isinstance(made, Tensor) else made.logits
+
+    def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
+        made: Any = self.body(normalized)
+        if isinstance(made, Tensor):  # in eval mode the auxiliary head is not asked
+            return (self.head(made),)
+        return self.head(made.logits), made.aux_logits
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        return [(name, own) for name, own in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]
