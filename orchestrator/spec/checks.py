@@ -18,7 +18,7 @@ from workloads.classifiers import Architecture
 from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.errors import MidreError
-from workloads.metrics.base import METRICS, ClassifierMetric, ReconstructionMetric
+from workloads.metrics.base import METRICS, ClassifierMetric, JudgedMetric
 from workloads.priors.base import PRIORS
 from workloads.randomness import generator
 
@@ -42,7 +42,7 @@ def numbers(spec: Spec, classes: int) -> list[str]:
     """Names of all numbers a trial of this spec yields."""
     kinds = [METRICS.class_of(metric) for metric in spec.metrics]
     plain = [name for kind in kinds if issubclass(kind, ClassifierMetric) for name in kind.names(classes)]
-    judged = [name for kind in kinds if issubclass(kind, ReconstructionMetric) for name in kind.names(classes)]
+    judged = [name for kind in kinds if issubclass(kind, JudgedMetric) for name in kind.names(classes)]
     labels = [attack.label for attack in spec.attacks]  # type: ignore[attr-defined]
     return plain + [f"{label}.{name}" for label in labels for name in judged]
 
@@ -166,10 +166,16 @@ def _refusals_of(spec: Spec, section: str) -> list[str]:
 
 def _objectives(spec: Spec) -> Iterator[Found]:
     kinds = [METRICS.class_of(metric) for metric in spec.metrics]
-    for wanted, what in ((ClassifierMetric, "natural_accuracy"), (ReconstructionMetric, "attack_accuracy")):
+    for wanted, what in ((ClassifierMetric, "natural_accuracy"), (JudgedMetric, "attack_accuracy")):
         if not any(issubclass(kind, wanted) for kind in kinds):
             yield "metrics", f"has none like {what}: every trial is measured on both sides of the trade, add it."
             return
+    for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
+        fewest = metric.fewest_reconstructions if isinstance(metric, JudgedMetric) else 0
+        for attack in spec.attacks:
+            if attack.keep < fewest:  # type: ignore[attr-defined]
+                rule = f"needs {fewest} reconstructions of each identity, but {attack.label} keeps {attack.keep}"  # type: ignore[attr-defined]
+                yield f"metrics.{index}", f"{rule}: raise its keep."
     known = numbers(spec, len(DATASETS.build(spec.data.private).names()))
     for index, objective in enumerate(spec.search.objectives):
         if objective.metric not in known:

@@ -21,7 +21,7 @@ from workloads.datasets.digits import DigitsConfig
 from workloads.defenses.base import DEFENSES, Defense
 from workloads.jobs.base import JOBS
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
-from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, ReconstructionEvidence
+from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, JudgedMetric, ReconstructionEvidence
 from workloads.models.base import MODELS, Classifier
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
@@ -247,20 +247,33 @@ def measured(kind: str, order: Tensor) -> dict[str, Any]:
     """Numbers of a metric when its evidence comes in another order; rows are put back into the first one."""
     draw, metric = generator("test", "evidence"), METRICS.build(config_for(METRICS, kind))
     logits, features = torch.randn(20, CLASSES, generator=draw), torch.randn(20, 5, generator=draw)
-    identities = torch.arange(20) % 4
+    identities, private = torch.arange(20) % 4, torch.randn(20, 5, generator=draw)
+    shown = torch.rand(20, 3, 16, 16, generator=draw)
     if isinstance(metric, ClassifierMetric):
-        return metric.estimates(HeldOutEvidence(logits[order], identities[order]))
-    private, private_identities = torch.randn(20, 5, generator=draw)[order], identities[order]
-    rows = metric.rows(  # type: ignore[attr-defined]
-        ReconstructionEvidence(logits[order], features[order], identities[order], private, private_identities)
+        return {
+            name: own.value for name, own in metric.estimates(HeldOutEvidence(logits[order], identities[order])).items()
+        }
+    assert isinstance(metric, JudgedMetric)
+    evidence = ReconstructionEvidence(
+        logits=logits[order],
+        features=features[order],
+        identities=identities[order],
+        private_features=private[order],
+        private_identities=identities[order],
+        images=shown[order],
+        private_images=(shown.flip(0) * 255).byte()[order],
     )
-    return {name: values[order.argsort()].tolist() for name, values in rows.items()}
+    return {name: own.value for name, own in metric.estimates(evidence, draws=draws_of).items()}
+
+
+def draws_of(name: str) -> torch.Generator:
+    return generator("test", "bootstrap", name)
 
 
 @pytest.mark.parametrize("kind", METRICS.kinds())
 def test_a_metric_does_not_depend_on_the_order_of_rows(kind: str) -> None:
     shuffled = torch.randperm(20, generator=generator("test", "order"))
-    assert measured(kind, shuffled) == measured(kind, torch.arange(20))
+    assert measured(kind, shuffled) == pytest.approx(measured(kind, torch.arange(20)), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", METRICS.kinds())

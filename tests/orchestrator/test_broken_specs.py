@@ -54,7 +54,7 @@ LAPTOP = Node("this machine", 2, (), 8.0)
 PRIVATE = 'private: {kind: digits, identities: ["0", "1"], image_size: 32}'
 PUBLIC = 'public: {kind: digits, identities: ["5", "6"], image_size: 32}'
 SPACE = "defenses.0.max_area: {kind: choice, values: [0.2, 0.5]}"
-CNN_FIELDS = "input_mean, input_std, kind, stages, width"
+CNN_FIELDS = "input_mean, input_std, kind, stages, weights, weights_digest, width"
 TRAINING_FIELDS = ", ".join(sorted(TrainingConfig.model_fields))
 ERASING_FIELDS = "boxes, fill, kind, location, max_area, max_aspect, min_area, min_aspect, probability"
 
@@ -218,6 +218,8 @@ INCONSISTENT = {
     "objective_of_nobody": ("  seeds: [0, 1]", "  objectives: [{metric: natural_acuracy, goal: max}]",
                             "19: search.objectives.0.metric: nothing computes 'natural_acuracy'. Did you mean "
                             "'natural_accuracy'? Available: natural_accuracy, gmi.attack_accuracy."),
+    "too_few_reconstructions": ("{kind: attack_accuracy}]", "{kind: attack_accuracy}, {kind: prdc}]", "15: metrics.2: "
+                                "needs 4 reconstructions of each identity, but gmi keeps 1: raise its keep."),
     "no_attack_metric": ("[{kind: natural_accuracy}, {kind: attack_accuracy}]", "[{kind: natural_accuracy}]",
                          "15: metrics: has none like attack_accuracy: every trial is measured on both sides of the "
                          "trade, add it."),

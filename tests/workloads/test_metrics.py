@@ -10,9 +10,8 @@ from torch import Tensor
 from workloads.datasets.base import SplitConfig, split
 from workloads.errors import DataError, ShapeError
 from workloads.metrics.attack_accuracy import AttackAccuracy, AttackAccuracyConfig, within_top
-from workloads.metrics.base import HeldOutEvidence, ReconstructionEvidence
+from workloads.metrics.base import HeldOutEvidence, ReconstructionEvidence, nearest_private
 from workloads.metrics.intervals import bootstrap_over_groups, wilson
-from workloads.metrics.knn_distance import nearest_private
 from workloads.metrics.natural_accuracy import NaturalAccuracy, NaturalAccuracyConfig
 from workloads.randomness import generator
 
@@ -119,7 +118,8 @@ def test_natural_accuracy_counts_every_image() -> None:
 
 def evidence(logits: Tensor, identities: Tensor) -> ReconstructionEvidence:
     features = torch.zeros(len(logits), 2)
-    return ReconstructionEvidence(logits, features, identities, features, identities)
+    images = torch.zeros(len(logits), 1, 2, 2)
+    return ReconstructionEvidence(logits, features, identities, features, identities, images, images.byte())
 
 
 def test_attack_accuracy_is_one_where_the_largest_logit_is_the_identity() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,9 +17,8 @@ from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
 from workloads.datasets.base import ImageSet, SplitConfig, split
 from workloads.jobs.base import JOBS, Job, JobConfig
-from workloads.metrics.base import METRICS, ReconstructionEvidence, ReconstructionMetric
+from workloads.metrics.base import METRICS, JudgedMetric, Metric, ReconstructionEvidence, ReconstructionMetric
 from workloads.metrics.intervals import bootstrap_over_groups
-from workloads.metrics.knn_distance import nearest_private
 from workloads.models.base import Classifier
 from workloads.pictures import save_grid
 
@@ -48,27 +49,31 @@ class EvaluateAttack(Job):
         data = context.load_images(self.config.data)
         data = data.subset(split(data.identities, self.config.split)[0])
         evidence = _evidence(judge, kept["images"], kept["identities"], data, device=context.device)
-        rows = self._rows(evidence)
+        metrics = [METRICS.build(config) for config in self.config.metrics]
+        rows, estimates = _measured(metrics, evidence, context)
         save_file(
             {**rows, "identities": kept["identities"], "restarts": kept["restarts"]},
             context.output / "rows.safetensors",
         )
         groups = kept["identities"]
-        estimates = {
-            name: bootstrap_over_groups(values, groups, generator=context.generator("bootstrap", name)).as_dict()
-            for name, values in rows.items()
-        }
         context.write_json("metrics.json", {"estimates": estimates, "protocol": _protocol(context.inputs["attack"])})
         context.write_json("identities.json", _by_identity(rows, groups, data.names, context))
         _save_pictures(kept["images"], evidence, data, context.output)
 
-    def _rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
-        rows: dict[str, Tensor] = {}
-        for config in self.config.metrics:
-            metric = METRICS.build(config)
-            assert isinstance(metric, ReconstructionMetric), config.kind
+
+def _measured(
+    metrics: Sequence[Metric], evidence: ReconstructionEvidence, context: JobContext
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Values of each reconstruction, from the metrics that have them, and every number with its interval."""
+    rows: dict[str, Tensor] = {}
+    estimates: dict[str, Any] = {}
+    for metric in metrics:
+        assert isinstance(metric, JudgedMetric), metric.config.kind
+        if isinstance(metric, ReconstructionMetric):
             rows.update(metric.rows(evidence))
-        return rows
+        found = metric.estimates(evidence, draws=functools.partial(context.generator, "bootstrap"))
+        estimates.update({name: estimate.as_dict() for name, estimate in found.items()})
+    return rows, estimates
 
 
 @torch.no_grad()
@@ -78,7 +83,7 @@ def _evidence(
     features = _features(judge, images, device=device)
     private = _features(judge, data.images, device=device)
     logits = torch.cat([judge.head(batch.to(device)).cpu() for batch in features.split(1024)])
-    return ReconstructionEvidence(logits, features, identities, private, data.identities)
+    return ReconstructionEvidence(logits, features, identities, private, data.identities, images, data.images)
 
 
 def _features(judge: Classifier, images: Tensor, *, device: torch.device) -> Tensor:
@@ -117,9 +122,7 @@ def _by_identity(
 
 def _save_pictures(images: Tensor, evidence: ReconstructionEvidence, data: ImageSet, output: Path) -> None:
     """Above, the reconstruction nearest to a private image of each identity; below it, that private image."""
-    distances, nearest = nearest_private(
-        evidence.features, evidence.identities, evidence.private_features, evidence.private_identities
-    )
+    distances, nearest = evidence.nearest
     shown = []
     for identity in evidence.identities.unique().tolist()[:SHOWN_IDENTITIES]:
         own = (evidence.identities == identity).nonzero().flatten()

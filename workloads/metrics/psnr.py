@@ -1,0 +1,30 @@
+"""How near reconstructions come to the private images, pixel by pixel."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
+
+SMALLEST_ERROR = 1e-10
+"""Mean squared error below which two images count as equal: 100 dB."""
+
+
+class PsnrConfig(MetricConfig):
+    kind: Literal["psnr"] = "psnr"
+
+
+@METRICS.register(PsnrConfig)
+class Psnr(ReconstructionMetric):
+    """Peak signal-to-noise ratio, in dB, against the private image of the identity whose features are nearest.
+
+    Source: the usual definition, -10 log10 of the mean squared error of images in [0, 1].
+    """
+
+    better: ClassVar = {"psnr": "lower"}
+
+    def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        error = (evidence.images - evidence.nearest_images()).double().square().flatten(1).mean(1)
+        return {"psnr": -10 * error.clamp(min=SMALLEST_ERROR).log10()}
