@@ -93,7 +93,7 @@ class Sweep:
         self._prepare(spec_file, type(executor).__name__)
         plan_of = functools.partial(plan, self.resolved)
         every_s = self.resolved.spec.storage.checkpoint_every_s
-        executor.run(Session(self.search(), plan_of, self.store, self.paths.ledger, every_s))
+        executor.run(Session(self.search(), plan_of, self.store, self.paths.ledger, every_s, self.plans))
         return executor.snapshot()
 
     def result(self) -> SweepResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -53,6 +53,8 @@ class Session:
     store: ArtifactStore
     ledger: Path
     checkpoint_every_s: float
+    known: Callable[[], Sequence[TrialPlan]] = tuple
+    """Plans of all trials that are sure to be asked for, so that their first jobs can fill idle time."""
 
 
 class Executor(ABC):

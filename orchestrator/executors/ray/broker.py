@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MOST_LOST_WORKERS = 5
 """How often a job may lose its worker before the job itself is suspected."""
+IDLE_LOOK_EVERY_S = 0.5
+"""How often idle workers are looked for while there are jobs of trials to come."""
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 
 
@@ -43,6 +45,14 @@ class Broker:
     async def warm(self, plan: TrialPlan) -> None:
         """Let workers for the first jobs of a plan start, which takes seconds, while nobody waits for them yet."""
         self._pool.warm([job.request for job in plan.jobs if not job.inputs])
+
+    async def look_ahead(self, jobs: list[PlannedJob]) -> None:
+        """Start jobs of trials to come whenever a worker would stand idle, as while all trials wait for one prior."""
+        for job in jobs:
+            while job.key not in self._flights and not self._pool.has_room(job.request):
+                await asyncio.sleep(IDLE_LOOK_EVERY_S)
+            if job.key not in self._flights:
+                self._flights[job.key] = asyncio.create_task(self._fly(job, {job.key: job}))
 
     async def run_trial(self, plan: TrialPlan) -> Outcome:
         """Run what is not done yet of a trial; returns when all of it is done or failed."""

@@ -87,6 +87,7 @@ class RayExecutor(Executor):
         )
         self._broker = broker
         broker.warm.remote(first)
+        broker.look_ahead.remote([job for plan in session.known() for job in plan.jobs if not job.inputs])
         searcher = SweepSearcher(session, broker)
         with tempfile.TemporaryDirectory(prefix="midre-tune-") as folder:
             tune.Tuner(

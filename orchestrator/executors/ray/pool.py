@@ -81,6 +81,12 @@ class Pool:
                 return
             self._start_on(node, request).idle = True
 
+    def has_room(self, request: Request) -> bool:
+        """True where a job would find a worker at once and nobody waits for one."""
+        if self._queue:
+            return False
+        return self._idle(request) is not None or place(request, self._free(alive_nodes(), self._busy())) is not None
+
     def release(self, slot: Slot) -> None:
         """The job is over and the worker is fine."""
         slot.idle = True
@@ -125,13 +131,15 @@ class Pool:
 
     def _make_room(self, request: Request, nodes: list[Node]) -> Node | None:
         """Retire idle workers where that lets the request in; the node it then goes to."""
-        busy = [slot for slot in self._slots.values() if not slot.idle]
-        node = place(request, self._free(nodes, busy))
+        node = place(request, self._free(nodes, self._busy()))
         if node is not None:
             for slot in [slot for slot in self._slots.values() if slot.idle and slot.node == node.id]:
                 del self._slots[slot.number]
                 ray.kill(slot.actor)
         return node
+
+    def _busy(self) -> list[Slot]:
+        return [slot for slot in self._slots.values() if not slot.idle]
 
     @staticmethod
     def _free(nodes: list[Node], slots: list[Slot]) -> list[Node]:
