@@ -196,9 +196,7 @@ def _shaded(colour: Colour, factor: float) -> Colour:
 
 def _neck_and_shoulders(canvas: _Canvas, traits: Traits, skin: Colour) -> None:
     width = traits.head_width
-    canvas.polygon(
-        [(-width * 0.5, 0.15), (width * 0.5, 0.15), (width * 0.55, 0.6), (-width * 0.55, 0.6)], _shaded(skin, 0.82)
-    )
+    canvas.polygon(_trapezium(width * 0.5, 0.15, width * 0.55, 0.6), _shaded(skin, 0.82))
     canvas.ellipse((0, 0.62), (0.42, 0.2), _shaded(HAIRS[(traits.hair + 3) % len(HAIRS)], 0.8))
 
 
@@ -232,9 +230,7 @@ def _nose(canvas: _Canvas, traits: Traits, skin: Colour) -> None:
     tip = -0.03 + traits.nose_length
     width = traits.nose_width
     shadow = _shaded(skin, 0.8)
-    canvas.polygon(
-        [(-width * 0.3, -0.03), (width * 0.3, -0.03), (width, tip), (-width, tip)], _shaded(skin, 0.93), depth=1.8
-    )
+    canvas.polygon(_trapezium(width * 0.3, -0.03, width, tip), _shaded(skin, 0.93), depth=1.8)
     canvas.ellipse((0, tip), (width, 0.022), shadow, depth=1.9)
     canvas.ellipse((0, tip - 0.006), (width * 0.8, 0.018), _shaded(skin, 1.03), depth=1.9)
 
@@ -273,9 +269,7 @@ def _hair_behind(canvas: _Canvas, traits: Traits, hair: Colour) -> None:
     match STYLES[traits.style]:
         case "long":
             canvas.ellipse((0, -0.03), (width * 1.3, height * 1.12), hair, depth=-0.5)
-            canvas.polygon(
-                [(-width * 1.3, 0), (width * 1.3, 0), (width * 1.35, 0.5), (-width * 1.35, 0.5)], hair, depth=-0.5
-            )
+            canvas.polygon(_trapezium(width * 1.3, 0, width * 1.35, 0.5), hair, depth=-0.5)
         case "curly":
             for angle in np.linspace(math.pi * 0.9, math.pi * 2.1, 13):
                 centre = (width * 1.12 * math.cos(angle), -0.04 + height * 1.02 * math.sin(angle))
