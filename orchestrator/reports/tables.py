@@ -14,6 +14,7 @@ from rich.text import Text
 from orchestrator.records import FRACTION, unit_of
 from orchestrator.results import EstimateRecord, PointResult, SweepResult, TrialResult
 from orchestrator.spec.search_space import Objective
+from orchestrator.trade_off import TradeOff, trade_off
 
 MISSING = "missing"
 STAR = "★"
@@ -155,13 +156,31 @@ def trial_rows(result: SweepResult) -> Rows:
 def point_rows(result: SweepResult) -> Rows:
     """One row a point whose trials are all done."""
     names, metrics, best = short_names(result), metric_names(result), frontier_points(result)
+    trades = trade_offs(result)
     rows = []
     for point in result.points():
         numbers = [with_spread(point, name) for name in metrics]
+        if trades:
+            numbers.append(str(trades.get(point.point, "-")))
         head = (str(point.point), *_params(point.trials[0], names), str(len(point.trials)))
         is_best = point.point in best
         rows.append(Row((STAR if is_best else "", *head, *numbers), is_best))
-    return Rows(("", "point", *_param_headers(names), "seeds", *map(in_words, metrics)), tuple(rows))
+    headers = ["", "point", *_param_headers(names), "seeds", *map(in_words, metrics)]
+    return Rows((*headers, "trade-off") if trades else tuple(headers), tuple(rows))
+
+
+def trade_offs(result: SweepResult) -> dict[int, TradeOff]:
+    """The trade of each defended point against no defense, where that was measured and both axes are accuracies."""
+    useful, leaking = axes(result)
+    names = useful.metric, leaking.metric
+    baseline = next((point for point in result.points() if point.baseline), None)
+    if baseline is None or not all(map(is_fraction, names)) or (useful.goal, leaking.goal) != ("max", "min"):
+        return {}
+    return {
+        point.point: trade_off(point, baseline, utility=names[0], attack=names[1])
+        for point in result.points()
+        if not point.baseline
+    }
 
 
 def _params(trial: TrialResult, names: Mapping[str, str]) -> list[str]:

@@ -18,7 +18,7 @@ from orchestrator.graph import Trial, TrialPlan
 from orchestrator.paths import RunPaths
 from orchestrator.reports.figures import frontier_figure, heat_maps
 from orchestrator.reports.html import headlines, write_report
-from orchestrator.reports.tables import point_rows, points_table, trials_table
+from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
 from orchestrator.results import AttackResult, SweepResult, TrialResult
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
@@ -121,6 +121,37 @@ def printed(table: Table) -> str:
     return console.export_text()
 
 
+def test_a_trade_off_is_what_the_attack_lost_over_what_utility_lost(world: World) -> None:
+    lines = printed(points_table(world.usual())).splitlines()
+    # Seeds 0 and 1: attack 0.9 - 0.6 and 0.8 - 0.5, natural 0.98 - 0.95 and 0.96 - 0.93; the ratio is 10 for both.
+    assert any("10.0 ± 0.0" in line and "(30.0 / 3.0 points)" in line for line in lines)
+
+
+def test_a_trade_off_of_seeds_that_disagree_has_their_error(world: World) -> None:
+    result = world.result(
+        world.trial(0, {}, 0, 0.98, 0.9),
+        world.trial(0, {}, 1, 0.98, 0.9),
+        world.trial(1, SMALL, 0, 0.94, 0.7),
+        world.trial(1, SMALL, 1, 0.92, 0.5),
+    )
+    (found,) = trade_offs(result).values()
+    # Lost: attack 0.2 and 0.4, utility 0.04 and 0.06. Ratio 0.3 / 0.05 = 6; residuals -0.04 and 0.04, deviation
+    # 0.04 sqrt(2), over sqrt(2) and over 0.05.
+    assert (found.ratio, found.error) == (pytest.approx(6), pytest.approx(0.8))
+
+
+def test_a_point_that_lost_no_utility_has_no_ratio(world: World) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.95, 0.7))
+    (found,) = trade_offs(result).values()
+    assert str(found) == "no utility loss (10.0 / -5.0 points)"
+
+
+def test_a_single_seed_has_a_ratio_without_error(world: World) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.8, 0.6))
+    (found,) = trade_offs(result).values()
+    assert (found.ratio, found.error) == (pytest.approx(2), None)
+
+
 def test_trials_table_shows_intervals_in_per_cent_and_stars(world: World) -> None:
     lines = printed(trials_table(world.usual())).splitlines()
     small = next(line for line in lines if "trial10" in line)
@@ -135,7 +166,7 @@ def test_points_table_keeps_the_spread_over_seeds_apart(world: World) -> None:
     result = world.usual()
     assert point_rows(result).headers[:5] == ("", "point", "max_area", "max_aspect", "seeds")
     assert point_rows(result).rows[1].cells == (
-        "★", "1", "0.2", "1", "2", "94.0 % ± 1.4", "55.0 % ± 7.1", "57.2 ± 0",
+        "★", "1", "0.2", "1", "2", "94.0 % ± 1.4", "55.0 % ± 7.1", "57.2 ± 0", "10.0 ± 0.0 (30.0 / 3.0 points)",
     )  # fmt: skip
     assert point_rows(result).rows[2].cells[5] == "70.0 %"  # one seed has no spread
     assert "no defense" in printed(points_table(result))
