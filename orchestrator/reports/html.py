@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from orchestrator.reports.tables import (
     with_spread,
 )
 from orchestrator.results import AttackResult, PointResult, SweepResult, TrialResult
+from orchestrator.search.pareto import hypervolume
 from orchestrator.spec.search_space import Objective
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -125,6 +126,22 @@ def _on_frontier(result: SweepResult) -> Iterator[str]:
         numbers = ", ".join(f"{in_words(own.metric)} {with_spread(point, own.metric)}" for own in objectives)
         texts.append(f"{point_label(point, names)} ({numbers})")
     yield f"On the frontier, {len(texts)} of {len(points)} points: {'; '.join(texts)}."
+    yield from _dominated_area(points, objectives)
+
+
+def _dominated_area(points: Sequence[PointResult], objectives: Sequence[Objective]) -> Iterator[str]:
+    """The frontier as one number, where both objectives are fractions."""
+    if len(objectives) != 2 or not all(is_fraction(own.metric) for own in objectives):
+        return
+    worst = [0.0 if own.goal == "max" else 1.0 for own in objectives]
+
+    def area(chosen: Sequence[PointResult]) -> float:
+        values = [[point.mean(own.metric) for own in objectives] for point in chosen]
+        return hypervolume(values, reference=worst, objectives=objectives)
+
+    undefended = [point for point in points if point.baseline]
+    alone = f", no defense alone {area(undefended):.3f}" if undefended else ""
+    yield f"Of all outcomes, from the worst to the best possible, the frontier is better than {area(points):.3f}{alone}."
 
 
 def _against_baseline(result: SweepResult) -> Iterator[str]:

@@ -121,6 +121,13 @@ def printed(table: Table) -> str:
     return console.export_text()
 
 
+def test_the_frontier_is_one_number_beside_no_defense(world: World) -> None:
+    # Means: no defense (0.97, 0.85), the small area (0.94, 0.55), the large one (0.7, 0.65). Area above (0, 1):
+    # 0.97 x 0.15 for no defense, and 0.94 x (0.45 - 0.15) more for the small area.
+    text = " ".join(headlines(world.usual()))
+    assert f"better than {0.97 * 0.15 + 0.94 * 0.3:.3f}, no defense alone {0.97 * 0.15:.3f}" in text
+
+
 def test_a_trade_off_is_what_the_attack_lost_over_what_utility_lost(world: World) -> None:
     lines = printed(points_table(world.usual())).splitlines()
     # Seeds 0 and 1: attack 0.9 - 0.6 and 0.8 - 0.5, natural 0.98 - 0.95 and 0.96 - 0.93; the ratio is 10 for both.
