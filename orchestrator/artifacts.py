@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 import time
 import uuid
@@ -167,6 +168,8 @@ class ArtifactStore:
             stream.write(json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
         self._fs.move(aside, f"{_folder(key)}/manifest.json")
         self._delete_checkpoint(key)
+        if self._local is None:
+            shutil.rmtree(folder)
         return manifest
 
     def set_aside(self, key: str) -> str:

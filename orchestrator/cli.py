@@ -187,6 +187,7 @@ def rerun(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep afresh beside its old results and compare every number; exit status 1 where one differs."""
+    from orchestrator.reports.tables import comparison_table
     from orchestrator.rerun import compare, original
 
     started = time.monotonic()
@@ -200,12 +201,7 @@ def rerun(
         numbers = [{**vars(row), "verdict": row.verdict} for row in rows]
         _print_json({"sweep": fresh.id, "run": str(fresh.paths.root), "numbers": numbers})
     else:
-        table = Table("trial", "number", "then", "95 % interval", "now", "verdict", title=f"rerun of {fresh.id}")
-        for row in rows:
-            interval = f"[{row.then['low']:.4g}, {row.then['high']:.4g}]"
-            now = "missing" if row.now is None else f"{row.now['value']:.6g}"
-            table.add_row(row.trial, row.name, f"{row.then['value']:.6g}", interval, now, row.verdict)
-        data.print(table)
+        data.print(comparison_table(rows, title=f"rerun of {fresh.id}"))
         data.print(f"results: {fresh.paths.root}", soft_wrap=True, highlight=False)
     if any(row.verdict in ("different", "missing") for row in rows):
         raise typer.Exit(TRIALS_FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -38,7 +39,8 @@ def run_job(
     started = time.perf_counter()
     torch.set_num_threads(job.request.cpus)
     output = store.new_attempt(job.key)
-    try:
+    with contextlib.ExitStack() as attempt:
+        attempt.callback(shutil.rmtree, output, ignore_errors=True)
         context = JobContext(
             key=job.key,
             inputs={role: store.open(key) for role, key in job.inputs.items()},
@@ -51,10 +53,9 @@ def run_job(
             checkpoint_every_s=checkpoint_every_s,
         )
         job_from(job.config).run(context)
-        return store.commit(job.key, job.kind, output, facts(time.perf_counter() - started, device, where))
-    except BaseException:
-        shutil.rmtree(output, ignore_errors=True)
-        raise
+        manifest = store.commit(job.key, job.kind, output, facts(time.perf_counter() - started, device, where))
+        attempt.pop_all()  # it is the store's now
+    return manifest
 
 
 def facts(seconds: float, device: torch.device, where: Mapping[str, Any]) -> dict[str, Any]:

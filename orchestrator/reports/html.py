@@ -141,7 +141,7 @@ def _dominated_area(points: Sequence[PointResult], objectives: Sequence[Objectiv
 
     undefended = [point for point in points if point.baseline]
     alone = f", no defense alone {area(undefended):.3f}" if undefended else ""
-    yield f"Of all outcomes, from the worst to the best possible, the frontier is better than {area(points):.3f}{alone}."
+    yield f"Of all outcomes, from the worst to the best, the frontier is better than {area(points):.3f}{alone}."
 
 
 def _against_baseline(result: SweepResult) -> Iterator[str]:

@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +15,9 @@ from orchestrator.records import FRACTION, unit_of
 from orchestrator.results import EstimateRecord, PointResult, SweepResult, TrialResult
 from orchestrator.spec.search_space import Objective
 from orchestrator.trade_off import TradeOff, trade_off
+
+if TYPE_CHECKING:
+    from orchestrator.rerun import Comparison  # which runs sweeps, and those write reports
 
 MISSING = "missing"
 STAR = "★"
@@ -207,6 +210,16 @@ def points_table(result: SweepResult) -> Table:
     """Every finished point: means over seeds ± standard deviation over seeds."""
     note = f"{STAR} on the frontier; mean ± standard deviation over training seeds"
     return _table(f"Points of {result.resolved.sweep}", note, point_rows(result))
+
+
+def comparison_table(rows: Sequence[Comparison], *, title: str) -> Table:
+    """Every number of a rerun beside the old one."""
+    table = Table("trial", "number", "then", "95 % interval", "now", "verdict", title=title)
+    for row in rows:
+        interval = f"[{row.then['low']:.4g}, {row.then['high']:.4g}]"
+        now = MISSING if row.now is None else f"{row.now['value']:.6g}"
+        table.add_row(row.trial, row.name, f"{row.then['value']:.6g}", interval, now, row.verdict)
+    return table
 
 
 def _table(title: str, note: str, rows: Rows) -> Table:
