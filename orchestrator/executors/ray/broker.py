@@ -49,10 +49,10 @@ class Broker:
     async def look_ahead(self, jobs: list[PlannedJob]) -> None:
         """Start jobs of trials to come whenever a worker would stand idle, as while all trials wait for one prior."""
         for job in jobs:
-            while job.key not in self._flights and not self._pool.has_room(job.request):
-                await asyncio.sleep(IDLE_LOOK_EVERY_S)
-            if job.key not in self._flights:
-                self._flights[job.key] = asyncio.create_task(self._fly(job, {job.key: job}))
+            while job.key not in self._flights:
+                if self._pool.has_room(job.request):
+                    self._flights[job.key] = asyncio.create_task(self._fly(job, {job.key: job}))
+                await asyncio.sleep(IDLE_LOOK_EVERY_S)  # the job just begun must take its worker first
 
     async def run_trial(self, plan: TrialPlan) -> Outcome:
         """Run what is not done yet of a trial; returns when all of it is done or failed."""

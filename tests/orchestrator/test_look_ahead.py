@@ -1,0 +1,33 @@
+"""Idle workers are given the first jobs of trials to come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.ledger import read_events
+from tests.toy import toy_sweep
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def test_targets_of_later_trials_train_while_all_trials_wait_for_the_prior(tmp_path: Path) -> None:
+    from orchestrator.executors.ray.executor import RayExecutor
+
+    slow_prior = {"kind": "wgan_gp", "width": 2, "steps": 400, "batch_size": 8, "latent_size": 8}
+    values = [0.3, 0.4, 0.5, 0.6, 0.7]
+    search = {"space": {"defenses.0.max_area": {"kind": "choice", "values": values}}, "seeds": [0]}
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", prior=slow_prior, search=search)
+    done = sweep.run(RayExecutor(), spec_file=None)
+    assert (done.trials_done, done.trials_failed) == (6, 0)
+    events = list(read_events(sweep.paths.ledger))
+    trained = {plan.roles["target"]: plan.trial.id for plan in sweep.plans()}
+    begun: set[str] = set()
+    ahead: list[str] = []
+    for event in events:
+        if event["event"] == "trial_started":
+            begun.add(event["trial"])
+        if event["event"] == "job_started" and event["key"] in trained and trained[event["key"]] not in begun:
+            ahead.append(event["key"])
+    assert ahead, "no target was trained before its trial began"
