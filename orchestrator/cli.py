@@ -187,8 +187,9 @@ def rerun(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep afresh beside its old results and compare every number; exit status 1 where one differs."""
+    from orchestrator.comparison import compare
     from orchestrator.reports.tables import comparison_table
-    from orchestrator.rerun import compare, original
+    from orchestrator.rerun import original
 
     started = time.monotonic()
     if Path(source).is_file():

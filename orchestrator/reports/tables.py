@@ -6,18 +6,16 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.comparison import Comparison
 from orchestrator.records import FRACTION, unit_of
 from orchestrator.results import EstimateRecord, PointResult, SweepResult, TrialResult
 from orchestrator.spec.search_space import Objective
 from orchestrator.trade_off import TradeOff, trade_off
-
-if TYPE_CHECKING:
-    from orchestrator.rerun import Comparison  # which runs sweeps, and those write reports
 
 MISSING = "missing"
 STAR = "★"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.comparison import Comparison, compare
 from orchestrator.errors import RequestError
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.rerun import Comparison, compare, original
+from orchestrator.rerun import original
 from tests.toy import toy_sweep
 
 THEN = {"value": 0.5, "low": 0.4, "high": 0.6}
