@@ -21,9 +21,15 @@ from workloads.optimization import TrainingConfig, build_optimizer, learning_rat
 
 
 def train(
-    model: Classifier, data: ImageSet, config: TrainingConfig, *, defenses: Sequence[Defense], context: JobContext
+    model: Classifier,
+    data: ImageSet,
+    config: TrainingConfig,
+    *,
+    validation: ImageSet | None = None,
+    defenses: Sequence[Defense],
+    context: JobContext,
 ) -> None:
-    """Train `model` in place on `data`, less the part that `config` keeps for validation.
+    """Train `model` in place on `data`; `validation` is looked at after each epoch, and selects where `config` says so.
 
     Continues from the job's checkpoint if there is one and then ends with the same bits: the draws of an epoch come
     from generators named after it.
@@ -33,7 +39,7 @@ def train(
     """
     for defense in defenses:
         defense.start(model)
-    run = _Run(model, data, config, defenses, context)
+    run = _Run(model, data, validation, config, defenses, context)
     run.restore(context.resume())
     while run.epoch < config.epochs:
         metrics = run.train_epoch()
@@ -52,13 +58,14 @@ class _Run:
         self,
         model: Classifier,
         data: ImageSet,
+        validation: ImageSet | None,
         config: TrainingConfig,
         defenses: Sequence[Defense],
         context: JobContext,
     ) -> None:
         self.epoch = 0
         self._model, self._config, self._defenses, self._context = model, config, defenses, context
-        self._data, self._validation = _hold_back(data, config)
+        self._data, self._validation = data, validation
         self._optimizer = build_optimizer(model, config)
         for defense in defenses:
             self._optimizer = defense.wrap_optimizer(self._optimizer)
@@ -213,8 +220,8 @@ class _MovingAverage:
             own.copy_(weights[name])
 
 
-def _hold_back(data: ImageSet, config: TrainingConfig) -> tuple[ImageSet, ImageSet | None]:
-    """Training and validation images."""
+def hold_back(data: ImageSet, config: TrainingConfig) -> tuple[ImageSet, ImageSet | None]:
+    """Images to train on and, where `config` asks for them, images to validate by."""
     if not config.validation_fraction:
         return data, None
     kept, held_back = split(data.identities, SplitConfig(test_fraction=config.validation_fraction))

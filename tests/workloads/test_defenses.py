@@ -179,6 +179,13 @@ def test_group_norm_stands_where_batch_norm_stood() -> None:
     assert "BatchNorm2d" not in kinds and kinds.count("GroupNorm") == 20
 
 
+def test_a_network_whose_layers_opacus_does_not_know_is_refused() -> None:
+    with torch.device("meta"):
+        model = MODELS.build(MODELS.config_of("vit_b_16")(), classes=3, channels=3, image_size=32)
+        with pytest.raises(ConfigError, match=r"dp_sgd cannot take vit_b_16 apart by images: .*Use another model"):
+            DEFENSES.class_of(DpSgdConfig()).change_model(DpSgdConfig(), model)
+
+
 def test_poisson_batches_have_the_size_asked_for_on_average() -> None:
     defense = build(DpSgdConfig(), images=MANY, batch_size=400)
     model = network("private", classes=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,13 @@ def test_a_resumed_classifier_ends_with_the_same_bits_however_it_is_trained(
     with pytest.raises(Interrupted):
         trained(tmp_path / "interrupted", classifier(**settings), stop_at=3)
     assert_same_bits(trained(tmp_path / "interrupted", classifier(**settings)), undisturbed)
+
+
+def test_private_training_with_validation_samples_training_images_only(tmp_path: Path) -> None:
+    trained(tmp_path, classifier(DpSgdConfig(), validation_fraction=0.5))
+    facts = json.loads((tmp_path / "defenses.json").read_text())["0.dp_sgd"]
+    # 40 images, less a fifth held out for the measure and half of the rest for validation: 16; batches of 8.
+    assert facts["sample_rate"] == 0.5
 
 
 def test_a_resumed_classifier_goes_on_after_the_last_checkpoint(tmp_path: Path) -> None:

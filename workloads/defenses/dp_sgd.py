@@ -42,11 +42,16 @@ class DpSgd(Defense):
 
     @classmethod
     def change_model(cls, config: DpSgdConfig, model: Classifier) -> None:
+        from opacus.validators import ModuleValidator
+
         for parent in list(model.modules()):
             for name, layer in list(parent.named_children()):
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     groups = _groups(layer.num_features)
                     setattr(parent, name, nn.GroupNorm(groups, layer.num_features, eps=layer.eps))
+        if unfit := ModuleValidator.validate(model, strict=False):
+            reason = str(unfit[0]).partition("\n")[0].rstrip(". ")
+            raise ConfigError(f"dp_sgd cannot take {model.config.kind} apart by images: {reason}. Use another model.")
 
     @classmethod
     def check_beside(cls, config: DpSgdConfig, others: Sequence[DefenseConfig]) -> None:

@@ -17,7 +17,7 @@ from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.optimization import TrainingConfig, build_optimizer
 from workloads.pictures import save_grid
-from workloads.training import channel_mean, train
+from workloads.training import channel_mean, hold_back, train
 
 
 class TrainClassifierConfig(JobConfig):
@@ -47,6 +47,7 @@ class TrainClassifier(Job):
         data = context.load_images(config.data)
         if config.split is not None:
             data = data.subset(split(data.identities, config.split)[0])
+        data, validation = hold_back(data, config.training)
         channels, size = data.images.shape[1:3]
         architecture = Architecture(
             model=config.model,
@@ -61,7 +62,7 @@ class TrainClassifier(Job):
         model.to(context.device)
         facts = self._facts(model, data, architecture, context)
         defenses = [DEFENSES.build(defense, facts=facts) for defense in config.defenses]
-        train(model, data, config.training, defenses=defenses, context=context)
+        train(model, data, config.training, validation=validation, defenses=defenses, context=context)
         save_classifier(context.output, model, architecture)
         context.write_json("identities.json", list(data.names))
         context.write_history()
