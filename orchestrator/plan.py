@@ -7,15 +7,18 @@ from typing import Any
 from orchestrator.graph import PlannedJob, Request, Trial, TrialPlan
 from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.model import ClassifierConfig, ResolvedSpec, Spec
+from workloads.attacks.base import AttackConfig
 from workloads.config import content, digest
 from workloads.context import DataInput
 from workloads.jobs.base import JobConfig
 from workloads.jobs.evaluate_attack import EvaluateAttackConfig
 from workloads.jobs.evaluate_classifier import EvaluateClassifierConfig
 from workloads.jobs.fit_prior import FitPriorConfig
+from workloads.jobs.fit_surrogate import FitSurrogateConfig
 from workloads.jobs.run_attack import RunAttackConfig
 from workloads.jobs.train_classifier import TrainClassifierConfig
 from workloads.metrics.base import METRICS, ClassifierMetric
+from workloads.priors.base import PRIORS
 
 
 def plan(resolved: ResolvedSpec, trial: Trial) -> TrialPlan:
@@ -27,17 +30,18 @@ def plan(resolved: ResolvedSpec, trial: Trial) -> TrialPlan:
     build = _Builder(spec)
     measured: dict[str, Any] = {"data": private, "split": spec.data.split}
     evaluation = build.job("evaluation", _classifier(spec.evaluation, role="evaluation", **measured))
-    prior = build.job("prior", FitPriorConfig(data=public, prior=spec.prior))
     target_config = _classifier(spec.target, role="target", defenses=spec.defenses, seed=trial.seed, **measured)
     target = build.job("target", target_config, **_starting_point(spec, public, build))
     build.job("natural", EvaluateClassifierConfig(metrics=utility_metrics, **measured), model=target)
     # How good the judge is bounds what its verdicts are worth, so it is measured as well.
     build.job("judge", EvaluateClassifierConfig(metrics=utility_metrics, **measured), model=evaluation)
-    for config in spec.attacks:
-        label = config.label  # type: ignore[attr-defined]
-        attack = build.job(f"attack/{label}", RunAttackConfig(attack=config), target=target, prior=prior)
+    for asked in spec.attacks:
+        assert isinstance(asked, AttackConfig)
+        config = asked.against(spec.defenses).with_prior(spec.prior)
+        inputs = _knowledge(config, public, target, build)
+        attack = build.job(f"attack/{asked.label}", RunAttackConfig(attack=config, public=public), **inputs)
         judge = EvaluateAttackConfig(metrics=judge_metrics, **measured)
-        build.job(f"judged/{label}", judge, attack=attack, evaluation=evaluation)
+        build.job(f"judged/{asked.label}", judge, attack=attack, evaluation=evaluation)
     return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(build.jobs), build.roles)
 
 
@@ -56,9 +60,11 @@ class _Builder:
 
     def job(self, role: str, config: JobConfig, **inputs: str) -> str:
         key = job_key(config, inputs)
+        self.roles[role] = key
+        if any(job.key == key for job in self.jobs):
+            return key
         request: Request = getattr(self._spec.resources, config.kind).request()
         self.jobs.append(PlannedJob(key, config.kind, config.model_dump(mode="json"), inputs, request))
-        self.roles[role] = key
         return key
 
 
@@ -74,6 +80,24 @@ def _starting_point(spec: Spec, public: DataInput, build: _Builder) -> dict[str,
         return {}
     config = TrainClassifierConfig(role="public", data=public, split=None, model=spec.target.model, training=training)
     return {"public": build.job("public", config)}
+
+
+def _knowledge(config: AttackConfig, public: DataInput, target: str, build: _Builder) -> dict[str, str]:
+    """What an attack is given: the target model, and for each of its members a prior and surrogates."""
+    inputs = {"target": target}
+    for member in config.members():
+        prior = {}
+        if member.prior is not None:
+            taught = PRIORS.class_of(member.prior).teacher is not None
+            fit = FitPriorConfig(data=public, prior=member.prior, erasing=member.teacher_erasing if taught else None)
+            prior = {"prior": build.job(f"prior/{member.label}", fit, **({"target": target} if taught else {}))}
+            inputs[f"{member.label}.prior"] = prior["prior"]
+        for number, surrogate in enumerate(member.surrogates):
+            surrogate_config = FitSurrogateConfig(data=public, number=number, **dict(surrogate))
+            asked = {"target": target} | (prior if surrogate.generated_per_class else {})
+            role = f"surrogate.{number}"
+            inputs[f"{member.label}.{role}"] = build.job(f"{role}/{member.label}", surrogate_config, **asked)
+    return inputs
 
 
 def _metrics(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from workloads.config import ComponentConfig, FrozenConfig
+from workloads.context import JobContext
 from workloads.defenses.base import DEFENSES
-from workloads.models.base import MODELS, Classifier
+from workloads.models.base import MODELS, Classifier, ModelConfig
 
 
 class Architecture(FrozenConfig):
@@ -20,7 +21,14 @@ class Architecture(FrozenConfig):
     classes: int
     channels: int
     image_size: int
+    """Of the data set."""
     defenses: tuple[Annotated[ComponentConfig, DEFENSES], ...] = ()
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of what the network reads."""
+        assert isinstance(self.model, ModelConfig)
+        return self.model.input_size or self.image_size
 
     def build(self, *, seed: int = 0) -> Classifier:
         """The network as the defenses want it, before `draw_weights`.
@@ -31,13 +39,20 @@ class Architecture(FrozenConfig):
         Raises:
             ConfigError: if a part does not fit another.
         """
-        shape = {"channels": self.channels, "image_size": self.image_size}
+        shape = {"channels": self.channels, "image_size": self.input_size}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = MODELS.build(self.model, classes=self.classes, **shape)
             for defense in self.defenses:
                 DEFENSES.class_of(defense).change_model(defense, model)
         return model
+
+
+def drawn(architecture: Architecture, context: JobContext, purpose: str) -> Classifier:
+    """A network with fresh weights, from the job's generators of that purpose."""
+    model = architecture.build(seed=context.generator(purpose, "library").initial_seed())
+    model.draw_weights(context.generator(purpose))
+    return model
 
 
 def save_classifier(folder: Path, model: Classifier, architecture: Architecture) -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 LISTED = Field(strict=False)
 """For tuples in a model that fills in a preset first: what it hands on is Python, where JSON's lists stay lists."""
@@ -15,6 +16,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 class Location:
     """Marks a field that says where something lies, not what it is: it never enters a key."""
+
+
+class Addition:
+    """Marks a field younger than kept results: at its default it enters no key, so that they are found again."""
 
 
 class FrozenConfig(BaseModel):
@@ -45,7 +50,7 @@ def content(value: Any) -> Any:
         fields = {
             name: content(getattr(value, name))
             for name, field in type(value).model_fields.items()
-            if not any(isinstance(mark, Location) for mark in field.metadata)
+            if _determines(field, getattr(value, name))
         }
         return fields | {"version": value.version} if isinstance(value, ComponentConfig) else fields
     if isinstance(value, dict):
@@ -53,6 +58,12 @@ def content(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [content(item) for item in value]
     return value
+
+
+def _determines(field: FieldInfo, value: Any) -> bool:
+    """Whether a field with this value has a part in results."""
+    marks = {type(mark) for mark in field.metadata}
+    return Location not in marks and not (Addition in marks and value == field.default)
 
 
 def canonical_json(value: Any) -> str:

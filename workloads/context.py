@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,8 @@ class JobContext:
     output: Path
     checkpoint_file: Path
     load_images: Callable[[DataInput], ImageSet]
+    memory_gb: float = math.inf
+    """What the job was given."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Path], None] = lambda file: None
@@ -52,6 +55,14 @@ class JobContext:
     def generator(self, *purpose: str | int) -> torch.Generator:
         """The named CPU generator of this job; the same purpose gives the same stream again."""
         return generator(self.key, *purpose)
+
+    def part(self, name: str) -> JobContext:
+        """The same for one part of the job, whose generators and history are its own.
+
+        Progress is passed on. The checkpoint is the job's, so that the store keeps and clears it: one part of a job may
+        save one, and then the job itself does not.
+        """
+        return replace(self, key=f"{self.key}/{name}", _history=[])
 
     def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Record metrics of one step, for the stored history and for whoever watches."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from workloads.augmentation import augment
 from workloads.checkpoints import State
 from workloads.context import JobContext
-from workloads.datasets.base import ImageSet, SplitConfig, split
+from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.defenses.base import Batch, Defense
 from workloads.errors import DivergedError
 from workloads.models.base import Classifier
@@ -224,8 +224,7 @@ def hold_back(data: ImageSet, config: TrainingConfig) -> tuple[ImageSet, ImageSe
     """Images to train on and, where `config` asks for them, images to validate by."""
     if not config.validation_fraction:
         return data, None
-    kept, held_back = split(data.identities, SplitConfig(test_fraction=config.validation_fraction))
-    return data.subset(kept), data.subset(held_back)
+    return data.split(SplitConfig(test_fraction=config.validation_fraction))
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
@@ -246,6 +245,17 @@ def predict(model: Classifier, images: Tensor, *, device: torch.device, batch_si
     """Logits of uint8 images in eval mode, on the CPU. Shape: (N, C, H, W) to (N, classes)."""
     model.eval()
     return torch.cat([model(_unit(batch.to(device))).cpu() for batch in images.split(batch_size)])
+
+
+@torch.no_grad()
+def features_of(model: Classifier, images: Tensor, *, batch_size: int = 256) -> Tensor:
+    """Penultimate features in eval mode, on the CPU. Shape: (N, C, H, W), uint8 or float in [0, 1], to (N, F)."""
+    model.eval()
+    batches = []
+    for batch in images.split(batch_size):
+        unit = _unit(batch) if batch.dtype == torch.uint8 else batch
+        batches.append(model.features(model.normalize(unit.to(model.mean.device))).cpu())
+    return torch.cat(batches)
 
 
 def channel_mean(model: Classifier, images: Tensor) -> Tensor:

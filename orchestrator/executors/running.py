@@ -48,6 +48,7 @@ def run_job(
             checkpoint_file=store.checkpoint_file(job.key),
             on_checkpoint=lambda file: store.keep_checkpoint(job.key, file),
             load_images=load_images,
+            memory_gb=job.request.memory_gb,
             device=device,
             on_progress=on_progress,
             checkpoint_every_s=checkpoint_every_s,

@@ -16,10 +16,12 @@ from matplotlib.figure import Figure
 
 from orchestrator.artifacts import ArtifactStore
 from orchestrator.paths import RunPaths
+from orchestrator.reports.feature_space import feature_spaces
 from orchestrator.reports.figures import frontier_figure, heat_maps
 from orchestrator.reports.tables import (
     MISSING,
     Rows,
+    attack_label,
     axes,
     frontier_points,
     in_words,
@@ -88,6 +90,7 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
         "tables": _tables(result),
         "judge": [(in_words(name), with_interval(name, own)) for name, own in result.judge.items()],
         "pairs": list(_pairs(result, store)),
+        "feature_spaces": [Picture(_uri(_png(own)), caption) for caption, own in feature_spaces(result, store)],
         "defenses": list(_defenses(result, store)),
         "samples": list(_samples(result, store)),
         "attack_names": [attack.label for attack in spec.attacks],  # type: ignore[attr-defined]
@@ -229,9 +232,8 @@ def _pairs(result: SweepResult, store: ArtifactStore) -> Iterator[tuple[str, Pic
     names = short_names(result)
     for trial in result.finished:
         for label, attack in trial.attacks.items():
-            caption = f"{label} on trial {trial.id}: {trial_label(trial, names)}, seed {trial.plan.trial.seed}"
             accuracy = with_interval("attack_accuracy", attack.estimates.get("attack_accuracy"))
-            full = f"{caption}, attack accuracy {accuracy}"
+            full = f"{attack_label(label, trial, names)}, attack accuracy {accuracy}"
             yield full, _picture(trial, store, f"judged/{label}", "pairs.png", full)
 
 

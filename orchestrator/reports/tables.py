@@ -142,6 +142,11 @@ def point_label(point: PointResult, names: Mapping[str, str]) -> str:
     return trial_label(point.trials[0], names)
 
 
+def attack_label(label: str, trial: TrialResult, names: Mapping[str, str]) -> str:
+    """An attack on a trial, such as 'gmi on trial 3f9a: max_area 0.5, seed 0'."""
+    return f"{label} on trial {trial.id}: {trial_label(trial, names)}, seed {trial.plan.trial.seed}"
+
+
 def trial_rows(result: SweepResult) -> Rows:
     """One row a trial, whatever became of it."""
     names, metrics, best = short_names(result), metric_names(result), set(result.pareto())

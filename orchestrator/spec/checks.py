@@ -14,6 +14,7 @@ from orchestrator.placement import Node, why_not
 from orchestrator.spec.apply import APPLICABLE, NoSuchField, applied, field_at
 from orchestrator.spec.messages import did_you_mean, message_of
 from orchestrator.spec.model import Spec
+from workloads.attacks.base import ATTACKS, AttackConfig
 from workloads.classifiers import Architecture
 from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES, TrainingFacts
@@ -22,7 +23,7 @@ from workloads.metrics.base import METRICS, ClassifierMetric, JudgedMetric
 from workloads.priors.base import PRIORS
 from workloads.randomness import generator
 
-NETWORKS = frozenset({"target", "evaluation", "prior", "defenses"})
+NETWORKS = frozenset({"target", "evaluation", "prior", "defenses", "attacks"})
 """Sections that decide which networks are built."""
 Found = tuple[str, str]
 """Dotted path of the field at fault, and the message."""
@@ -40,9 +41,9 @@ def problems_in(spec: Spec, nodes: Sequence[Node] | None) -> list[Found]:
 
 def numbers(spec: Spec, classes: int) -> list[str]:
     """Names of all numbers a trial of this spec yields."""
-    kinds = [METRICS.class_of(metric) for metric in spec.metrics]
-    plain = [name for kind in kinds if issubclass(kind, ClassifierMetric) for name in kind.names(classes)]
-    judged = [name for kind in kinds if issubclass(kind, JudgedMetric) for name in kind.names(classes)]
+    metrics = [METRICS.build(metric) for metric in spec.metrics]
+    plain = [name for metric in metrics if isinstance(metric, ClassifierMetric) for name in metric.names(classes)]
+    judged = [name for metric in metrics if isinstance(metric, JudgedMetric) for name in metric.names(classes)]
     labels = [attack.label for attack in spec.attacks]  # type: ignore[attr-defined]
     return plain + [f"{label}.{name}" for label in labels for name in judged]
 
@@ -82,13 +83,15 @@ def _networks(spec: Spec, sections: Collection[str] = NETWORKS) -> Iterator[Foun
     target = Architecture(model=spec.target.model, classes=classes, **shape)
     builds: list[tuple[str, Callable[[], object]]] = [
         ("evaluation.model", _weightless(target.model_copy(update={"model": spec.evaluation.model}).build)),
-        ("prior", _weightless(lambda: PRIORS.build(spec.prior, **shape))),
     ]
+    if spec.prior is not None:
+        builds.append(("prior", _weightless(lambda: PRIORS.build(spec.prior, classes=classes, **shape))))  # type: ignore[arg-type]
     refused = _refusal(_weightless(target.build))
     if refused:
         yield "target.model", refused
     elif not {"target", "defenses"}.isdisjoint(sections):
         builds += _defenses(spec, target)
+    builds += _attacks(spec, target)
     for field, build in builds:
         if field.partition(".")[0] in sections and (message := _refusal(build)):
             yield field, message
@@ -98,7 +101,7 @@ def _defenses(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[
     """What each defense has to accept: the images, the other defenses, the architecture."""
     facts = TrainingFacts(
         images=1,
-        image_shape=(target.channels, target.image_size, target.image_size),
+        image_shape=(target.channels, target.input_size, target.input_size),
         channel_mean=torch.zeros(target.channels),
         generator=lambda *purpose: generator("validate", *purpose),
         classes=target.classes,
@@ -110,6 +113,23 @@ def _defenses(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[
         yield field, functools.partial(kind, defense, facts=facts)
         yield field, functools.partial(kind.check_beside, defense, others)
         yield field, _weightless(target.model_copy(update={"defenses": (defense,)}).build)
+
+
+def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What each attack has to accept: its prior, its surrogates, the number of classes."""
+    shape = {"channels": target.channels, "image_size": target.image_size, "classes": target.classes}
+
+    def build(member: AttackConfig) -> None:
+        prior = None if member.prior is None else PRIORS.build(member.prior, **shape)
+        kind: Any = ATTACKS.class_of(member)
+        kind.check(member, prior=prior, classes=target.classes)
+        for surrogate in member.surrogates:
+            target.model_copy(update={"model": surrogate.model}).build()
+
+    for index, attack in enumerate(spec.attacks):
+        assert isinstance(attack, AttackConfig)
+        for member in attack.with_prior(spec.prior).members():
+            yield f"attacks.{index}", _weightless(functools.partial(build, member))
 
 
 def _weightless(build: Callable[[], object]) -> Callable[[], object]:
@@ -170,8 +190,12 @@ def _objectives(spec: Spec) -> Iterator[Found]:
         if not any(issubclass(kind, wanted) for kind in kinds):
             yield "metrics", f"has none like {what}: every trial is measured on both sides of the trade, add it."
             return
+    traits = DATASETS.build(spec.data.private).trait_table()
     for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
         fewest = metric.fewest_reconstructions if isinstance(metric, JudgedMetric) else 0
+        if isinstance(metric, JudgedMetric) and metric.needs_traits and not traits:
+            rule = f"needs data whose traits are known, {spec.data.private.kind} has none"
+            yield f"metrics.{index}", f"{rule}: take avatars or leave the metric out."
         for attack in spec.attacks:
             if attack.keep < fewest:  # type: ignore[attr-defined]
                 rule = f"needs {fewest} reconstructions of each identity, but {attack.label} keeps {attack.keep}"  # type: ignore[attr-defined]

@@ -65,6 +65,7 @@ class ResourcesConfig(FrozenConfig):
 
     train_classifier: ResourceConfig = ResourceConfig()
     fit_prior: ResourceConfig = ResourceConfig()
+    fit_surrogate: ResourceConfig = ResourceConfig()
     run_attack: ResourceConfig = ResourceConfig()
     evaluate_classifier: ResourceConfig = ResourceConfig()
     evaluate_attack: ResourceConfig = ResourceConfig()
@@ -100,7 +101,8 @@ class Spec(FrozenConfig):
     target: ClassifierConfig
     defenses: tuple[Annotated[ComponentConfig, DEFENSES], ...] = ()
     evaluation: ClassifierConfig
-    prior: Annotated[ComponentConfig, PRIORS]
+    prior: Annotated[ComponentConfig, PRIORS] | None = None
+    """Of attacks that name none of their own."""
     attacks: Annotated[tuple[Annotated[ComponentConfig, ATTACKS], ...], Field(min_length=1)]
     metrics: Annotated[tuple[Annotated[ComponentConfig, METRICS], ...], Field(min_length=1)] = (
         NaturalAccuracyConfig(),
@@ -120,10 +122,10 @@ class Spec(FrozenConfig):
     @model_validator(mode="after")
     def _distinct(self) -> Spec:
         labels = [attack.label for attack in self.attacks]  # type: ignore[attr-defined]
-        kinds = [metric.kind for metric in self.metrics]
+        metrics = [metric.label for metric in self.metrics]  # type: ignore[attr-defined]
         for what, names, way_out in (
             ("attacks", labels, "remove it or give it a name of its own"),
-            ("metrics", kinds, "remove it"),
+            ("metrics", metrics, "remove it"),
         ):
             for index, name in enumerate(names):
                 if name in names[:index]:

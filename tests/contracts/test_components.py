@@ -40,7 +40,7 @@ REGISTRIES = {
     "priors": PRIORS,
 }
 # Fields without a default, whatever component has them.
-REQUIRED = {"path": "somewhere", "role": "target"}
+REQUIRED = {"path": "somewhere", "role": "target", "weights": "none"}
 COMPONENTS = [
     pytest.param(registry, kind, id=f"{name}.{kind}")
     for name, registry in REGISTRIES.items()
@@ -262,6 +262,8 @@ def measured(kind: str, order: Tensor) -> dict[str, Any]:
         private_identities=identities[order],
         images=shown[order],
         private_images=(shown.flip(0) * 255).byte()[order],
+        network=model_of("small_cnn").eval(),
+        traits={"hair": [0, 1, 2, 1], "nose": [0.1, 0.4, 0.2, 0.3]},
     )
     return {name: own.value for name, own in metric.estimates(evidence, draws=draws_of).items()}
 
@@ -278,10 +280,10 @@ def test_a_metric_does_not_depend_on_the_order_of_rows(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", METRICS.kinds())
 def test_a_metric_gives_the_numbers_it_names(kind: str) -> None:
-    assert tuple(measured(kind, torch.arange(20))) == METRICS.class_of(config_for(METRICS, kind)).names(CLASSES)
+    assert tuple(measured(kind, torch.arange(20))) == METRICS.build(config_for(METRICS, kind)).names(CLASSES)
 
 
 @pytest.mark.parametrize("kind", METRICS.kinds())
 def test_a_metric_says_which_way_is_better(kind: str) -> None:
-    metric = METRICS.class_of(config_for(METRICS, kind))
-    assert {metric.better[name] for name in metric.names(CLASSES)} <= {"higher", "lower"}
+    metric = METRICS.build(config_for(METRICS, kind))
+    assert {metric.better()[name] for name in metric.names(CLASSES)} <= {"higher", "lower"}

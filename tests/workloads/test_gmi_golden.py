@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.golden_networks import IDENTITIES, TinyPrior, golden, golden_networks
-from workloads.attacks.access import WhiteBoxAccess
-from workloads.attacks.base import Reconstructions
+from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
+from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.gmi import Gmi, GmiConfig
+from workloads.attacks.rows import Rows
 from workloads.attacks.selection import best_of_each
 from workloads.context import JobContext, Progress
 from workloads.errors import DivergedError
+from workloads.oracles import WhiteBoxOracle
 
 CPU = torch.device("cpu")
 SEEDS = range(5)
@@ -35,11 +36,13 @@ def case() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def networks() -> nn.ModuleDict:
-    return golden_networks("gmi")
+    return golden_networks()
 
 
-def access_to(networks: nn.ModuleDict, critic: str = "critic") -> WhiteBoxAccess:
-    return WhiteBoxAccess(networks["target"], TinyPrior(networks["generator"], networks[critic]), device=CPU)
+def access_to(networks: nn.ModuleDict, critic: str = "critic") -> Access[WhiteBoxOracle]:
+    prior: Any = TinyPrior(networks["generator"], networks[critic])
+    target: Any = networks["target"]
+    return Access(WhiteBoxOracle(target), CPU, prior=prior)
 
 
 @dataclass(frozen=True)
@@ -57,24 +60,20 @@ def batch6(case: dict[str, Tensor], networks: nn.ModuleDict) -> list[Trajectory]
     return [descend(access_to(networks), case["starts"][seed], batch_reference=6) for seed in SEEDS]
 
 
-def descend(access: WhiteBoxAccess, start: Tensor, *, batch_reference: int) -> Trajectory:
+def descend(access: Access[WhiteBoxOracle], start: Tensor, *, batch_reference: int) -> Trajectory:
     attack = Gmi(GmiConfig(batch_reference=batch_reference))
-    searcher = attack.searcher(start.double())
-    identities = torch.arange(len(start))
-    latents, velocity, losses = [searcher.latents], [], []
-    for _ in range(STEPS):
-        z = searcher.latents.detach().requires_grad_(True)
-        loss = attack.losses(access, access.prior.synthesize(z), identities)
-        velocity.append(searcher.velocity)
-        losses.append(loss.detach())
-        searcher.step(torch.autograd.grad(loss.sum() / attack.batch_reference, z)[0])
-        latents.append(searcher.latents)
-    return Trajectory(torch.stack(latents), torch.stack(velocity), torch.stack(losses))
+    rows = Rows.of(torch.arange(len(start)), 1, key="")
+    states, losses = follow(attack, access, {"latents": start.double()}, rows, steps=STEPS)
+    return Trajectory(
+        torch.stack([own["variables"]["latents"] for own in states]),
+        torch.stack([own["memory"]["latents"] for own in states[:-1]]),
+        losses,
+    )
 
 
 def test_the_critic_gives_the_recorded_values(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
     latents = case["batch6.latents"][:, :-1].flatten(0, 2)
-    values = access_to(networks).prior.realism(networks["generator"](latents))
+    values = access_to(networks).generator.realism(networks["generator"](latents))
     torch.testing.assert_close(values, case["batch6.critic"].flatten(), **EXACT)
 
 
@@ -179,7 +178,7 @@ def context_at(folder: Path, *, stop_at: int | None = None, seen: list[int] | No
 
 def attacked(folder: Path, *, steps: int = 30, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     attack = Gmi(GmiConfig(restarts=3, steps=steps, batch_reference=6, **settings))
-    access = access_to(golden_networks("gmi", torch.float32))
+    access = access_to(golden_networks(torch.float32))
     return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
 
 
@@ -214,7 +213,7 @@ def test_a_resumed_attack_does_not_repeat_finished_chunks(tmp_path: Path) -> Non
         attacked(tmp_path, chunk_rows=9, stop_at=55)
     seen: list[int] = []
     attack = Gmi(GmiConfig(restarts=3, steps=30, batch_reference=6, chunk_rows=9))
-    access = access_to(golden_networks("gmi", torch.float32))
+    access = access_to(golden_networks(torch.float32))
     attack.run(access, torch.arange(IDENTITIES), context=context_at(tmp_path, seen=seen))
     assert seen[0] == 55
 
@@ -229,14 +228,14 @@ def test_the_attack_keeps_so_many_of_each_identity(tmp_path: Path) -> None:
 
 
 def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:
-    networks = golden_networks("gmi", torch.float32)
+    networks = golden_networks(torch.float32)
     attack = Gmi(GmiConfig(restarts=2, steps=3))
     attack.run(access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert all(weight.grad is None for weight in networks.parameters())
 
 
 def test_the_attack_leaves_every_weight_and_statistic_as_it_was(tmp_path: Path) -> None:
-    networks, before = golden_networks("gmi", torch.float32), golden_networks("gmi", torch.float32).state_dict()
+    networks, before = golden_networks(torch.float32), golden_networks(torch.float32).state_dict()
     attack = Gmi(GmiConfig(restarts=2, steps=3))
     attack.run(access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
     after = networks.state_dict()
@@ -244,7 +243,7 @@ def test_the_attack_leaves_every_weight_and_statistic_as_it_was(tmp_path: Path) 
 
 
 def test_a_loss_that_is_no_number_is_reported_with_the_way_out(tmp_path: Path) -> None:
-    networks = golden_networks("gmi", torch.float32)
+    networks = golden_networks(torch.float32)
     networks["target"].head.bias.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"^gmi: a loss became NaN or infinite by step 3: lower its lr\.$"):
         Gmi(GmiConfig(restarts=1, steps=3)).run(

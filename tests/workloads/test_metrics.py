@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from tests.evidence import evidence
 from workloads.datasets.base import SplitConfig, split
 from workloads.errors import DataError, ShapeError
 from workloads.metrics.attack_accuracy import AttackAccuracy, AttackAccuracyConfig, within_top
@@ -116,21 +117,19 @@ def test_natural_accuracy_counts_every_image() -> None:
     assert (estimate.value, estimate.n) == (0.75, 4)
 
 
-def evidence(logits: Tensor, identities: Tensor) -> ReconstructionEvidence:
-    features = torch.zeros(len(logits), 2)
-    images = torch.zeros(len(logits), 1, 2, 2)
-    return ReconstructionEvidence(logits, features, identities, features, identities, images, images.byte())
+def judged(logits: Tensor, identities: list[int]) -> ReconstructionEvidence:
+    return evidence(identities, identities, logits=logits)
 
 
 def test_attack_accuracy_is_one_where_the_largest_logit_is_the_identity() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
-    rows = AttackAccuracy(AttackAccuracyConfig()).rows(evidence(logits, torch.tensor([0, 2])))
+    rows = AttackAccuracy(AttackAccuracyConfig()).rows(judged(logits, [0, 2]))
     assert rows["attack_accuracy"].tolist() == [1.0, 0.0]
 
 
 def test_the_fifth_guess_counts_and_the_sixth_does_not() -> None:
     logits = torch.arange(11.0).flip(0).expand(2, 11)  # class 0 first, class 4 fifth
-    rows = AttackAccuracy(AttackAccuracyConfig()).rows(evidence(logits, torch.tensor([4, 5])))
+    rows = AttackAccuracy(AttackAccuracyConfig()).rows(judged(logits, [4, 5]))
     assert rows["attack_accuracy_top5"].tolist() == [1.0, 0.0]
 
 
@@ -138,8 +137,9 @@ def test_the_fifth_guess_counts_and_the_sixth_does_not() -> None:
     ("classes", "names"), [(10, ("attack_accuracy",)), (11, ("attack_accuracy", "attack_accuracy_top5"))]
 )
 def test_five_guesses_are_reported_from_eleven_classes(classes: int, names: tuple[str, ...]) -> None:
-    rows = AttackAccuracy(AttackAccuracyConfig()).rows(evidence(torch.rand(2, classes), torch.tensor([0, 1])))
-    assert tuple(rows) == AttackAccuracy.names(classes) == names
+    metric = AttackAccuracy(AttackAccuracyConfig())
+    rows = metric.rows(judged(torch.rand(2, classes), [0, 1]))
+    assert tuple(rows) == metric.names(classes) == names
 
 
 def test_logits_without_identities_are_refused() -> None:

@@ -12,7 +12,6 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from workloads.errors import ShapeError
-from workloads.metrics.base import ReconstructionEvidence
 from workloads.metrics.fid import Fid, FidConfig, frechet_distance
 from workloads.metrics.prdc import Prdc, PrdcConfig, prdc
 from workloads.metrics.psnr import Psnr, PsnrConfig
@@ -22,20 +21,6 @@ from workloads.randomness import generator
 
 def points(name: str, rows: int, features: int = 4) -> Tensor:
     return torch.randn(rows, features, dtype=torch.float64, generator=generator("test", name))
-
-
-def evidence(
-    made: Tensor, aimed: list[int], real: Tensor, owners: list[int], *, shown: Tensor | None = None
-) -> ReconstructionEvidence:
-    images = torch.zeros(len(made), 1, 16, 16) if shown is None else shown
-    private = torch.zeros(len(real), *images.shape[1:], dtype=torch.uint8)
-    logits = torch.zeros(len(made), 2)
-    identities, private_identities = torch.tensor(aimed), torch.tensor(owners)
-    return ReconstructionEvidence(logits, made, identities, real, private_identities, images, private)
-
-
-def draws(name: str) -> torch.Generator:
-    return generator("test", name)
 
 
 # Frechet distance

@@ -1,59 +1,141 @@
-"""What an attack is, and the loop that every white-box attack on latents shares."""
+"""What an attack is: its settings, what it is given, what it returns, and what happens between."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, final
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from workloads.attacks.access import WhiteBoxAccess
-from workloads.attacks.selection import best_of_each
+from workloads.attacks.converged import ConvergedConfig
+from workloads.attacks.parts import Parts
 from workloads.checkpoints import State
-from workloads.config import ComponentConfig
+from workloads.config import ComponentConfig, FrozenConfig
 from workloads.context import JobContext
-from workloads.errors import DivergedError
-from workloads.randomness import normal_rows
+from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.errors import ConfigError
+from workloads.models.base import MODELS, Classifier
+from workloads.optimization import TrainingConfig
+from workloads.oracles import LabelOracle
+from workloads.priors.base import PRIORS, Prior
 from workloads.registry import Registry
 
-REPORT_EVERY = 25  # steps
+Oracle = TypeVar("Oracle", bound=LabelOracle)
+Oracle_co = TypeVar("Oracle_co", bound=LabelOracle, covariant=True)
+
+
+class SurrogateConfig(FrozenConfig):
+    """A network that the attacker trains to answer as the target model does."""
+
+    answers: Literal["scores", "labels"]
+    """What the target model is asked for."""
+    model: Annotated[ComponentConfig, MODELS]
+    training: TrainingConfig
+    generated_per_class: PositiveInt | None = None
+    """Ask about so many images of each class from the prior; about public images where omitted."""
 
 
 class AttackConfig(ComponentConfig):
     """Whom to attack, how often, and what to keep."""
+
+    needs_prior: ClassVar[bool] = True
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
     """How results call it, where a spec has two of a kind; the kind where omitted."""
     identities: PositiveInt | None = None
     """Attack the first so many classes; all where omitted."""
     restarts: PositiveInt = 5
-    """Independent starts for each identity."""
+    """Independent tries for each identity."""
     keep: PositiveInt = 1
-    """Reconstructions kept of each identity: those the target model scores highest. All where it equals `restarts`."""
+    """Reconstructions kept of each identity: those the target model scores highest; all where as many are made."""
     steps: PositiveInt = 1500
     chunk_rows: PositiveInt = 256
-    """Latents optimised at once: bounds memory and changes no result beyond float rounding."""
+    """Rows searched at once: bounds memory and changes no result beyond float rounding."""
+    converged: ConvergedConfig | None = None
+    """Let rows whose loss has settled end early; none do where omitted, as in the originals."""
+    prior: Annotated[ComponentConfig, PRIORS] | None = None
+    """Where images come from; the spec's prior where omitted."""
 
     @model_validator(mode="after")
     def _keeps_what_it_makes(self) -> AttackConfig:
-        if self.keep > self.restarts:
-            raise ValueError(f"keep {self.keep} is above restarts {self.restarts}: lower keep or raise restarts")
+        if self.keep > self.made:
+            raise ValueError(
+                f"keep {self.keep} is above the {self.made} made of each identity: lower keep or make more"
+            )
         return self
 
     @property
     def label(self) -> str:
         return self.name or self.kind
 
+    @property
+    def made(self) -> int:
+        """Reconstructions of each identity before any is chosen."""
+        return self.restarts
+
+    @property
+    def surrogates(self) -> tuple[SurrogateConfig, ...]:
+        """Networks to train from the target model's answers before the attack begins."""
+        return ()
+
+    @property
+    def teacher_erasing(self) -> RandomErasingConfig | None:
+        """A law by which a prior's teacher sees erased images only."""
+        return None
+
+    def members(self) -> tuple[AttackConfig, ...]:
+        """The attacks that run, each with a prior and surrogates of its own."""
+        return (self,)
+
+    def against(self, defenses: Sequence[ComponentConfig]) -> AttackConfig:
+        """The attack as one would run it who knows the target's defenses."""
+        return self
+
+    def with_prior(self, prior: ComponentConfig | None) -> AttackConfig:
+        """With this prior wherever none is given."""
+        if self.prior or prior is None or not self.needs_prior:
+            return self
+        return self.model_copy(update={"prior": prior})
+
+
+@dataclass(frozen=True)
+class Access(Generic[Oracle_co]):
+    """All an attack is given: the threat model as a type. It holds no private data and no evaluation model.
+
+    Shape: public_images (N, C, H, W) uint8, for attacks that ask for them.
+    """
+
+    target: Oracle_co
+    device: torch.device
+    channels: int = 3
+    image_size: int = 32
+    prior: Prior | None = None
+    surrogates: tuple[Classifier, ...] = ()
+    public_images: Tensor | None = None
+    members: tuple[Access[Any], ...] = ()
+    """What each attack is given of an attack that runs several."""
+    findings: State = field(default_factory=dict)
+    """What the attack's `prepare` found out."""
+    parts: Parts = field(default_factory=Parts)
+    """How many rows go through the networks at once."""
+
+    @property
+    def generator(self) -> Prior:
+        """The prior of an attack that needs one."""
+        assert self.prior is not None
+        return self.prior
+
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """What an attack returns: one row for each (identity, restart).
+    """What an attack returns: one row for each image.
 
-    Shape: images (R, C, H, W) in [0, 1]; latents (R, Z); identities and restarts (R,) int64; scores (R,), the target
-    model's logit of the identity; kept (R,) bool.
+    Shape: images (R, C, H, W) in [0, 1]; latents (R, ...); identities and restarts (R,) int64; scores (R,), how the
+    attack ranks them; kept (R,) bool.
     """
 
     images: Tensor
@@ -63,119 +145,60 @@ class Reconstructions:
     scores: Tensor
     kept: Tensor
     queries: int
+    latent_steps: int
+    """Rows times the steps each was searched for."""
 
 
-class Searcher(Protocol):
-    latents: Tensor
-
-    def step(self, gradient: Tensor) -> None: ...
-
-    def state(self) -> State: ...
-
-    def restore(self, state: State) -> None: ...
-
-
-class Attack(ABC):
+class Attack(ABC, Generic[Oracle]):
     """Rebuilds images of identities from what it has access to."""
 
-    access: ClassVar[str]
-    """'white box', 'scores' or 'labels only'."""
-    config: AttackConfig
+    oracle: ClassVar[type[LabelOracle]]
+    """What it asks of the target model."""
+    needs_public_images: ClassVar[bool] = False
+    tunes_prior: ClassVar[bool] = False
+    """Whether it trains the prior further, which it then gets as it was fitted."""
+    stages: ClassVar[tuple[str, ...]]
+    """What happens, in order, in a word or two each."""
+    selection: ClassVar[str] = "target score"
+    """What chooses among the reconstructions of an identity, in words."""
 
-    def __init__(self, config: AttackConfig) -> None:
-        self.config = config
+    def __init__(self, config: Any) -> None:
+        self.config: Any = config
+
+    @classmethod
+    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
+        """Accept the prior, built without weights, and the number of classes.
+
+        Raises:
+            ConfigError: with the way out.
+        """
+        if config.needs_prior and prior is None:
+            raise ConfigError(
+                f"{config.label} needs a prior: give the attack or the spec one, as prior: {{kind: wgan_gp}}."
+            )
+        if config.identities and config.identities > classes:
+            raise ConfigError(
+                f"identities: {config.label} attacks the first {config.identities} classes, but the target model has "
+                f"{classes}: lower it or leave it out."
+            )
 
     @abstractmethod
-    def run(self, access: Any, identities: Tensor, *, context: JobContext) -> Reconstructions:
-        """Attack each of `identities`, (I,) int64 class indices, `restarts` times."""
+    def run(self, access: Access[Oracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
+        """Attack each of `identities`, (I,) int64 class indices; continues from the job's checkpoint."""
 
     def protocol(self) -> dict[str, Any]:
         """What has to stand beside every number this attack yields."""
-        selection = "all" if self.config.keep >= self.config.restarts else f"best {self.config.keep} by target score"
+        made, keep = self.config.made, self.config.keep
         return {
             "attack": self.config.kind,
-            "access": self.access,
+            "access": self.oracle.access,
             "steps": self.config.steps,
             "restarts": self.config.restarts,
-            "kept": min(self.config.keep, self.config.restarts),
-            "selection": selection,
+            "made": made,
+            "kept": keep,
+            "selection": "all" if keep >= made else f"best {keep} by {self.selection}",
+            "converged": self.config.converged.model_dump() if self.config.converged else None,
         }
 
 
-class WhiteBoxAttack(Attack):
-    """Optimise latents until the target model sees the wanted identities. A subclass gives objective and searcher."""
-
-    access = "white box"
-
-    @abstractmethod
-    def losses(self, access: WhiteBoxAccess, images: Tensor, identities: Tensor) -> Tensor:
-        """Loss of each image; smaller is better. Shape: (B, C, H, W), (B,) to (B,)."""
-
-    @abstractmethod
-    def searcher(self, start: Tensor) -> Searcher:
-        """The update rule, beginning at `start`, (B, Z)."""
-
-    @property
-    def batch_reference(self) -> int:
-        """The divisor of the summed losses: the originals divide by their batch size, so it sets the step size."""
-        return 1
-
-    @final
-    def run(self, access: WhiteBoxAccess, identities: Tensor, *, context: JobContext) -> Reconstructions:
-        """A row's result does not depend on which rows share its chunk, up to float rounding."""
-        rows = torch.cartesian_prod(identities, torch.arange(self.config.restarts)).split(self.config.chunk_rows)
-        state = context.resume() or {"chunk": 0, "step": 0, "queries": 0, "latents": {}}
-        access.queries = state["queries"]
-        done: dict[str, Tensor] = state["latents"]
-        for chunk in range(state["chunk"], len(rows)):
-            searcher = self.searcher(_starts(rows[chunk], access, context))
-            first = state["step"] if chunk == state["chunk"] else 0
-            if first:
-                searcher.restore(state["search"])
-            for step in range(first, self.config.steps):
-                loss = self._step(access, searcher, rows[chunk][:, 0].to(access.device))
-                if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
-                    self._report(chunk, len(rows), step, loss, context)
-                context.checkpoint(
-                    lambda at=chunk, next_step=step + 1, search=searcher: {  # type: ignore[misc]
-                        **{"chunk": at, "step": next_step, "queries": access.queries, "latents": done},
-                        "search": search.state(),
-                    }
-                )
-            done[str(chunk)] = searcher.latents.cpu()
-        return self._collect(access, torch.cat(rows), torch.cat([done[str(chunk)] for chunk in range(len(rows))]))
-
-    def _step(self, access: WhiteBoxAccess, searcher: Searcher, identities: Tensor) -> Tensor:
-        latents = searcher.latents.detach().requires_grad_(True)
-        losses = self.losses(access, access.prior.synthesize(latents), identities)
-        # A sum, never a mean: a latent's gradient must not depend on how many others share its batch.
-        (gradient,) = torch.autograd.grad(losses.sum() / self.batch_reference, latents)
-        searcher.step(gradient)
-        return losses.detach()
-
-    def _report(self, chunk: int, chunks: int, step: int, losses: Tensor, context: JobContext) -> None:
-        if not losses.isfinite().all():
-            raise DivergedError(f"{self.config.label}: a loss became NaN or infinite by step {step + 1}: lower its lr.")
-        steps = self.config.steps
-        context.report(chunk * steps + step + 1, chunks * steps, {"loss": losses.mean().item()})
-
-    @torch.no_grad()
-    def _collect(self, access: WhiteBoxAccess, rows: Tensor, latents: Tensor) -> Reconstructions:
-        """Final images and the target's score of each, chunked like the search."""
-        images, scores = [], []
-        for own, z in zip(rows.split(self.config.chunk_rows), latents.split(self.config.chunk_rows), strict=True):
-            image = access.prior.synthesize(z.to(access.device))
-            scores.append(access.logits(image).cpu().gather(1, own[:, :1]).flatten())
-            images.append(image.cpu())
-        score, identities = torch.cat(scores), rows[:, 0]
-        kept = best_of_each(score, identities, keep=self.config.keep)
-        return Reconstructions(torch.cat(images), latents, identities, rows[:, 1], score, kept, access.queries)
-
-
-def _starts(rows: Tensor, access: WhiteBoxAccess, context: JobContext) -> Tensor:
-    """Standard normal latents, each from the generator of its (identity, restart). Shape: (B, 2) to (B, Z)."""
-    generators = [context.generator("start", identity, restart) for identity, restart in rows.tolist()]
-    return normal_rows(generators, access.prior.latent_size).to(access.device)
-
-
-ATTACKS: Registry[Attack] = Registry("workloads.attacks")
+ATTACKS: Registry[Attack[Any]] = Registry("workloads.attacks")

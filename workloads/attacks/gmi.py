@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.access import WhiteBoxAccess
-from workloads.attacks.base import ATTACKS, AttackConfig, WhiteBoxAttack
+from workloads.attacks.base import ATTACKS, Access
+from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
 from workloads.attacks.objectives import cross_entropy
-from workloads.attacks.search import BoxedNesterov
+from workloads.attacks.search import Nesterov, Variables
+from workloads.checkpoints import State
+from workloads.oracles import WhiteBoxOracle
 
 
-class GmiConfig(AttackConfig):
+class GmiConfig(GradientAttackConfig):
     """Defaults are those of the authors' code."""
 
     kind: Literal["gmi"] = "gmi"
@@ -21,6 +23,7 @@ class GmiConfig(AttackConfig):
     lr: PositiveFloat = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     bound: PositiveFloat = 1.0
+    """Of every latent number, after each step; the start may lie outside."""
     batch_reference: PositiveInt = 100
     """The batch size the authors divide by; the step of one latent is lr / batch_reference times its gradient."""
 
@@ -37,12 +40,22 @@ class Gmi(WhiteBoxAttack):
 
     config: GmiConfig
 
-    def losses(self, access: WhiteBoxAccess, images: Tensor, identities: Tensor) -> Tensor:
-        identity_loss = cross_entropy(access.logits(images), identities)
-        return self.config.identity_weight * identity_loss - access.prior.realism(images)
+    @property
+    def rule(self) -> Nesterov:
+        return Nesterov(self.config.lr, self.config.momentum)
 
-    def searcher(self, start: Tensor) -> BoxedNesterov:
-        return BoxedNesterov(start, lr=self.config.lr, momentum=self.config.momentum, bound=self.config.bound)
+    def identity_losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:
+        return cross_entropy(access.target.logits(images), identities)
+
+    def prior_losses(self, access: Access[WhiteBoxOracle], images: Tensor) -> Tensor:
+        return -access.generator.realism(images)
+
+    def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
+        return {name: own.clamp(-self.config.bound, self.config.bound) for name, own in variables.items()}
+
+    @property
+    def identity_weight(self) -> float:
+        return self.config.identity_weight
 
     @property
     def batch_reference(self) -> int:

@@ -7,11 +7,10 @@ from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import NonNegativeInt, PositiveInt
 
 from workloads.config import digest
-from workloads.datasets.base import DATASETS, Dataset, DatasetConfig
+from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
 from workloads.datasets.face_drawing import Circumstances, Traits, draw_face
 
 DRAWING = 1
@@ -47,22 +46,21 @@ class Avatars(Dataset):
         numbers = (self.config.first, self.config.people, self.config.images_per_identity, self.config.seed)
         return digest({"drawing": DRAWING, "numbers": list(numbers)})
 
-    def read(self, names: frozenset[str]) -> Iterator[tuple[str, Image.Image]]:
+    def read(self, names: frozenset[str]) -> Iterator[Sample]:
         for name in self.available():
             if name in names:
                 traits = self.traits(name)
                 for picture in range(self.config.images_per_identity):
                     now = Circumstances.draw(np.random.default_rng((self.config.seed, _number(name), 1, picture)))
-                    yield name, draw_face(traits, now, self.config.image_size)
+                    yield Sample(name, draw_face(traits, now, self.config.image_size))
 
     def traits(self, name: str) -> Traits:
         """What makes a person."""
         return Traits.draw(np.random.default_rng((self.config.seed, _number(name), 0)))
 
     def trait_table(self) -> dict[str, list[float]]:
-        """Every trait of the configured identities, in the order of their class index."""
         rows = [asdict(self.traits(name)) for name in self.names()]
-        return {trait: [float(row[trait]) for row in rows] for trait in rows[0]}
+        return {trait: [row[trait] for row in rows] for trait in rows[0]}
 
 
 def _number(name: str) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from workloads.config import ComponentConfig, FrozenConfig
+from workloads.config import Addition, ComponentConfig, FrozenConfig
 from workloads.errors import DataError
 from workloads.randomness import generator
 from workloads.registry import Registry
@@ -28,27 +29,60 @@ class DatasetConfig(ComponentConfig):
     """Side of the square images in pixels; the shorter side is scaled to it and the longer one is cropped."""
     channels: Literal[1, 3] = 3
     identities: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Names of the identities to take, in the order of their class index; all, sorted, where omitted."""
+    """Names of the identities to take, in the order of their class index; all, in the order of the data set, where
+    omitted."""
     max_per_identity: PositiveInt | None = None
-    """The first so many images of each identity; all where omitted."""
+    """The first so many images of each identity, from either part of a published split; all where omitted."""
+
+
+class Sample(NamedTuple):
+    """One image as a data set yields it."""
+
+    identity: str
+    image: Image.Image
+    held_out: bool | None = None
+    """Whether the split that the data set publishes keeps it out of training; None where it publishes none."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """Images with their identities, read once and shared by all that use them.
 
-    Shape: images (N, C, H, W) uint8; identities (N,) int64, indices into `names`.
+    Shape: images (N, C, H, W) uint8; identities (N,) int64, indices into `names`; held_out (N,) bool, or None where
+    the data set publishes no split.
     """
 
     images: Tensor
     identities: Tensor
     names: tuple[str, ...]
+    held_out: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.identities)
 
     def subset(self, indices: Tensor) -> ImageSet:
-        return ImageSet(self.images[indices], self.identities[indices], self.names)
+        held_out = None if self.held_out is None else self.held_out[indices]
+        return ImageSet(self.images[indices], self.identities[indices], self.names, held_out)
+
+    def split(self, config: SplitConfig) -> tuple[ImageSet, ImageSet]:
+        """The images to train on, and those that measure what came of it.
+
+        Raises:
+            DataError: if there are too few images for the rule, or nobody published a split.
+        """
+        sides = self._published_split() if config.rule == "published" else split(self.identities, config)
+        return self.subset(sides[0]), self.subset(sides[1])
+
+    def _published_split(self) -> tuple[Tensor, Tensor]:
+        if self.held_out is None:
+            raise DataError("split.rule: these images come without a published split: take the rule 'fraction'.")
+        trained = self.identities[~self.held_out].unique()
+        if len(trained) < len(self.names) or not self.held_out.any():
+            raise DataError(
+                f"split.rule: the published split trains on {len(trained)} of {len(self.names)} identities and holds "
+                f"{int(self.held_out.sum())} images out: take the rule 'fraction', or fewer identities."
+            )
+        return (~self.held_out).nonzero().flatten(), self.held_out.nonzero().flatten()
 
 
 class Dataset(ABC):
@@ -59,7 +93,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def available(self) -> tuple[str, ...]:
-        """Names of all identities there are, sorted, without reading images.
+        """Names of all identities there are, without reading images: sorted, unless the data set orders its classes.
 
         Raises:
             DataError: if the source is missing or is not what it should be.
@@ -70,8 +104,12 @@ class Dataset(ABC):
         """What the stored bytes are, as 64 hexadecimal digits: part of the key of every job that reads them."""
 
     @abstractmethod
-    def read(self, names: frozenset[str]) -> Iterable[tuple[str, Image.Image]]:
-        """Identity and image of every image of the named identities, in a fixed order."""
+    def read(self, names: frozenset[str]) -> Iterable[Sample]:
+        """Every image of the named identities, in a fixed order."""
+
+    def publishes_split(self) -> bool:
+        """Whether every image comes with the part of a published split that it belongs to."""
+        return False
 
     def names(self) -> tuple[str, ...]:
         """The identities this configuration takes, in the order of their class index.
@@ -90,25 +128,36 @@ class Dataset(ABC):
             )
         return self.config.identities
 
+    def trait_table(self) -> Mapping[str, Sequence[float]]:
+        """What is known of each configured identity beside its name, in the order of class indices; mostly nothing.
+
+        Whole numbers are kinds, such as a hair style; others are measures, such as a length.
+        """
+        return {}
+
     def load(self) -> ImageSet:
         """All images of the configured identities, at the configured size."""
         names = self.names()
         index = {name: position for position, name in enumerate(names)}
         images: list[np.ndarray] = []
         identities: list[int] = []
-        for name, image in self._capped(self.read(frozenset(names))):
-            images.append(_pixels(image, self.config))
-            identities.append(index[name])
+        held_out: list[bool | None] = []
+        for sample in self._capped(self.read(frozenset(names))):
+            images.append(_pixels(sample.image, self.config))
+            identities.append(index[sample.identity])
+            held_out.append(sample.held_out)
         if not images:
             raise DataError(f"{self.config.kind}: no image of any of {len(names)} identities was found.")
-        return ImageSet(torch.from_numpy(np.stack(images)), torch.tensor(identities), names)
+        flags = None if None in held_out else torch.tensor(held_out)
+        return ImageSet(torch.from_numpy(np.stack(images)), torch.tensor(identities), names, flags)
 
-    def _capped(self, rows: Iterable[tuple[str, Image.Image]]) -> Iterator[tuple[str, Image.Image]]:
-        taken: dict[str, int] = {}
-        for name, image in rows:
-            taken[name] = taken.get(name, 0) + 1
-            if self.config.max_per_identity is None or taken[name] <= self.config.max_per_identity:
-                yield name, image
+    def _capped(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        taken: Counter[tuple[str, bool | None]] = Counter()
+        for sample in samples:
+            part = (sample.identity, sample.held_out)
+            taken[part] += 1
+            if self.config.max_per_identity is None or taken[part] <= self.config.max_per_identity:
+                yield sample
 
 
 def _pixels(image: Image.Image, config: DatasetConfig) -> np.ndarray:
@@ -127,8 +176,18 @@ def _pixels(image: Image.Image, config: DatasetConfig) -> np.ndarray:
 class SplitConfig(FrozenConfig):
     """How private images are divided: one part trains target and evaluation model, the other measures them."""
 
+    rule: Annotated[Literal["fraction", "published"], Addition()] = "fraction"
+    """Draw a fraction of each identity, or take the split that the data set itself publishes."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Of the images of each identity; `fraction` only."""
     seed: int = 0
+    """Of the draw; `fraction` only."""
+
+    @model_validator(mode="after")
+    def _nothing_unused(self) -> SplitConfig:
+        if self.rule == "published" and (self.test_fraction, self.seed) != (0.2, 0):
+            raise ValueError("test_fraction and seed have no part in a published split: leave them out")
+        return self
 
 
 def split(identities: Tensor, config: SplitConfig) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from workloads.datasets.base import DATASETS, Dataset, DatasetConfig
+from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
 from workloads.errors import DataError
 
 
@@ -47,10 +47,10 @@ class Digits(Dataset):
     def digest(self) -> str:
         return hashlib.sha256(self._text).hexdigest()
 
-    def read(self, names: frozenset[str]) -> Iterator[tuple[str, Image.Image]]:
+    def read(self, names: frozenset[str]) -> Iterator[Sample]:
         table = np.loadtxt(io.BytesIO(self._text), delimiter=",")
         for row in table:
             label = str(int(row[-1]))
             if label in names:
                 pixels = (row[:-1].reshape(8, 8) * (255 / 16)).round().astype(np.uint8)  # stored as 0 to 16
-                yield label, Image.fromarray(pixels)
+                yield Sample(label, Image.fromarray(pixels))

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
 from workloads.config import Location
-from workloads.datasets.base import DATASETS, Dataset, DatasetConfig
+from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
+from workloads.datasets.decoding import decode, stored
 from workloads.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
@@ -48,13 +48,10 @@ class ImageFolder(Dataset):
                 total.update(f"{name}/{file.name}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
         return total.hexdigest()
 
-    def read(self, names: frozenset[str]) -> Iterator[tuple[str, Image.Image]]:
+    def read(self, names: frozenset[str]) -> Iterator[Sample]:
         for name in sorted(names):
             for file in self._files(name):
-                try:
-                    yield name, Image.open(file).convert("RGB")
-                except (UnidentifiedImageError, OSError) as error:
-                    raise DataError(f"{file}: not an image that can be read: {error}") from error
+                yield Sample(name, decode(stored(file), str(file)))
 
     def _files(self, name: str) -> list[Path]:
         folder = Path(self.config.path) / name

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
-from workloads.config import Location
-from workloads.datasets.base import DATASETS, Dataset, DatasetConfig
+from workloads.config import Addition, Location
+from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
+from workloads.datasets.decoding import decode
 from workloads.errors import DataError
 
 
@@ -24,6 +23,10 @@ class ParquetConfig(DatasetConfig):
     """Binary column with encoded images (JPEG, PNG, ...)."""
     label_column: str = "identity"
     """Column of strings or integers: the identity."""
+    part_column: Annotated[str | None, Addition()] = None
+    """Column of 'train' and 'test': the published split; none where omitted."""
+    order: Annotated[Literal["sorted", "first_seen"], Addition()] = "sorted"
+    """Of the classes, where `identities` does not say: by name, or as the rows first name them."""
 
 
 @DATASETS.register(ParquetConfig)
@@ -36,7 +39,7 @@ class Parquet(Dataset):
     config: ParquetConfig
 
     def available(self) -> tuple[str, ...]:
-        names: set[str] = set()
+        names: dict[str, None] = {}
         for file in self._files():
             self._check_columns(file)
             import pyarrow.parquet as pq
@@ -44,8 +47,11 @@ class Parquet(Dataset):
             column = pq.read_table(file, columns=[self.config.label_column]).column(0)
             if column.null_count:
                 raise DataError(f"{file}: column {self.config.label_column!r} has {column.null_count} missing labels.")
-            names.update(map(str, column.unique().to_pylist()))
-        return tuple(sorted(names))
+            names |= dict.fromkeys(map(str, column.unique().to_pylist()))
+        return tuple(sorted(names) if self.config.order == "sorted" else names)
+
+    def publishes_split(self) -> bool:
+        return self.config.part_column is not None
 
     def digest(self) -> str:
         total = hashlib.sha256()
@@ -54,18 +60,30 @@ class Parquet(Dataset):
                 total.update(hashlib.file_digest(stream, "sha256").digest())
         return total.hexdigest()
 
-    def read(self, names: frozenset[str]) -> Iterator[tuple[str, Image.Image]]:
+    def read(self, names: frozenset[str]) -> Iterator[Sample]:
+        for file in self._files():
+            for row, (label, data, part) in enumerate(self._rows(file)):
+                if str(label) in names:
+                    where = f"{file}: row {row}"
+                    yield Sample(str(label), decode(data, where), self._held_out(part, where))
+
+    def _rows(self, file: Path) -> Iterator[tuple[str | int, bytes, str | None]]:
+        """Label, encoded image and part of each row."""
         import pyarrow.parquet as pq
 
-        for file in self._files():
-            row = 0
-            for batch in pq.ParquetFile(file).iter_batches(
-                batch_size=1024, columns=[self.config.label_column, self.config.image_column]
-            ):
-                for label, data in zip(*(batch.column(i).to_pylist() for i in range(2)), strict=True):
-                    if str(label) in names:
-                        yield str(label), _decode(data, f"{file}: row {row}")
-                    row += 1
+        label, image, part = self.config.label_column, self.config.image_column, self.config.part_column
+        wanted = [label, image] + ([part] if part else [])
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=1024, columns=wanted):
+            parts = batch.column(part).to_pylist() if part else [None] * len(batch)
+            yield from zip(batch.column(label).to_pylist(), batch.column(image).to_pylist(), parts, strict=True)
+
+    def _held_out(self, part: str | None, where: str) -> bool | None:
+        if self.config.part_column is None:
+            return None
+        if part not in ("train", "test"):
+            column = self.config.part_column
+            raise DataError(f"{where}: {column!r} is {part!r}, not 'train' or 'test': leave part_column out.")
+        return part == "test"
 
     def _files(self) -> list[Path]:
         path = Path(self.config.path)
@@ -82,9 +100,9 @@ class Parquet(Dataset):
             schema = pq.read_schema(file)
         except pa.ArrowInvalid as error:
             raise DataError(f"path: {file} is not a Parquet file: {str(error).partition(chr(10))[0]}") from error
-        for field in ("image_column", "label_column"):
+        for field in ("image_column", "label_column", "part_column"):
             column = getattr(self.config, field)
-            if column not in schema.names:
+            if column is not None and column not in schema.names:
                 raise DataError(f"{field}: {file} has no column {column!r}. Columns: {', '.join(schema.names)}.")
         kind = schema.field(self.config.label_column).type
         if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -94,10 +112,3 @@ class Parquet(Dataset):
         kind = schema.field(self.config.image_column).type
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             raise DataError(f"image_column: {self.config.image_column!r} holds {kind}, but images must be binary.")
-
-
-def _decode(data: bytes, where: str) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{where}: not an image that can be read: {error}") from error

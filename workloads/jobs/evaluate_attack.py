@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,15 +12,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from workloads.classifiers import load_classifier
+from workloads.classifiers import Architecture, load_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
-from workloads.datasets.base import ImageSet, SplitConfig, split
+from workloads.datasets.base import DATASETS, ImageSet, SplitConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
-from workloads.metrics.base import METRICS, JudgedMetric, Metric, ReconstructionEvidence, ReconstructionMetric
+from workloads.metrics.base import (
+    METRICS,
+    JudgedMetric,
+    Metric,
+    ReconstructionEvidence,
+    ReconstructionMetric,
+    over_identities,
+)
 from workloads.metrics.intervals import bootstrap_over_groups
-from workloads.models.base import Classifier
+from workloads.models.base import Classifier, ModelConfig
 from workloads.pictures import save_grid
+from workloads.training import features_of
 
 SHOWN_IDENTITIES = 10
 
@@ -47,8 +55,9 @@ class EvaluateAttack(Job):
         made = load_file(context.inputs["attack"] / "reconstructions.safetensors")
         kept = {name: made[name][made["kept"]] for name in ("images", "identities", "restarts")}
         data = context.load_images(self.config.data)
-        data = data.subset(split(data.identities, self.config.split)[0])
-        evidence = _evidence(judge, kept["images"], kept["identities"], data, device=context.device)
+        private, held_out = data.split(self.config.split)
+        traits = DATASETS.build(self.config.data.dataset).trait_table()
+        evidence = _evidence(judge, kept["images"], kept["identities"], private, held_out, traits)
         metrics = [METRICS.build(config) for config in self.config.metrics]
         rows, estimates = _measured(metrics, evidence, context)
         save_file(
@@ -58,7 +67,7 @@ class EvaluateAttack(Job):
         groups = kept["identities"]
         context.write_json("metrics.json", {"estimates": estimates, "protocol": _protocol(context.inputs["attack"])})
         context.write_json("identities.json", _by_identity(rows, groups, data.names, context))
-        _save_pictures(kept["images"], evidence, data, context.output)
+        _save_pictures(evidence, context.output)
 
 
 def _measured(
@@ -67,32 +76,56 @@ def _measured(
     """Values of each reconstruction, from the metrics that have them, and every number with its interval."""
     rows: dict[str, Tensor] = {}
     estimates: dict[str, Any] = {}
+    spaces: dict[ModelConfig | None, ReconstructionEvidence] = {None: evidence}
     for metric in metrics:
         assert isinstance(metric, JudgedMetric), metric.config.kind
+        if metric.extractor not in spaces:
+            spaces[metric.extractor] = _seen_by(metric.extractor, evidence, context)
+        own = spaces[metric.extractor]
         if isinstance(metric, ReconstructionMetric):
-            rows.update(metric.rows(evidence))
-        found = metric.estimates(evidence, draws=functools.partial(context.generator, "bootstrap"))
+            values = metric.rows(own)
+            rows.update(values)
+            found = over_identities(values, own.identities, context)
+        else:
+            found = metric.estimates(own, context=context)
         estimates.update({name: estimate.as_dict() for name, estimate in found.items()})
     return rows, estimates
 
 
-@torch.no_grad()
-def _evidence(
-    judge: Classifier, images: Tensor, identities: Tensor, data: ImageSet, *, device: torch.device
+def _seen_by(
+    extractor: ModelConfig | None, evidence: ReconstructionEvidence, context: JobContext
 ) -> ReconstructionEvidence:
-    features = _features(judge, images, device=device)
-    private = _features(judge, data.images, device=device)
-    logits = torch.cat([judge.head(batch.to(device)).cpu() for batch in features.split(1024)])
-    return ReconstructionEvidence(logits, features, identities, private, data.identities, images, data.images)
+    """The evidence with the features of a network that was trained elsewhere."""
+    assert extractor is not None
+    channels, size = evidence.images.shape[1:3]
+    network = Architecture(model=extractor, classes=2, channels=channels, image_size=size).build()
+    network.start_from(extractor)  # all but the head, which nothing asks
+    network.to(context.device).eval().requires_grad_(False)
+    made, private = (features_of(network, own) for own in (evidence.images, evidence.private.images))
+    return dataclasses.replace(evidence, network=network, features=made, private_features=private)
 
 
-def _features(judge: Classifier, images: Tensor, *, device: torch.device) -> Tensor:
-    """Penultimate features on the CPU. Shape: (N, C, H, W), uint8 or float in [0, 1], to (N, F)."""
-    batches = []
-    for batch in images.split(256):
-        unit = batch.float() / 255 if batch.dtype == torch.uint8 else batch
-        batches.append(judge.features(judge.normalize(unit.to(device))).cpu())
-    return torch.cat(batches)
+def _evidence(
+    judge: Classifier,
+    images: Tensor,
+    identities: Tensor,
+    private: ImageSet,
+    held_out: ImageSet,
+    traits: Mapping[str, Sequence[float]],
+) -> ReconstructionEvidence:
+    features = features_of(judge, images)
+    logits = torch.cat([judge.head(batch.to(judge.mean.device)).cpu() for batch in features.split(1024)])
+    return ReconstructionEvidence(
+        images=images,
+        identities=identities,
+        logits=logits,
+        features=features,
+        private=private,
+        private_features=features_of(judge, private.images),
+        held_out=held_out,
+        network=judge,
+        traits=traits,
+    )
 
 
 def _protocol(attack: Path) -> dict[str, Any]:
@@ -120,12 +153,12 @@ def _by_identity(
     return records
 
 
-def _save_pictures(images: Tensor, evidence: ReconstructionEvidence, data: ImageSet, output: Path) -> None:
+def _save_pictures(evidence: ReconstructionEvidence, output: Path) -> None:
     """Above, the reconstruction nearest to a private image of each identity; below it, that private image."""
     distances, nearest = evidence.nearest
     shown = []
     for identity in evidence.identities.unique().tolist()[:SHOWN_IDENTITIES]:
         own = (evidence.identities == identity).nonzero().flatten()
         shown.append(int(own[distances[own].argmin()]))
-    private = data.images[nearest[shown]].float() / 255
-    save_grid(output / "pairs.png", torch.cat([images[shown], private]), columns=len(shown), scale=2)
+    private = evidence.private.images[nearest[shown]].float() / 255
+    save_grid(output / "pairs.png", torch.cat([evidence.images[shown], private]), columns=len(shown), scale=2)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
-from workloads.datasets.base import SplitConfig, split
+from workloads.datasets.base import SplitConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence
 from workloads.training import predict
@@ -32,9 +32,7 @@ class EvaluateClassifier(Job):
 
     def run(self, context: JobContext) -> None:
         model = load_classifier(context.inputs["model"], device=context.device)
-        data = context.load_images(self.config.data)
-        _, held_out = split(data.identities, self.config.split)
-        data = data.subset(held_out)
+        _, data = context.load_images(self.config.data).split(self.config.split)
         evidence = HeldOutEvidence(predict(model, data.images, device=context.device), data.identities)
         estimates = {}
         for config in self.config.metrics:

@@ -1,25 +1,38 @@
-"""Fit a generative prior on public data."""
+"""Fit a generative prior on public data, and on a target model's answers where the prior asks for them."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+from torch import Tensor
 
+from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
+from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.erased import Erased
 from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.metrics.random_features import sample_quality
+from workloads.oracles import LabelOracle
 from workloads.pictures import save_grid
-from workloads.priors.base import PRIORS
-from workloads.storage import save_network
+from workloads.priors.base import PRIORS, Prior
+from workloads.storage import load_network, save_network
+from workloads.training import channel_mean
 
-SAMPLES = 64
+SHOWN = 64
+JUDGED = 2000
+AT_ONCE = 100
 
 
 class FitPriorConfig(JobConfig):
     kind: Literal["fit_prior"] = "fit_prior"
     data: DataInput
     prior: Annotated[ComponentConfig, PRIORS]
+    erasing: RandomErasingConfig | None = None
+    """Show the teacher images erased by this law, as an attacker does who knows how it was trained."""
 
 
 @JOBS.register(FitPriorConfig)
@@ -29,18 +42,61 @@ class FitPrior(Job):
     Source: the public-knowledge distillation of Zhang et al., CVPR 2020, section 3.2.
     """
 
+    inputs = ("target",)
     config: FitPriorConfig
 
     def run(self, context: JobContext) -> None:
         data = context.load_images(self.config.data)
-        runtime = {"channels": data.images.shape[1], "image_size": data.images.shape[2]}
+        teacher, classes = self._teacher(data.images, context)
+        runtime = {"channels": data.images.shape[1], "image_size": data.images.shape[2], "classes": classes}
         prior = PRIORS.build(self.config.prior, **runtime).to(context.device)
-        prior.fit(data.images, context=context)
+        prior.fit(data.images, teacher=teacher, context=context)
+        prior.eval().requires_grad_(False)
         save_network(context.output, "prior", prior, config=self.config.prior, runtime=runtime)
         context.write_history()
-        draws = context.generator("samples")
-        latents = torch.randn(SAMPLES, prior.latent_size, generator=draws).to(context.device)
-        with torch.no_grad():
-            save_grid(context.output / "samples.png", prior.synthesize(latents).cpu(), columns=8, scale=2)
-        shown = torch.randint(len(data), (SAMPLES,), generator=draws)
-        save_grid(context.output / "public.png", data.images[shown].float() / 255, columns=8, scale=2)
+        context.write_json("protocol.json", {"queries": teacher.queries if teacher else 0})
+        made = _samples(prior, min(JUDGED, len(data)), context)
+        context.write_json("quality.json", sample_quality(made, data.images))
+        save_grid(context.output / "samples.png", made[:SHOWN], columns=8, scale=2)
+        save_grid(
+            context.output / "public.png", data.images[_some(len(data), context)].float() / 255, columns=8, scale=2
+        )
+
+    def _teacher(self, public: Tensor, context: JobContext) -> tuple[LabelOracle | None, int]:
+        """The target model as the prior may ask it, and how many classes it has."""
+        if "target" not in context.inputs:
+            return None, 1
+        model = load_classifier(context.inputs["target"], device=context.device)
+        asks = PRIORS.class_of(self.config.prior).teacher
+        assert asks is not None
+        if self.config.erasing is None:
+            return asks(model), model.classes
+        # A batch's boxes are a function of how many images were shown before, so that they survive a restart.
+        shown = Erased(
+            model,
+            self.config.erasing,
+            mean=channel_mean(model, public),
+            draws=lambda: context.generator("erasing", oracle.queries),
+        )
+        oracle: LabelOracle = asks(shown)
+        return oracle, model.classes
+
+
+def load_prior(folder: Path, *, device: torch.device) -> tuple[Prior, int]:
+    """A fitted prior, and how often its target model was asked."""
+    asked = json.loads((folder / "protocol.json").read_text(encoding="utf-8"))["queries"]
+    return load_network(folder, "prior", PRIORS, device=device), int(asked)
+
+
+@torch.no_grad()
+def _samples(prior: Prior, count: int, context: JobContext) -> Tensor:
+    """Images of fresh latents, of conditional priors one class after the other. Shape: (count, C, H, W)."""
+    latents = torch.randn(count, prior.latent_size, generator=context.generator("samples"))
+    identities = torch.arange(count).remainder(prior.classes)
+    batches = zip(latents.split(AT_ONCE), identities.split(AT_ONCE), strict=True)
+    made = [prior.synthesize(prior.map(own.to(context.device)), of.to(context.device)).cpu() for own, of in batches]
+    return torch.cat(made).clamp(0, 1)
+
+
+def _some(count: int, context: JobContext) -> Tensor:
+    return torch.randint(count, (SHOWN,), generator=context.generator("shown"))

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import torch
 from safetensors.torch import load_file, save_file
 
-from workloads.classifiers import Architecture, save_classifier
+from workloads.classifiers import Architecture, drawn, save_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
-from workloads.datasets.base import ImageSet, SplitConfig, split
+from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.defenses.base import DEFENSES, Defense, TrainingFacts
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.models.base import MODELS, Classifier, ModelConfig
@@ -46,7 +46,7 @@ class TrainClassifier(Job):
         config = self.config
         data = context.load_images(config.data)
         if config.split is not None:
-            data = data.subset(split(data.identities, config.split)[0])
+            data, _ = data.split(config.split)
         data, validation = hold_back(data, config.training)
         channels, size = data.images.shape[1:3]
         architecture = Architecture(
@@ -56,7 +56,7 @@ class TrainClassifier(Job):
             image_size=size,
             defenses=config.defenses,
         )
-        model = _drawn(architecture, context, "initialization")
+        model = drawn(architecture, context, "initialization")
         assert isinstance(config.model, ModelConfig)
         model.start_from(config.model)
         model.to(context.device)
@@ -73,11 +73,11 @@ class TrainClassifier(Job):
     ) -> TrainingFacts:
         def build_network(outputs: int) -> Classifier:
             plain = architecture.model_copy(update={"classes": outputs, "defenses": ()})
-            return _drawn(plain, context, f"network of {outputs}").to(context.device)
+            return drawn(plain, context, f"network of {outputs}").to(context.device)
 
         return TrainingFacts(
             images=len(data),
-            image_shape=(data.images.shape[1], data.images.shape[2], data.images.shape[3]),
+            image_shape=(data.images.shape[1], model.image_size, model.image_size),
             channel_mean=channel_mean(model, data.images),
             generator=context.generator,
             classes=model.classes,
@@ -88,13 +88,6 @@ class TrainClassifier(Job):
             build_optimizer=lambda network: build_optimizer(network, self.config.training),
             pretrained=_weights(context.inputs.get("public")),
         )
-
-
-def _drawn(architecture: Architecture, context: JobContext, purpose: str) -> Classifier:
-    """A network with fresh weights."""
-    model = architecture.build(seed=context.generator(purpose, "library").initial_seed())
-    model.draw_weights(context.generator(purpose))
-    return model
 
 
 def _weights(folder: Path | None) -> dict[str, torch.Tensor] | None:

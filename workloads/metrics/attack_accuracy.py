@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -24,11 +24,11 @@ class AttackAccuracy(ReconstructionMetric):
     Source: Zhang et al., "The Secret Revealer", CVPR 2020, section 4.
     """
 
-    better: ClassVar = {"attack_accuracy": "lower", "attack_accuracy_top5": "lower"}
+    def better(self) -> dict[str, str]:
+        return {"attack_accuracy": "lower", "attack_accuracy_top5": "lower"}
 
-    @classmethod
-    def names(cls, classes: int) -> tuple[str, ...]:
-        return tuple(cls.better)[: 1 if classes < FEWEST_CLASSES_FOR_TOP5 else 2]
+    def names(self, classes: int) -> tuple[str, ...]:
+        return tuple(self.better())[: 1 if classes < FEWEST_CLASSES_FOR_TOP5 else 2]
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         rows = {"attack_accuracy": within_top(evidence.logits, evidence.identities, k=1)}

@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import field_validator
 from torch import Tensor
 
 from workloads.config import ComponentConfig
+from workloads.context import JobContext
+from workloads.datasets.base import ImageSet
 from workloads.errors import ShapeError
 from workloads.metrics.intervals import Estimate, bootstrap_over_groups
+from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.registry import Registry
-
-Draws = Callable[[str], torch.Generator]
 
 
 class MetricConfig(ComponentConfig):
     """Settings of one metric."""
+
+    @property
+    def label(self) -> str:
+        """What tells it apart from the other metrics of a spec."""
+        return self.kind
+
+
+class ExtractorMetricConfig(MetricConfig):
+    """Settings of a metric in the features of a network, which is part of its numbers' names."""
+
+    extractor: Annotated[ComponentConfig, MODELS] | None = None
+    """A network with weights of its own, such as an Inception with those for ImageNet; the evaluation model where
+    omitted."""
+
+    @field_validator("extractor")
+    @classmethod
+    def _has_weights(cls, extractor: ComponentConfig | None) -> ComponentConfig | None:
+        if isinstance(extractor, ModelConfig) and extractor.weights == "none":
+            raise ValueError(f"{extractor.label} without weights measures nothing: set weights to imagenet or a file")
+        return extractor
+
+    @property
+    def space(self) -> str:
+        """Whose features these are."""
+        return self.extractor.label if isinstance(self.extractor, ModelConfig) else "evaluation"
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind}_{self.space}"
 
 
 @dataclass(frozen=True)
@@ -33,20 +64,25 @@ class HeldOutEvidence:
 
 @dataclass(frozen=True)
 class ReconstructionEvidence:
-    """Reconstructions and private training images, and what the evaluation model says of both.
+    """Reconstructions and private images, and what a network makes of both.
 
-    Shape: logits (R, C) and features (R, F) of reconstructions; identities (R,), the ones aimed at;
-    private_features (N, F); private_identities (N,); images (R, C, H, W) float in [0, 1]; private_images
-    (N, C, H, W) uint8.
+    The logits are always the evaluation model's; the features are those of `network`, which a metric may choose.
+
+    Shape: images (R, C, H, W) float in [0, 1]; identities (R,), the ones aimed at; logits (R, classes); features
+    (R, F); private_features (N, F), of the N images of `private`; each of traits (classes,).
     """
 
+    images: Tensor
+    identities: Tensor
     logits: Tensor
     features: Tensor
-    identities: Tensor
+    private: ImageSet
+    """What target and evaluation model were trained on."""
     private_features: Tensor
-    private_identities: Tensor
-    images: Tensor
-    private_images: Tensor
+    held_out: ImageSet
+    """What neither was."""
+    network: Classifier
+    traits: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @cached_property
     def nearest(self) -> tuple[Tensor, Tensor]:
@@ -54,29 +90,29 @@ class ReconstructionEvidence:
 
         Shape: (R,) float64, (R,) int64.
         """
-        return nearest_private(self.features, self.identities, self.private_features, self.private_identities)
+        return nearest_private(self.features, self.identities, self.private_features, self.private.identities)
 
     def nearest_images(self) -> Tensor:
         """For each reconstruction the private image nearest in features. Shape: (R, C, H, W) in [0, 1]."""
-        return self.private_images[self.nearest[1]].float() / 255
+        return self.private.images[self.nearest[1]].float() / 255
 
 
-class Metric:
+class Metric(ABC):
     """A measure, with the names of the numbers it gives."""
-
-    better: ClassVar[dict[str, str]] = {}
-    """For each number: 'higher' or 'lower', as whoever defends the model sees it."""
 
     def __init__(self, config: MetricConfig) -> None:
         self.config = config
 
-    @classmethod
-    def names(cls, classes: int) -> tuple[str, ...]:
+    @abstractmethod
+    def better(self) -> dict[str, str]:
+        """For each number: 'higher' or 'lower', as whoever defends the model sees it."""
+
+    def names(self, classes: int) -> tuple[str, ...]:
         """Names of the numbers given for a model of so many classes."""
-        return tuple(cls.better)
+        return tuple(self.better())
 
 
-class ClassifierMetric(Metric, ABC):
+class ClassifierMetric(Metric):
     """Measures a classifier on held-out private images."""
 
     @abstractmethod
@@ -84,31 +120,54 @@ class ClassifierMetric(Metric, ABC):
         """Each number with its interval."""
 
 
-class JudgedMetric(Metric, ABC):
+class JudgedMetric(Metric):
     """Measures the reconstructions of one attack."""
+
+    needs_traits: ClassVar[bool] = False
+    """Whether it compares with what the data set knows of each identity beside its name."""
 
     @property
     def fewest_reconstructions(self) -> int:
         """How many of each identity it takes."""
         return 1
 
+    @property
+    def extractor(self) -> ModelConfig | None:
+        """The network whose features it takes; the evaluation model where None."""
+        return None
+
     @abstractmethod
-    def estimates(self, evidence: ReconstructionEvidence, *, draws: Draws) -> dict[str, Estimate]:
-        """Each number with its interval; `draws` gives the generator of a number's resampling."""
+    def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
+        """Each number with its interval; `context` is that of the job that judges."""
+
+
+class ExtractorMetric(JudgedMetric):
+    """Measures in the features of a network that the configuration may choose."""
+
+    config: ExtractorMetricConfig
+
+    @property
+    def extractor(self) -> ModelConfig | None:
+        return self.config.extractor  # type: ignore[return-value]
 
 
 class ReconstructionMetric(JudgedMetric):
     """Gives each reconstruction a number; means and intervals over identities are taken in one place for all."""
 
-    def estimates(self, evidence: ReconstructionEvidence, *, draws: Draws) -> dict[str, Estimate]:
-        return {
-            name: bootstrap_over_groups(values, evidence.identities, generator=draws(name))
-            for name, values in self.rows(evidence).items()
-        }
+    def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
+        return over_identities(self.rows(evidence), evidence.identities, context)
 
     @abstractmethod
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         """One value a reconstruction. Shape: (R,) float for each name."""
+
+
+def over_identities(rows: Mapping[str, Tensor], identities: Tensor, context: JobContext) -> dict[str, Estimate]:
+    """The mean of each column with its interval from resampling identities. Shape: (R,) each, identities (R,)."""
+    return {
+        name: bootstrap_over_groups(values, identities, generator=context.generator("bootstrap", name))
+        for name, values in rows.items()
+    }
 
 
 def nearest_private(
@@ -132,6 +191,16 @@ def nearest_private(
         distances[rows], nearest = squared.min(1)
         indices[rows] = own[nearest]
     return distances, indices
+
+
+def by_content(images: Tensor, chosen: Tensor) -> Tensor:
+    """Positions of the chosen images, sorted by their pixels: what is drawn for an image then is the same wherever it
+    stands.
+
+    Shape: images (N, C, H, W), chosen (N,) bool, to (M,) int64.
+    """
+    rows = chosen.nonzero().flatten().tolist()
+    return torch.tensor(sorted(rows, key=lambda row: images[row].numpy().tobytes()), dtype=torch.int64)
 
 
 METRICS: Registry[Metric] = Registry("workloads.metrics")

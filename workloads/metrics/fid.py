@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from workloads.context import JobContext
 from workloads.errors import ShapeError
-from workloads.metrics.base import METRICS, Draws, JudgedMetric, MetricConfig, ReconstructionEvidence
+from workloads.metrics.base import METRICS, ExtractorMetric, ExtractorMetricConfig, ReconstructionEvidence
 from workloads.metrics.intervals import Estimate
 
 
-class FidConfig(MetricConfig):
+class FidConfig(ExtractorMetricConfig):
     kind: Literal["fid"] = "fid"
     resamples: PositiveInt = 100
     """Of identities, for the interval; each costs an eigendecomposition of the features' size."""
 
 
 @METRICS.register(FidConfig)
-class Fid(JudgedMetric):
-    """Frechet distance of two sets of features, those of the evaluation model, which its name says.
+class Fid(ExtractorMetric):
+    """Frechet distance of the features of reconstructions and private images; the network is part of its name.
 
-    Not comparable with distances in Inception features, nor between sets of different size: with few images the
-    distance is too large, and the interval, from resampling identities, lies above it for that reason as well.
+    Not comparable between networks, nor between sets of different size: with few images the distance is too large,
+    and the interval, from resampling identities, lies above it for that reason as well. The usual FID is that of the
+    extractor `inception_2015`.
 
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017.
     """
 
-    better: ClassVar = {"fid_evaluation": "higher"}
     config: FidConfig
 
-    def estimates(self, evidence: ReconstructionEvidence, *, draws: Draws) -> dict[str, Estimate]:
+    def better(self) -> dict[str, str]:
+        return {self._name: "higher"}
+
+    @property
+    def _name(self) -> str:
+        return f"fid_{self.config.space}"
+
+    def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         attacked = evidence.identities.unique()
         made = [evidence.features[evidence.identities == own].double() for own in attacked]
-        real = [evidence.private_features[evidence.private_identities == own].double() for own in attacked]
+        real = [evidence.private_features[evidence.private.identities == own].double() for own in attacked]
         value = frechet_distance(torch.cat(made), torch.cat(real))
-        generator = draws("fid_evaluation")
+        generator = context.generator("bootstrap", self._name)
         again = []
         for _ in range(self.config.resamples):
             drawn = torch.randint(len(attacked), (len(attacked),), generator=generator).tolist()
@@ -45,7 +53,7 @@ class Fid(JudgedMetric):
             again.append(frechet_distance(*sets))
         low, high = torch.tensor(again).double().quantile(torch.tensor([0.025, 0.975]).double()).tolist()
         method = f"bootstrap over identities, {self.config.resamples} resamples"
-        return {"fid_evaluation": Estimate(value, min(low, value), max(high, value), len(attacked), method)}
+        return {self._name: Estimate(value, min(low, value), max(high, value), len(attacked), method)}
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:

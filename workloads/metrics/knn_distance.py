@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -20,7 +20,8 @@ class KnnDistance(ReconstructionMetric):
     Source: Chen et al., "Knowledge-Enriched Distributional Model Inversion Attacks", ICCV 2021.
     """
 
-    better: ClassVar = {"knn_distance": "higher"}
+    def better(self) -> dict[str, str]:
+        return {"knn_distance": "higher"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         return {"knn_distance": evidence.nearest[0]}

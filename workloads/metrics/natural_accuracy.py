@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from workloads.errors import ShapeError
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, MetricConfig
@@ -20,7 +20,8 @@ class NaturalAccuracy(ClassifierMetric):
     Source: the utility axis of Tran et al., "Random Erasing vs. Model Inversion", TMLR 2025.
     """
 
-    better: ClassVar = {"natural_accuracy": "higher"}
+    def better(self) -> dict[str, str]:
+        return {"natural_accuracy": "higher"}
 
     def estimates(self, evidence: HeldOutEvidence) -> dict[str, Estimate]:
         if len(evidence.logits) != len(evidence.identities):

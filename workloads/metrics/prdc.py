@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from workloads.context import JobContext
 from workloads.errors import ShapeError
-from workloads.metrics.base import METRICS, Draws, JudgedMetric, MetricConfig, ReconstructionEvidence
-from workloads.metrics.intervals import Estimate, bootstrap_over_groups
+from workloads.metrics.base import (
+    METRICS,
+    ExtractorMetric,
+    ExtractorMetricConfig,
+    ReconstructionEvidence,
+    over_identities,
+)
+from workloads.metrics.intervals import Estimate
 
 NAMES = ("precision", "recall", "density", "coverage")
 
 
-class PrdcConfig(MetricConfig):
+class PrdcConfig(ExtractorMetricConfig):
     kind: Literal["prdc"] = "prdc"
     k: PositiveInt = 3
     """Neighbours whose distance is a point's radius."""
 
 
 @METRICS.register(PrdcConfig)
-class Prdc(JudgedMetric):
+class Prdc(ExtractorMetric):
     """How much of a person's images the reconstructions resemble (precision, density) and span (recall, coverage).
 
-    In features of the evaluation model, which the names say; for each identity attacked, then the mean. Precision is
+    In features of the network that the names say; for each identity attacked, then the mean. Precision is
     that of the published code: a reconstruction counts when it lies within the radius of the private image nearest to
     it. Density is the standard one, over k times the reconstructions; the published code divides by private images.
 
@@ -33,34 +40,38 @@ class Prdc(JudgedMetric):
     inversion Struppek et al., "Plug & Play Attacks", ICML 2022.
     """
 
-    better: ClassVar = {f"{name}_evaluation": "lower" for name in NAMES}
     config: PrdcConfig
+
+    def better(self) -> dict[str, str]:
+        return {f"{name}_{self.config.space}": "lower" for name in NAMES}
 
     @property
     def fewest_reconstructions(self) -> int:
         return self.config.k + 1
 
-    def estimates(self, evidence: ReconstructionEvidence, *, draws: Draws) -> dict[str, Estimate]:
+    def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         attacked = evidence.identities.unique()
         rows = []
         for identity in attacked:
             made = evidence.features[evidence.identities == identity].double()
-            real = evidence.private_features[evidence.private_identities == identity].double()
-            if min(len(made), len(real)) <= self.config.k:
-                raise ShapeError(
-                    f"prdc with k {self.config.k} needs more images than that of each identity, got {len(made)} "
-                    f"reconstructions and {len(real)} private ones: raise the attack's keep or lower k."
-                )
+            real = evidence.private_features[evidence.private.identities == identity].double()
             rows.append(prdc(real, made, k=self.config.k))
-        values = torch.tensor(rows, dtype=torch.float64)
-        return {
-            f"{name}_evaluation": bootstrap_over_groups(column, attacked, generator=draws(f"{name}_evaluation"))
-            for name, column in zip(NAMES, values.T, strict=True)
-        }
+        columns = torch.tensor(rows, dtype=torch.float64).T
+        return over_identities(dict(zip(self.better(), columns, strict=True)), attacked, context)
 
 
 def prdc(real: Tensor, made: Tensor, *, k: int) -> tuple[float, float, float, float]:
-    """Precision, recall, density and coverage. Shape: real (N, F), made (M, F), both with more than k rows."""
+    """Precision, recall, density and coverage of reconstructions of one identity beside its private images.
+
+    Shape: real (N, F), made (M, F).
+    Raises:
+        ShapeError: unless both have more than k rows.
+    """
+    if min(len(made), len(real)) <= k:
+        raise ShapeError(
+            f"neighbours at k {k} need more images than that of each identity, got {len(made)} reconstructions and "
+            f"{len(real)} private ones: raise the attack's keep or lower k."
+        )
     distances = torch.cdist(real, made, compute_mode="donot_use_mm_for_euclid_dist")
     real_radius, made_radius = (_radii(own, k) for own in (real, made))
     inside = distances <= real_radius[:, None]

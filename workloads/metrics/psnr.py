@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -23,7 +23,8 @@ class Psnr(ReconstructionMetric):
     Source: the usual definition, -10 log10 of the mean squared error of images in [0, 1].
     """
 
-    better: ClassVar = {"psnr": "lower"}
+    def better(self) -> dict[str, str]:
+        return {"psnr": "lower"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         error = (evidence.images - evidence.nearest_images()).double().square().flatten(1).mean(1)

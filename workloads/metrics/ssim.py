@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ class Ssim(ReconstructionMetric):
     Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004; torchmetrics.
     """
 
-    better: ClassVar = {"ssim": "lower"}
+    def better(self) -> dict[str, str]:
+        return {"ssim": "lower"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         from torchmetrics.functional.image import structural_similarity_index_measure

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import PositiveFloat, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from workloads.config import ComponentConfig, Location
 from workloads.errors import ConfigError
@@ -26,8 +27,15 @@ class ModelConfig(ComponentConfig):
     weights: Annotated[str, Location()] = "none"
     """What training starts from: `none`, `imagenet` where the library has such weights, or a file of weights. The last
     layer always starts afresh."""
+    input_size: PositiveInt | None = None
+    """Side in pixels of what the network reads; images of another size are resized to it, none are where omitted."""
     weights_digest: str | None = None
     """SHA-256 of the file, filled in; so a key follows what a file holds and not where it lies."""
+
+    @property
+    def label(self) -> str:
+        """A short name for tables and for numbers that depend on the network."""
+        return self.kind
 
     @model_validator(mode="before")
     @classmethod
@@ -41,8 +49,8 @@ class ModelConfig(ComponentConfig):
 class Classifier(nn.Module, ABC):
     """Images in [0, 1] to logits.
 
-    Normalisation is part of the model and is stored with it. Training calls the two halves apart, because defenses
-    act on normalised images: `classify(normalize(images))` equals `forward(images)`.
+    Size and normalisation of the input are part of the model and are stored with it. Training calls the two halves
+    apart, because defenses act on normalised images: `classify(normalize(images))` equals `forward(images)`.
 
     A subclass builds its layers in `__init__`, gives `features` and sets `head`.
     """
@@ -60,6 +68,9 @@ class Classifier(nn.Module, ABC):
         self.register_buffer("std", torch.full((channels, 1, 1), config.input_std))
 
     def normalize(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != self.image_size:
+            size = (self.image_size, self.image_size)
+            images = functional.interpolate(images, size, mode="bilinear", antialias=True)
         return (images - self.mean) / self.std
 
     @abstractmethod
@@ -107,6 +118,18 @@ class Classifier(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Shape: (B, C, H, W) in [0, 1] to logits (B, classes)."""
         return self.classify(self.normalize(images))
+
+
+def stage_outputs(model: Classifier, normalized: Tensor) -> list[Tensor]:
+    """What each stage puts out on the way to the features, in order. Shape: (B, C, H, W) to any with B rows each."""
+    outputs: list[Tensor] = []
+    hooks = [stage.register_forward_hook(lambda _, __, made: outputs.append(made)) for _, stage in model.stages()]
+    try:
+        model.features(normalized)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs
 
 
 class LibraryClassifier(Classifier):

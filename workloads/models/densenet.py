@@ -14,6 +14,10 @@ class DensenetConfig(ModelConfig):
     kind: Literal["densenet"] = "densenet"
     depth: Literal[121, 161, 169, 201] = 121
 
+    @property
+    def label(self) -> str:
+        return f"densenet{self.depth}"
+
 
 @MODELS.register(DensenetConfig)
 class Densenet(LibraryClassifier):

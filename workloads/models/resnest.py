@@ -17,6 +17,10 @@ class ResnestConfig(ModelConfig):
     kind: Literal["resnest"] = "resnest"
     depth: Literal[50, 101] = 50
 
+    @property
+    def label(self) -> str:
+        return f"resnest{self.depth}"
+
 
 @MODELS.register(ResnestConfig)
 class Resnest(LibraryClassifier):

@@ -15,6 +15,10 @@ class ResnetConfig(ModelConfig):
     kind: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50, 101, 152] = 18
 
+    @property
+    def label(self) -> str:
+        return f"resnet{self.depth}"
+
 
 @MODELS.register(ResnetConfig)
 class Resnet(LibraryClassifier):

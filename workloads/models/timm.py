@@ -16,6 +16,10 @@ class TimmConfig(ModelConfig):
     name: str = "resnet18"
     """As timm's `list_models` has it."""
 
+    @property
+    def label(self) -> str:
+        return self.name
+
 
 @MODELS.register(TimmConfig)
 class TimmModel(LibraryClassifier):

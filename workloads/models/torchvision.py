@@ -18,6 +18,10 @@ class TorchvisionConfig(ModelConfig):
     name: str = "resnet18"
     """As torchvision's `list_models` has it."""
 
+    @property
+    def label(self) -> str:
+        return self.name
+
 
 @MODELS.register(TorchvisionConfig)
 class TorchvisionModel(LibraryClassifier):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from workloads.config import ComponentConfig
 from workloads.context import JobContext
+from workloads.oracles import LabelOracle
 from workloads.registry import Registry
 
 
@@ -16,27 +18,56 @@ class PriorConfig(ComponentConfig):
 
 
 class Prior(nn.Module, ABC):
-    """Knowledge of what images of the domain look like, from public data only."""
+    """Knowledge of what images of the domain look like, from public data only.
 
+    Some priors are taught by the target model as well: they are fitted anew for each, and ask it what `teacher` says.
+    """
+
+    teacher: ClassVar[type[LabelOracle] | None] = None
+    """What fitting asks of the target model; None for a prior that fits any target."""
+    conditional: ClassVar[bool] = False
+    """Whether images depend on the identity beside the latent."""
     latent_size: int
+    classes: int
+    """Of the target model."""
 
-    def __init__(self, config: PriorConfig, *, channels: int, image_size: int) -> None:
+    def __init__(self, config: PriorConfig, *, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
-        self.config = config
+        self.config: Any = config
         self.channels = channels
         self.image_size = image_size
+        self.classes = classes
+
+    def map(self, latents: Tensor) -> Tensor:
+        """From drawn latents to those that `synthesize` takes and attacks move; the same for most priors."""
+        return latents
 
     @abstractmethod
-    def synthesize(self, latents: Tensor) -> Tensor:
-        """Shape: (B, latent_size) to (B, C, H, W) in [0, 1]."""
+    def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
+        """Images of latents, for conditional priors of the identities wanted. In [0, 1] where latents are as drawn.
 
-    @abstractmethod
+        Shape: (B, latent_size), (B,) int64 to (B, C, H, W).
+        """
+
     def realism(self, images: Tensor) -> Tensor:
-        """How real each image looks; larger is more real. Shape: (B, C, H, W) in [0, 1] to (B,)."""
+        """How real each image looks; larger is more real. Shape: (B, C, H, W) in [0, 1] to (B,).
+
+        Raises:
+            NotImplementedError: for a prior without such a judgement, which `judges` says.
+        """
+        raise NotImplementedError(f"{self.config.kind} does not judge images")
+
+    @property
+    def judges(self) -> bool:
+        """Whether it has `realism`."""
+        return type(self).realism is not Prior.realism
 
     @abstractmethod
-    def fit(self, images: Tensor, *, context: JobContext) -> None:
-        """Fit on public images, in place, continuing from the job's checkpoint. Shape: (N, C, H, W) uint8."""
+    def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
+        """Fit on public images, in place, continuing from the job's checkpoint. Shape: (N, C, H, W) uint8.
+
+        `teacher` is the target model as `Prior.teacher` asks for it.
+        """
 
 
 PRIORS: Registry[Prior] = Registry("workloads.priors")

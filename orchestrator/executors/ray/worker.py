@@ -71,18 +71,20 @@ class Worker:
         name = digest(data.model_dump(mode="json"))
         if name not in self._images:
             (reference,) = ray.get(self._broker.images.remote(name, data.model_dump_json()))
-            pixels, identities, names = ray.get(reference)
+            pixels, identities, names, held_out = ray.get(reference)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-                self._images[name] = ImageSet(torch.from_numpy(pixels), torch.from_numpy(identities), names)
+                flags = None if held_out is None else torch.from_numpy(held_out)
+                self._images[name] = ImageSet(torch.from_numpy(pixels), torch.from_numpy(identities), names, flags)
         return self._images[name]
 
 
 @ray.remote(num_cpus=0)
-def read_data(described: str) -> tuple[Any, Any, tuple[str, ...]]:
+def read_data(described: str) -> tuple[Any, Any, tuple[str, ...], Any]:
     """Read a data set once; Ray copies it to each node that asks, and all workers there share the copy."""
     from orchestrator.executors.running import read_images
     from workloads.context import DataInput
 
     images = read_images(DataInput.model_validate_json(described))
-    return images.images.numpy(), images.identities.numpy(), images.names
+    held_out = None if images.held_out is None else images.held_out.numpy()
+    return images.images.numpy(), images.identities.numpy(), images.names, held_out

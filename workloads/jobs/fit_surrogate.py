@@ -1,0 +1,112 @@
+"""Train a network to answer as the target model does, from the target's answers alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from workloads.classifiers import Architecture, drawn, load_classifier, save_classifier
+from workloads.config import ComponentConfig
+from workloads.context import DataInput, JobContext
+from workloads.datasets.base import ImageSet
+from workloads.defenses.base import Batch, Defense, DefenseConfig, TrainingFacts
+from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.models.base import MODELS, ModelConfig
+from workloads.optimization import TrainingConfig
+from workloads.oracles import LabelOracle, ScoreOracle
+from workloads.priors.base import PRIORS
+from workloads.storage import load_network
+from workloads.training import train
+
+ASKED_AT_ONCE = 256
+
+
+class FitSurrogateConfig(JobConfig):
+    kind: Literal["fit_surrogate"] = "fit_surrogate"
+    answers: Literal["scores", "labels"]
+    """What the target model is asked for."""
+    data: DataInput
+    """Public images; what is asked about, unless they come from a prior."""
+    generated_per_class: PositiveInt | None = None
+    """Ask about so many images of each class from the prior among the inputs instead."""
+    model: Annotated[ComponentConfig, MODELS]
+    training: TrainingConfig
+    number: int = 0
+    """Tells surrogates of one architecture apart."""
+
+
+@JOBS.register(FitSurrogateConfig)
+class FitSurrogate(Job):
+    """Ask the target model once about every image, and train a network on the answers.
+
+    Probabilities are learned by their cross-entropy, which differs from the divergence to them by a constant. An image
+    that training mirrors or moves keeps the answer to the image as it was, so queries do not grow with epochs.
+
+    Source: the augmented models of Nguyen et al., "Re-thinking Model Inversion Attacks", CVPR 2023, section 4.2; the
+    surrogates of Nguyen et al., "Label-Only Model Inversion Attacks via Knowledge Transfer", NeurIPS 2023.
+    """
+
+    inputs = ("target", "prior")
+    config: FitSurrogateConfig
+
+    def run(self, context: JobContext) -> None:
+        target_model = load_classifier(context.inputs["target"], device=context.device)
+        images = self._images(target_model.classes, context)
+        if self.config.answers == "scores":
+            scores = ScoreOracle(target_model)
+            answers = torch.cat([scores.probabilities(own).cpu() for own in _shown(images, context)])
+            queries = scores.queries
+        else:
+            labels = LabelOracle(target_model)
+            named = torch.cat([labels.labels(own).cpu() for own in _shown(images, context)])
+            answers, queries = torch.nn.functional.one_hot(named, target_model.classes).float(), labels.queries
+        self._train(ImageSet(images, answers.argmax(1), ()), answers, context)
+        context.write_json("protocol.json", {"queries": queries, "images": len(images)})
+        context.write_history()
+
+    def _images(self, classes: int, context: JobContext) -> Tensor:
+        """Shape: (N, C, H, W) uint8."""
+        if self.config.generated_per_class is None:
+            return context.load_images(self.config.data).images
+        prior = load_network(context.inputs["prior"], "prior", PRIORS, device=context.device)
+        identities = torch.arange(classes).repeat_interleave(self.config.generated_per_class)
+        latents = torch.randn(len(identities), prior.latent_size, generator=context.generator("images"))
+        with torch.no_grad():
+            made = [
+                prior.synthesize(own.to(context.device), whose.to(context.device)).clamp(0, 1).cpu()
+                for own, whose in zip(latents.split(ASKED_AT_ONCE), identities.split(ASKED_AT_ONCE), strict=True)
+            ]
+        return torch.cat(made).mul(255).round().to(torch.uint8)
+
+    def _train(self, data: ImageSet, answers: Tensor, context: JobContext) -> None:
+        channels, size = data.images.shape[1:3]
+        architecture = Architecture(
+            model=self.config.model, classes=answers.shape[1], channels=channels, image_size=size
+        )
+        model = drawn(architecture, context, "initialization")
+        assert isinstance(self.config.model, ModelConfig)
+        model.start_from(self.config.model)
+        model.to(context.device)
+        train(model, data, self.config.training, defenses=[_Answers(answers)], context=context)
+        save_classifier(context.output, model, architecture)
+
+
+def _shown(images: Tensor, context: JobContext) -> list[Tensor]:
+    """Batches as the target model sees them."""
+    return [batch.to(context.device).float().div(255) for batch in images.split(ASKED_AT_ONCE)]
+
+
+class _Answers(Defense):
+    """Puts the target model's answers in the place of labels."""
+
+    def __init__(self, answers: Tensor) -> None:
+        facts = TrainingFacts(1, (1, 1, 1), torch.zeros(1), lambda *purpose: torch.Generator())
+        super().__init__(DefenseConfig(kind="answers"), facts=facts)
+        self._answers = answers
+
+    def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        return replace(batch, targets=self._answers[batch.indices].to(batch.images))

@@ -1,0 +1,39 @@
+"""How far reconstructions stay from the private images in features of a network for faces."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from workloads.metrics.base import (
+    METRICS,
+    ExtractorMetric,
+    ExtractorMetricConfig,
+    ReconstructionEvidence,
+    ReconstructionMetric,
+    nearest_private,
+)
+from workloads.models.facenet160 import Facenet160Config
+
+
+class DeltaFaceConfig(ExtractorMetricConfig):
+    kind: Literal["delta_face"] = "delta_face"
+    extractor: Facenet160Config
+    """With the weights for VGGFace2, as `{weights: FILE}`."""
+
+
+@METRICS.register(DeltaFaceConfig)
+class DeltaFace(ExtractorMetric, ReconstructionMetric):
+    """Squared L2 distance to the nearest private training image, in the face network's unit vectors; 0 to 4.
+
+    Source: Struppek et al., "Plug & Play Attacks", ICML 2022, section 5; Schroff et al., "FaceNet", CVPR 2015.
+    """
+
+    def better(self) -> dict[str, str]:
+        return {"delta_face": "higher"}
+
+    def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        own, private = F.normalize(evidence.features), F.normalize(evidence.private_features)
+        return {"delta_face": nearest_private(own, evidence.identities, private, evidence.private.identities)[0]}

@@ -1,0 +1,84 @@
+"""How much another network learns about the private images from the reconstructions alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from workloads.classifiers import Architecture
+from workloads.config import ComponentConfig
+from workloads.context import JobContext
+from workloads.datasets.base import ImageSet
+from workloads.errors import ShapeError
+from workloads.metrics.base import METRICS, JudgedMetric, MetricConfig, ReconstructionEvidence, by_content
+from workloads.metrics.intervals import Estimate, wilson
+from workloads.models.base import MODELS, Classifier, ModelConfig
+from workloads.optimization import TrainingConfig
+from workloads.training import hold_back, predict, train
+
+
+class KnowledgeExtractionConfig(MetricConfig):
+    kind: Literal["knowledge_extraction"] = "knowledge_extraction"
+    student: Annotated[ComponentConfig, MODELS] | None = None
+    """The network that learns; one like the evaluation model where omitted."""
+    training: TrainingConfig = TrainingConfig(
+        epochs=75, batch_size=32, optimizer="sgd", lr=0.1, weight_decay=1e-4, schedule="cosine"
+    )
+
+
+@METRICS.register(KnowledgeExtractionConfig)
+class KnowledgeExtraction(JudgedMetric):
+    """Accuracy, on private images, of a student trained on the reconstructions and the identities they aim at.
+
+    On the private training images and on held-out ones, both of the identities attacked, among which the student tells
+    apart: guessing reaches one over their number. What reconstructions share with the private images only in the eyes
+    of target and evaluation model teaches the student nothing. One student is trained: the interval is over images.
+
+    Source: Struppek et al., "Be Careful What You Smooth For", ICLR 2024 (knowledge extraction score); the published
+    student is a ResNet-50 from ImageNet weights, trained by the schedule that is the default here.
+    """
+
+    config: KnowledgeExtractionConfig
+
+    def better(self) -> dict[str, str]:
+        return {"knowledge_extraction_train_accuracy": "lower", "knowledge_extraction_test_accuracy": "lower"}
+
+    def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
+        attacked = evidence.identities.unique()
+        if len(attacked) < 2:
+            raise ShapeError("knowledge_extraction needs two identities to tell apart, got 1: attack more of them.")
+        context = context.part(self.config.kind)
+        made, validation = hold_back(_lessons(evidence), self.config.training)
+        student = self._student(evidence, len(attacked), context)
+        train(student, made, self.config.training, validation=validation, defenses=(), context=context)
+        shown = (evidence.private, evidence.held_out)
+        return {
+            name: _accuracy(student, data, attacked, context) for name, data in zip(self.better(), shown, strict=True)
+        }
+
+    def _student(self, evidence: ReconstructionEvidence, classes: int, context: JobContext) -> Classifier:
+        config = self.config.student or evidence.network.config
+        assert isinstance(config, ModelConfig)
+        channels, size = evidence.images.shape[1:3]
+        architecture = Architecture(model=config, classes=classes, channels=channels, image_size=size)
+        student = architecture.build(seed=context.generator("initialization", "library").initial_seed())
+        student.draw_weights(context.generator("initialization"))
+        student.start_from(config)
+        return student.to(context.device)
+
+
+def _lessons(evidence: ReconstructionEvidence) -> ImageSet:
+    """The reconstructions with the numbers of their identities among those attacked, in an order of their own."""
+    images = evidence.images.mul(255).round().to(torch.uint8)
+    attacked, numbers = evidence.identities.unique(return_inverse=True)
+    order = torch.cat([by_content(images, numbers == number) for number in range(len(attacked))])
+    return ImageSet(images[order], numbers[order], tuple(evidence.private.names[own] for own in attacked.tolist()))
+
+
+def _accuracy(student: Classifier, data: ImageSet, attacked: Tensor, context: JobContext) -> Estimate:
+    """How many images of the identities attacked the student names rightly."""
+    own = data.subset(torch.isin(data.identities, attacked).nonzero().flatten())
+    numbers = predict(student, own.images, device=context.device).argmax(1)
+    return wilson(int((attacked[numbers] == own.identities).sum()), len(own))

@@ -1,0 +1,60 @@
+"""How different reconstructions look from the nearest private images to the layers of a network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workloads.errors import ShapeError
+from workloads.metrics.base import (
+    METRICS,
+    ExtractorMetric,
+    ExtractorMetricConfig,
+    ReconstructionEvidence,
+    ReconstructionMetric,
+)
+from workloads.models.base import stage_outputs
+
+ROWS = 64
+TINY = 1e-10
+
+
+class PerceptualDistanceConfig(ExtractorMetricConfig):
+    kind: Literal["perceptual_distance"] = "perceptual_distance"
+
+
+@METRICS.register(PerceptualDistanceConfig)
+class PerceptualDistance(ExtractorMetric, ReconstructionMetric):
+    """Distance of each stage's feature maps to those of the private image nearest in features; 0 is the same image.
+
+    Maps are scaled to unit length along channels; squared differences are summed over channels, averaged over
+    positions and summed over stages. LPIPS without its learned weights, so its numbers are not those of LPIPS.
+
+    Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
+    """
+
+    config: PerceptualDistanceConfig
+
+    def better(self) -> dict[str, str]:
+        return {self.config.label: "higher"}
+
+    @torch.no_grad()
+    def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        device = evidence.network.mean.device
+        distances = []
+        for made, real in zip(evidence.images.split(ROWS), evidence.nearest_images().split(ROWS), strict=True):
+            normalized = evidence.network.normalize(torch.cat((made, real)).to(device))
+            maps = [own for own in stage_outputs(evidence.network, normalized) if own.ndim == 4]
+            if not maps:
+                raise ShapeError(f"{self.config.space} has no feature maps: take a convolutional extractor.")
+            distances.append(torch.stack([_apart(own) for own in maps]).sum(0))
+        return {self.config.label: torch.cat(distances).double().cpu()}
+
+
+def _apart(maps: Tensor) -> Tensor:
+    """Distance between the first and the second half of the rows. Shape: (2B, C, H, W) to (B,)."""
+    first, second = F.normalize(maps, dim=1, eps=TINY).chunk(2)
+    return (first - second).square().sum(1).mean((1, 2))

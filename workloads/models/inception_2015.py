@@ -1,0 +1,81 @@
+"""The Inception whose features the usual FID compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workloads.models.base import MODELS, Classifier, LibraryClassifier, ModelConfig
+from workloads.weights import fill, read_weights
+
+PUBLISHED_CLASSES = 1008
+
+
+class Inception2015Config(ModelConfig):
+    kind: Literal["inception_2015"] = "inception_2015"
+    input_size: PositiveInt | None = 299
+
+
+@MODELS.register(Inception2015Config)
+class Inception2015(LibraryClassifier):
+    """Inception-v3 as TensorFlow published it on 2015-12-05, an extractor of features for `fid` and `prdc`.
+
+    It differs from torchvision's in how its blocks pool: averages leave the padding out, and the last block takes the
+    maximum. Weights are a file that is here already, `pt_inception-2015-12-05-6726825d.pth` of pytorch-fid, which
+    torch-fidelity and torchmetrics use as well. Images are enlarged as pytorch-fid does it; larger ones are scaled down
+    with antialiasing, which it leaves out.
+
+    Source: Szegedy et al., CVPR 2016; as a measure Heusel et al., NeurIPS 2017.
+    """
+
+    fewest_pixels = 75
+
+    def __init__(self, config: Inception2015Config, **shape: int) -> None:
+        def body() -> tuple[nn.Module, int]:
+            network = _network()
+            width = network.fc.in_features
+            network.fc = nn.Identity()
+            return network, width
+
+        super().__init__(config, body, **shape)
+
+    def start_from(self, config: ModelConfig) -> None:
+        if config.weights in ("none", "imagenet"):
+            Classifier.start_from(self, config)
+        else:
+            fill(self.body, read_weights(Path(config.weights)), source=config.weights, but=self.last_layers)
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        return [(name, own) for name, own in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]
+
+
+def _network() -> Any:
+    from torchvision.models import inception
+
+    average = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+    blocks: Any = [inception.BasicConv2d, inception.InceptionA, inception.InceptionB, inception.InceptionC]
+    blocks += [inception.InceptionD, inception.InceptionE, inception.InceptionAux]
+    for index in (1, 3, 5):
+        blocks[index] = _pooling(blocks[index], average)
+    network: Any = inception.Inception3(
+        PUBLISHED_CLASSES, aux_logits=False, transform_input=False, inception_blocks=blocks, init_weights=False
+    )
+    maximum = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
+    network.Mixed_7c = _pooling(inception.InceptionE, maximum)(2048)
+    return network
+
+
+def _pooling(block: Any, pool: Callable[[Tensor], Tensor]) -> Any:
+    """A kind of block that pools by itself, on the branch that torchvision puts last."""
+
+    class Pooling(block):  # type: ignore[misc]
+        def _forward(self, maps: Tensor) -> list[Tensor]:
+            return [*super()._forward(maps)[:-1], self.branch_pool(pool(maps))]
+
+    return Pooling

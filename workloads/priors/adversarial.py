@@ -1,0 +1,139 @@
+"""The loop that fits a generator against a critic: steps, checkpoints, progress. Priors differ in their losses."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from workloads.checkpoints import State
+from workloads.context import JobContext
+from workloads.errors import DivergedError
+from workloads.models.base import initialize
+from workloads.oracles import LabelOracle
+from workloads.priors.base import Prior, PriorConfig
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+REPORT_EVERY = 50  # critic steps
+Figures = Mapping[str, Tensor]
+"""Single numbers worth watching, by name."""
+
+
+class AdversarialConfig(PriorConfig):
+    """How a generator is fitted against a critic."""
+
+    latent_size: PositiveInt = 100
+    steps: PositiveInt = 6000
+    """Updates of the critic."""
+    critic_steps: PositiveInt = 5
+    """Updates of the critic for each one of the generator."""
+    batch_size: PositiveInt = 64
+    lr: PositiveFloat = 2e-4
+    betas: tuple[Beta, Beta] = (0.5, 0.999)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a prior is fitted on. Shape: images (N, C, H, W) uint8, on the CPU."""
+
+    images: Tensor
+    device: torch.device
+
+    def some(self, count: int, draws: torch.Generator) -> Tensor:
+        """Images drawn with replacement. Shape: (count, C, H, W) float in [0, 1]."""
+        return self.at(torch.randint(len(self.images), (count,), generator=draws))
+
+    def at(self, indices: Tensor) -> Tensor:
+        return self.images[indices].float().div_(255).to(self.device)
+
+
+class AdversarialPrior(Prior):
+    """A generator fitted against a critic, each with an Adam of its own. A subclass sets both and their losses."""
+
+    config: AdversarialConfig
+    generator: nn.Module
+    critic: nn.Module
+
+    @abstractmethod
+    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Loss of the critic on a fresh batch, a scalar, and figures to report."""
+
+    @abstractmethod
+    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Loss of the generator on a fresh batch; weights of the critic get no gradient."""
+
+    def lessons(self, images: Tensor, teacher: LabelOracle | None, context: JobContext) -> Lessons:
+        """What the losses are computed on; asked for once, before the first step and after a restart."""
+        return Lessons(images, context.device)
+
+    def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
+        initialize(self, context.generator("initialization"))
+        adams = {name: self._adam(name) for name in ("generator", "critic")}
+        first = self._resume(context.resume(), adams, teacher)
+        lessons = self.lessons(images, teacher, context)
+        self.train()
+        for step in range(first, self.config.steps):
+            draws = context.generator("step", step)
+            figures = self._step_critic(lessons, adams["critic"], draws)
+            if (step + 1) % self.config.critic_steps == 0:
+                figures = {**figures, **self._step_generator(lessons, adams["generator"], draws)}
+            if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
+                self._report(step, figures, context)
+            context.checkpoint(lambda done=step + 1: self._state(done, adams, teacher))  # type: ignore[misc]
+        self.eval()
+
+    def latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
+        """A batch of standard normal latents. Shape: (batch_size, latent_size)."""
+        return torch.randn(self.config.batch_size, self.latent_size, generator=draws).to(device)
+
+    def _adam(self, name: str) -> torch.optim.Adam:
+        return torch.optim.Adam(getattr(self, name).parameters(), lr=self.config.lr, betas=self.config.betas)
+
+    def _step_critic(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+        loss, figures = self.critic_loss(lessons, draws)
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+        return figures
+
+    def _step_generator(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+        self.critic.requires_grad_(False)
+        loss, figures = self.generator_loss(lessons, draws)
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic.requires_grad_(True)
+        adam.step()
+        return figures
+
+    def _report(self, step: int, figures: Figures, context: JobContext) -> None:
+        numbers = {name: own.item() for name, own in figures.items()}
+        for name, number in numbers.items():
+            if not math.isfinite(number):
+                raise DivergedError(f"{name} became {number} at step {step + 1}: lower prior.lr.")
+        context.report(step + 1, self.config.steps, numbers)
+
+    def _state(self, step: int, adams: Mapping[str, torch.optim.Adam], teacher: LabelOracle | None) -> State:
+        slots = {
+            name: {str(index): slot for index, slot in adam.state_dict()["state"].items()}
+            for name, adam in adams.items()
+        }
+        asked = teacher.queries if teacher else 0
+        return {"step": step, "queries": asked, "weights": self.state_dict(), "adam": slots}
+
+    def _resume(self, saved: State | None, adams: Mapping[str, torch.optim.Adam], teacher: LabelOracle | None) -> int:
+        if saved is None:
+            return 0
+        self.load_state_dict(saved["weights"])
+        for name, adam in adams.items():
+            slots = {int(index): slot for index, slot in saved["adam"][name].items()}
+            adam.load_state_dict({**adam.state_dict(), "state": slots})
+        if teacher:
+            teacher.queries = saved["queries"]
+        return int(saved["step"])
