@@ -28,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 words = Console(stderr=True)
 data = Console(width=None if sys.stdout.isatty() else 160)
 
@@ -229,6 +231,36 @@ def list_components(what: What, as_json: AsJson = False) -> None:
     for row in rows:
         table.add_row(row["kind"], row["summary"], row["source"])
     data.print(table)
+
+
+@data_app.command("prepare")
+def prepare_data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set with a layout of its own, such as celeba.")],
+    source: Annotated[Path, typer.Option("--source", metavar="DIR", help="Folder of the download.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the Parquet files.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="A field of the data set, as in --set protocol=hr_224."),
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Let torchvision download it first.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Shards made at a time.")] = 4,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Exit with 0 although images are missing or damaged.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a download image by image and write it as Parquet; run again, it continues where it stopped."""
+    from orchestrator.preparing import config_for, prepare, spec_lines, summary
+
+    config = config_for(name, source, _pairs(overrides or []))
+    manifest = prepare(config, out, download=download, jobs=jobs, console=words)
+    words.print(summary(manifest, out), soft_wrap=True, highlight=False, markup=False)
+    if as_json:
+        _print_json(manifest)
+    else:
+        data.print(spec_lines(manifest, out), soft_wrap=True, highlight=False, markup=False)
+    if manifest["problems"] and not allow_missing:
+        raise typer.Exit(TRIALS_FAILED)
 
 
 @app.command()

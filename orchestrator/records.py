@@ -44,7 +44,7 @@ def unit_of(name: str) -> str | None:
     metric = name.rpartition(".")[2]
     if metric.partition("_top")[0].endswith("accuracy"):
         return FRACTION
-    return SQUARED_DISTANCE if metric.endswith("_distance") else None
+    return SQUARED_DISTANCE if metric.endswith("_distance") or metric.startswith("delta_") else None
 
 
 def write_tables(result: SweepResult, paths: RunPaths) -> None:
@@ -149,7 +149,7 @@ def _param(values: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def _unit(name: str) -> str | None:
-    if name.endswith("_s"):
-        return "s"
+    if name in _TYPES:
+        return "s" if name.endswith("_s") else None
     metric, _, bound = name.rpartition("_")
     return unit_of(metric if bound in ("low", "high") else name)

@@ -22,7 +22,12 @@ ONLY_IN = {
     "ray": ("orchestrator.executors.ray",),
     "mlflow": ("orchestrator.tracking.mlflow",),
     "torchvision": ("workloads.models", "workloads.datasets"),
-    "pyarrow": ("orchestrator.artifacts", "orchestrator.records", "workloads.datasets.parquet"),
+    "pyarrow": (
+        "orchestrator.artifacts",
+        "orchestrator.records",
+        "workloads.datasets.parquet",
+        "workloads.preparation",
+    ),
 }
 """Where a library may be imported: in these modules and below them."""
 

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,14 +56,6 @@ class JobContext:
         """The named CPU generator of this job; the same purpose gives the same stream again."""
         return generator(self.key, *purpose)
 
-    def part(self, name: str) -> JobContext:
-        """The same for one part of the job, whose generators and history are its own.
-
-        Progress is passed on. The checkpoint is the job's, so that the store keeps and clears it: one part of a job may
-        save one, and then the job itself does not.
-        """
-        return replace(self, key=f"{self.key}/{name}", _history=[])
-
     def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Record metrics of one step, for the stored history and for whoever watches."""
         self._history.append({"step": step, "time": time.time(), "metrics": dict(metrics)})
@@ -76,6 +68,17 @@ class JobContext:
             save_state(self.checkpoint_file, {"job": state(), "history": self._history})
             self.on_checkpoint(self.checkpoint_file)
             self._saved_at = time.monotonic()
+
+    def nested(self, name: str, *, saved: State | None, wrap: Callable[[State], State]) -> JobContext:
+        """The context of a step of this job that checkpoints by itself.
+
+        Args:
+            name: part of the key that its draws come from.
+            saved: where an earlier try left the step, as it was wrapped.
+            wrap: from the state of the step to that of the whole job.
+        """
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+        return _Nested(**own | {"key": f"{self.key}/{name}"}, whole=self, saved=saved, wrap=wrap)
 
     def resume(self) -> State | None:
         """The state last saved by an earlier try of this job, or None where it starts afresh."""
@@ -91,3 +94,21 @@ class JobContext:
 
     def write_history(self) -> None:
         self.write_json("history.json", self._history)
+
+
+@dataclass
+class _Nested(JobContext):
+    """A step of a job: its checkpoints lie inside those of the whole."""
+
+    whole: JobContext = field(kw_only=True)
+    saved: State | None = field(kw_only=True)
+    wrap: Callable[[State], State] = field(kw_only=True)
+
+    def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        self.whole.report(step, steps, metrics)
+
+    def checkpoint(self, state: Callable[[], State]) -> None:
+        self.whole.checkpoint(lambda: self.wrap(state()))
+
+    def resume(self) -> State | None:
+        return self.saved

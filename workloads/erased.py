@@ -39,6 +39,14 @@ class Erased:
     def head(self) -> nn.Module:
         return self._model.head
 
+    @property
+    def mean(self) -> Tensor:
+        return self._model.mean
+
+    @property
+    def std(self) -> Tensor:
+        return self._model.std
+
     def normalize(self, images: Tensor) -> Tensor:
         normalized, draws = self._model.normalize(images), self._draws()
         height, width = normalized.shape[2:]

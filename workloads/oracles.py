@@ -15,7 +15,14 @@ Answer = Callable[[Tensor], Tensor]
 class OpenClassifier(Protocol):
     """A classifier whose inside can be looked at, as `workloads.models.base.Classifier`."""
 
-    head: nn.Module
+    @property
+    def head(self) -> nn.Module: ...
+
+    @property
+    def mean(self) -> Tensor: ...
+
+    @property
+    def std(self) -> Tensor: ...
 
     def normalize(self, images: Tensor) -> Tensor: ...
 
@@ -38,13 +45,17 @@ class LabelOracle:
 
     @torch.no_grad()
     def _answer(self, images: Tensor) -> Tensor:
-        return self._logits(images)
+        return self._logits(images.detach())
 
     def score(self, images: Tensor, identities: Tensor) -> Tensor:
         """How much each image looks like its identity, as far as this oracle tells: 1 where it is named, else 0.
 
         Shape: (B, C, H, W), (B,) to (B,).
         """
+        return self.confidence(images, identities)
+
+    def confidence(self, images: Tensor, identities: Tensor) -> Tensor:
+        """How sure the target model is of the identity, in [0, 1]. Shape: (B, C, H, W), (B,) to (B,)."""
         return (self.labels(images) == identities).to(images.dtype)
 
 
@@ -58,7 +69,7 @@ class ScoreOracle(LabelOracle):
         self.queries += len(images)
         return self._answer(images).softmax(1)
 
-    def score(self, images: Tensor, identities: Tensor) -> Tensor:
+    def confidence(self, images: Tensor, identities: Tensor) -> Tensor:
         """The probability of the identity."""
         return self.probabilities(images).gather(1, identities[:, None]).flatten()
 

@@ -17,11 +17,11 @@ from workloads.metrics.geometry import convex_hull
 
 METRIC = "feature_space"
 MARKS = {
-    "private": ("*", BLUE, "private images"),
-    "erased": ("^", GREY, "private images, erased"),
-    "reconstructed": ("x", VERMILION, "reconstructions"),
+    "erased": ("^", 12, GREY, "private images, erased"),
+    "private": ("*", 34, BLUE, "private images"),
+    "reconstructed": ("x", 30, VERMILION, "reconstructions"),
 }
-"""By what the artifacts call the points; the marks are the paper's."""
+"""By what the artifacts call the points, the many below the few; the marks are the paper's."""
 
 Panel = Mapping[str, Any]
 
@@ -68,11 +68,11 @@ def feature_space_figure(panels: Sequence[Panel]) -> Figure:
 
 
 def _draw(plot: Axes, panel: Panel) -> None:
-    for kind, (marker, colour, label) in MARKS.items():
+    for kind, (marker, size, colour, label) in MARKS.items():
         xs, ys = zip(*panel[kind], strict=True)
         hull = convex_hull(list(zip(xs, ys, strict=True)))
         plot.fill(*zip(*hull, strict=True), facecolor=(colour, 0.12), edgecolor=colour, linewidth=1.0)
-        plot.scatter(xs, ys, s=26, marker=marker, color=colour, alpha=0.8, linewidths=1.0, label=label)
+        plot.scatter(xs, ys, s=size, marker=marker, color=colour, alpha=0.8, linewidths=1.0, label=label)
     plot.set_title(panel["identity"], fontsize=11)
     plot.set_aspect("equal", adjustable="datalim")
     plot.tick_params(labelsize=9)

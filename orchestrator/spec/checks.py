@@ -14,7 +14,7 @@ from orchestrator.placement import Node, why_not
 from orchestrator.spec.apply import APPLICABLE, NoSuchField, applied, field_at
 from orchestrator.spec.messages import did_you_mean, message_of
 from orchestrator.spec.model import Spec
-from workloads.attacks.base import ATTACKS, AttackConfig
+from workloads.attacks.base import ATTACKS, AttackConfig, Member
 from workloads.classifiers import Architecture
 from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES, TrainingFacts
@@ -33,7 +33,7 @@ def problems_in(spec: Spec, nodes: Sequence[Node] | None) -> list[Found]:
     """All that is wrong with a well-formed spec; placement is left out where `nodes` is None."""
     found = list(_data(spec))
     if not found:
-        found += [*_search(spec), *_networks(spec), *_objectives(spec)]
+        found += [*_split(spec), *_search(spec), *_networks(spec), *_objectives(spec)]
     if nodes is not None:
         found += _resources(spec, nodes)
     return found
@@ -73,6 +73,13 @@ def _data(spec: Spec) -> Iterator[Found]:
         private, public = (getattr(data, field) for data in (spec.data.private, spec.data.public))
         if private != public:
             yield f"data.public.{field}", f"is {public} but data.private.{field} is {private}: make them equal."
+
+
+def _split(spec: Spec) -> Iterator[Found]:
+    private: Any = spec.data.private
+    if spec.data.split.rule == "published" and not DATASETS.build(private).publishes_split():
+        way_out = ", or name the column of a table that has one as part_column" * (private.kind == "parquet")
+        yield "data.split.rule", f"{private.kind} publishes no split here: set the rule to fraction{way_out}."
 
 
 def _networks(spec: Spec, sections: Collection[str] = NETWORKS) -> Iterator[Found]:
@@ -119,16 +126,19 @@ def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[
     """What each attack has to accept: its prior, its surrogates, the number of classes."""
     shape = {"channels": target.channels, "image_size": target.image_size, "classes": target.classes}
 
-    def build(member: AttackConfig) -> None:
+    def build(member: Member) -> None:
         prior = None if member.prior is None else PRIORS.build(member.prior, **shape)
-        kind: Any = ATTACKS.class_of(member)
+        kind: Any = ATTACKS.class_of(member)  # type: ignore[arg-type]
         kind.check(member, prior=prior, classes=target.classes)
         for surrogate in member.surrogates:
             target.model_copy(update={"model": surrogate.model}).build()
 
+    shared_is_refused = _refusal(_weightless(lambda: PRIORS.build(spec.prior, **shape))) if spec.prior else None
     for index, attack in enumerate(spec.attacks):
         assert isinstance(attack, AttackConfig)
         for member in attack.with_prior(spec.prior).members():
+            if shared_is_refused and member.prior == spec.prior:
+                continue  # said once, where the prior stands
             yield f"attacks.{index}", _weightless(functools.partial(build, member))
 
 

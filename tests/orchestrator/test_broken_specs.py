@@ -54,7 +54,7 @@ LAPTOP = Node("this machine", 2, (), 8.0)
 PRIVATE = 'private: {kind: digits, identities: ["0", "1"], image_size: 32}'
 PUBLIC = 'public: {kind: digits, identities: ["5", "6"], image_size: 32}'
 SPACE = "defenses.0.max_area: {kind: choice, values: [0.2, 0.5]}"
-CNN_FIELDS = "input_mean, input_std, kind, stages, weights, weights_digest, width"
+CNN_FIELDS = "input_mean, input_size, input_std, kind, stages, weights, weights_digest, width"
 TRAINING_FIELDS = ", ".join(sorted(TrainingConfig.model_fields))
 ERASING_FIELDS = "boxes, fill, kind, location, max_area, max_aspect, min_area, min_aspect, probability"
 
@@ -125,8 +125,8 @@ MALFORMED = {
     "momentum_of_one": ("epochs: 1", "momentum: 1.0", "7: target.training.momentum: must be below 1, got 1.0."),
     "nan": ("epochs: 1", "lr: .nan", "7: target.training.lr: must be a finite number, got nan."),
     "infinite": ("epochs: 1", "lr: .inf", "7: target.training.lr: must be a finite number, got inf."),
-    "keep_above_restarts": ("restarts: 5", "restarts: 5, keep: 6", "14: attacks.0: keep 6 is above restarts 5: lower "
-                            "keep or raise restarts."),
+    "keep_above_restarts": ("restarts: 5", "restarts: 5, keep: 6", "14: attacks.0: keep 6 is above the 5 made of each "
+                            "identity: lower it or make more."),
     "two_channels": ("image_size: 32}\n  public", "channels: 2}\n  public",
                      "3: data.private.channels: must be one of 1 or 3, got 2."),
     "no_attacks": ("  - {kind: gmi, steps: 5, restarts: 5}", "  []", "13: attacks: needs at least 1 item, got 0."),
@@ -136,7 +136,9 @@ MALFORMED = {
     "fractional_gpus_above_one": ("cpus: 1", "gpus: 1.5", "21: resources.train_classifier.gpus: 1.5 GPUs: above one "
                                   "only whole GPUs can be had."),
     # Sections and search
-    "missing_section": ("prior: {kind: wgan_gp, steps: 10}\n", "", "1: prior: is missing: add it."),
+    "no_prior": ("prior: {kind: wgan_gp, steps: 10}\n", "", "13: attacks.0: gmi needs a prior: give the attack or the "
+                 "spec one, as prior: {kind: wgan_gp}."),
+    "missing_section": ("evaluation:\n  model: {kind: small_cnn}\n", "", "1: evaluation: is missing: add it."),
     "missing_model": ("  model: {kind: small_cnn}", "  training: {epochs: 1}", "10: evaluation.model: is missing: "
                       "add it."),
     "missing_path": (PUBLIC, "public: {kind: parquet}", "4: data.public.path: is missing: add it."),

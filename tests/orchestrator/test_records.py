@@ -30,6 +30,9 @@ def attack(value: float) -> AttackResult:
     numbers = {
         "attack_accuracy": estimate(value, value - 0.2, value + 0.1, 5, "bootstrap over identities"),
         "knn_distance": estimate(60.5, 50.25, 70.75, 5, "bootstrap over identities"),
+        "fid_swin_s": estimate(12.0, 10.0, 15.0, 5, "bootstrap over identities, 100 resamples"),
+        "hull_overlap_private_evaluation": estimate(0.0, 0.0, 0.5, 5, "bootstrap over identities"),
+        "knowledge_extraction_test_accuracy": estimate(0.75, 0.5, 0.9, 20),
     }
     protocol = {"steps": 200, "restarts": 10, "kept": 5, "selection": "all", "identities": 5, "queries": 10050}
     identities = [{"identity": name, "reconstructions": 5, "estimates": numbers} for name in "01234"]
@@ -108,6 +111,14 @@ def test_units_stand_in_the_field_metadata(paths: RunPaths) -> None:
     assert b"unit" not in (schema.field("attack_accuracy_n").metadata or {})
 
 
+def test_numbers_of_any_metric_have_columns_by_their_names(paths: RunPaths) -> None:
+    schema = parquet.read_schema(paths.table("attacks"))
+    names = ("fid_swin_s", "hull_overlap_private_evaluation", "knowledge_extraction_test_accuracy")
+    assert {str(schema.field(name).type) for name in names} == {"double"}
+    assert {str(schema.field(f"{name}_n").type) for name in names} == {"int64"}
+    assert b"unit" not in (schema.field("fid_swin_s").metadata or {}), "the s is the network's and no second"
+
+
 def test_nothing_is_left_aside_and_an_empty_sweep_has_tables_too(paths: RunPaths) -> None:
     resolved = ResolvedSpec(spec=load_spec(SPEC)[0], private_digest="a" * 64, public_digest="b" * 64)
     write_tables(SweepResult(resolved, (), {}), paths)
@@ -124,6 +135,9 @@ def test_nothing_is_left_aside_and_an_empty_sweep_has_tables_too(paths: RunPaths
     [
         ("gmi.attack_accuracy_top5", "fraction in [0, 1]"),
         ("knn_distance", "squared L2 distance"),
+        ("delta_face", "squared L2 distance"),
+        ("knowledge_extraction_test_accuracy", "fraction in [0, 1]"),
+        ("perceptual_distance_evaluation", None),
         ("queries", None),
     ],
 )

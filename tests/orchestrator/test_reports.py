@@ -16,6 +16,7 @@ from rich.table import Table
 from orchestrator.artifacts import ArtifactStore
 from orchestrator.graph import Trial, TrialPlan
 from orchestrator.paths import RunPaths
+from orchestrator.reports.feature_space import feature_space_figure, feature_spaces
 from orchestrator.reports.figures import frontier_figure, heat_maps
 from orchestrator.reports.html import headlines, write_report
 from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
@@ -46,13 +47,13 @@ def png() -> bytes:
     return buffer.getvalue()
 
 
-def roles(store: ArtifactStore, name: str, defenses: tuple[str, ...]) -> dict[str, str]:
+def roles(store: ArtifactStore, name: str, defenses: tuple[str, ...], judged: dict[str, bytes]) -> dict[str, str]:
     facts = {"mean_erased_area": 0.314, "unerased_share": 0.021}
     evidence = {f"{index}.{kind}": facts for index, kind in enumerate(defenses)}
     maps = {f"{index}.{kind}.erased_map.png": png() for index, kind in enumerate(defenses)}
     return {
         "target": made(store, f"target-{name}", {"defenses.json": json.dumps(evidence).encode(), **maps}),
-        "judged/gmi": made(store, f"judged-{name}", {"pairs.png": png()}),
+        "judged/gmi": made(store, f"judged-{name}", {"pairs.png": png(), **judged}),
         "prior": made(store, "prior", {"samples.png": png()}),
     }
 
@@ -72,6 +73,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.store = ArtifactStore(folder / "store")
         self.paths = RunPaths(folder / "run")
+        self.judged: dict[str, bytes] = {}
+        """Files that the evaluation of an attack leaves beside the usual ones."""
 
     def trial(
         self, point: int, params: dict[str, Any], seed: int, natural: float, attack: float, *, half: float = 0.05
@@ -79,7 +82,7 @@ class World:
         name = f"trial{point}{seed}"
         defenses = ("random_erasing",) if point else ()
         own = Trial(name, point, params, seed, baseline=point == 0)
-        plan = TrialPlan(own, defenses, (), roles(self.store, name, defenses))
+        plan = TrialPlan(own, defenses, (), roles(self.store, name, defenses, self.judged))
         utility = {"natural_accuracy": estimate(natural, 0.01, n=270, method="wilson")}
         return TrialResult(plan, "done", "", utility, {"gmi": attacked(attack, half)})
 
@@ -279,3 +282,52 @@ def test_heat_maps_need_two_fields_of_few_values(world: World, space: str) -> No
         "search__space": space.replace("{values", "{kind: choice, values"),
     }
     assert heat_maps(world.result(world.trial(1, {AREA: 0.2}, 0, 0.95, 0.5), **overrides)) is None
+
+
+# Feature space
+
+PANEL = {
+    "identity": "7",
+    "private": [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.5, 0.5]],
+    "erased": [[1.0, 0.0], [3.0, 0.0], [1.0, 2.0], [1.5, 0.5]],
+    "reconstructed": [[2.0, 0.0], [4.0, 0.0], [2.0, 2.0], [2.5, 0.5]],
+}
+
+
+@pytest.fixture
+def with_points(world: World) -> World:
+    world.judged["feature_space_evaluation.json"] = json.dumps([PANEL, {**PANEL, "identity": "8"}]).encode()
+    return world
+
+
+def test_feature_space_is_shown_without_defense_and_for_the_strongest_one(with_points: World) -> None:
+    captions = [caption for caption, _ in feature_spaces(with_points.usual(), with_points.store)]
+    assert captions == [
+        "gmi on trial trial00: no defense, seed 0; features: evaluation",
+        "gmi on trial trial11: max_area 0.2, max_aspect 1, seed 1; features: evaluation",
+    ]
+
+
+def test_the_report_holds_the_feature_spaces(with_points: World) -> None:
+    write_report(with_points.usual(), with_points.store, with_points.paths)
+    page = with_points.paths.report.read_text(encoding="utf-8")
+    assert "<h2>Feature space</h2>" in page
+    assert page.count("<img ") == 2 + 5 + 3 + 1 + 2
+
+
+def test_a_report_without_points_has_no_feature_space(page: str) -> None:
+    assert "Feature space" not in page
+
+
+def test_each_identity_has_a_panel_with_its_points_and_hulls() -> None:
+    figure = feature_space_figure([PANEL, {**PANEL, "identity": "8"}])
+    assert [plot.get_title() for plot in figure.axes] == ["7", "8"]
+    marks = [own.get_offsets().tolist() for own in figure.axes[0].collections]  # type: ignore[union-attr]
+    assert marks == [PANEL["erased"], PANEL["private"], PANEL["reconstructed"]]
+    corners = [{tuple(corner) for corner in own.get_xy().tolist()} for own in figure.axes[0].patches]  # type: ignore[attr-defined]
+    assert corners[1] == {(0.0, 0.0), (2.0, 0.0), (0.0, 2.0)}, "the inner point is no corner"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "private images, erased",
+        "private images",
+        "reconstructions",
+    ]

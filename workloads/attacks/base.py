@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -39,13 +39,59 @@ class SurrogateConfig(FrozenConfig):
     """Ask about so many images of each class from the prior; about public images where omitted."""
 
 
-class AttackConfig(ComponentConfig):
-    """Whom to attack, how often, and what to keep."""
+class Member(Protocol):
+    """The settings of an attack that runs with a prior and surrogates of its own."""
 
-    needs_prior: ClassVar[bool] = True
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def prior(self) -> ComponentConfig | None: ...
+
+    @property
+    def surrogates(self) -> tuple[SurrogateConfig, ...]: ...
+
+    @property
+    def teacher_erasing(self) -> RandomErasingConfig | None: ...
+
+
+class AttackConfig(ComponentConfig, ABC):
+    """Settings of one attack, whatever it is made of.
+
+    Beside these, each has `identities` (attack the first so many classes; all where None) and `keep` (reconstructions
+    kept of each identity), as fields of its own or of the attack it wraps.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
     """How results call it, where a spec has two of a kind; the kind where omitted."""
+
+    @property
+    def label(self) -> str:
+        return self.name or self.kind
+
+    @abstractmethod
+    def members(self) -> tuple[Member, ...]:
+        """The attacks that run, each with a prior and surrogates of its own."""
+
+    @abstractmethod
+    def with_prior(self, prior: ComponentConfig | None) -> Self:
+        """With this prior wherever one is needed and none is given."""
+
+    def against(self, defenses: Sequence[ComponentConfig]) -> AttackConfig:
+        """The attack as one would run it who knows the target's defenses."""
+        return self
+
+
+class SearchConfig(AttackConfig):
+    """Whom to attack, how often, and what to keep, for an attack that searches row by row."""
+
+    needs_prior: ClassVar[bool] = True
+    teacher_erasing: ClassVar[RandomErasingConfig | None] = None
+    """A law by which a prior's teacher sees erased images only."""
+
     identities: PositiveInt | None = None
     """Attack the first so many classes; all where omitted."""
     restarts: PositiveInt = 5
@@ -61,16 +107,10 @@ class AttackConfig(ComponentConfig):
     """Where images come from; the spec's prior where omitted."""
 
     @model_validator(mode="after")
-    def _keeps_what_it_makes(self) -> AttackConfig:
+    def _keeps_what_it_makes(self) -> SearchConfig:
         if self.keep > self.made:
-            raise ValueError(
-                f"keep {self.keep} is above the {self.made} made of each identity: lower keep or make more"
-            )
+            raise ValueError(f"keep {self.keep} is above the {self.made} made of each identity: lower it or make more")
         return self
-
-    @property
-    def label(self) -> str:
-        return self.name or self.kind
 
     @property
     def made(self) -> int:
@@ -82,21 +122,10 @@ class AttackConfig(ComponentConfig):
         """Networks to train from the target model's answers before the attack begins."""
         return ()
 
-    @property
-    def teacher_erasing(self) -> RandomErasingConfig | None:
-        """A law by which a prior's teacher sees erased images only."""
-        return None
-
-    def members(self) -> tuple[AttackConfig, ...]:
-        """The attacks that run, each with a prior and surrogates of its own."""
+    def members(self) -> tuple[Member, ...]:
         return (self,)
 
-    def against(self, defenses: Sequence[ComponentConfig]) -> AttackConfig:
-        """The attack as one would run it who knows the target's defenses."""
-        return self
-
-    def with_prior(self, prior: ComponentConfig | None) -> AttackConfig:
-        """With this prior wherever none is given."""
+    def with_prior(self, prior: ComponentConfig | None) -> Self:
         if self.prior or prior is None or not self.needs_prior:
             return self
         return self.model_copy(update={"prior": prior})
@@ -147,6 +176,8 @@ class Reconstructions:
     queries: int
     latent_steps: int
     """Rows times the steps each was searched for."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else belongs beside its numbers."""
 
 
 class Attack(ABC, Generic[Oracle]):

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from workloads.attacks.base import Access, AttackConfig, Oracle
+from workloads.attacks.base import Access, Oracle, SearchConfig
 from workloads.attacks.rows import Rows, select
 from workloads.attacks.search import Rule, Variables
 from workloads.attacks.searching import SearchAttack
@@ -20,7 +20,7 @@ from workloads.oracles import LabelOracle, WhiteBoxOracle
 PROBE_ROWS = 2
 
 
-class GradientAttackConfig(AttackConfig):
+class GradientAttackConfig(SearchConfig):
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` halves the cost of a step and blurs its gradient: the same loss then takes more steps."""
 
@@ -29,7 +29,7 @@ class GradientAttack(SearchAttack[Oracle]):
     """Optimise variables until their images look like the identities. Its openings are what papers differ in."""
 
     config: GradientAttackConfig
-    stages = ("descend", "select")
+    stages: ClassVar[tuple[str, ...]] = ("descend", "select")
 
     @property
     @abstractmethod
@@ -61,7 +61,7 @@ class GradientAttack(SearchAttack[Oracle]):
         """The latents whose images a step looks at; by default the variables themselves."""
         return variables["latents"]
 
-    def views(self) -> Sequence[View]:
+    def views(self, access: Access[Oracle]) -> Sequence[View]:
         """Random views of the images that the target model is shown at each step; losses are summed over them."""
         return (RandomView(ViewConfig()),)
 
@@ -97,7 +97,7 @@ class GradientAttack(SearchAttack[Oracle]):
         identities = rows.identities.to(access.device)
         images = self.render(access, self.latents_of(variables, rows, step), rows)
         looks = images.new_zeros(len(images))
-        for number, view in enumerate(self.views()):
+        for number, view in enumerate(self.views(access)):
             seen = view(images, list(rows.generators("view", number, step)))
             looks = looks + self.identity_losses(access, seen, identities)
         return self.identity_weight * looks + self.prior_losses(access, images)

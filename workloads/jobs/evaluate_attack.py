@@ -60,11 +60,10 @@ class EvaluateAttack(Job):
         evidence = _evidence(judge, kept["images"], kept["identities"], private, held_out, traits)
         metrics = [METRICS.build(config) for config in self.config.metrics]
         rows, estimates = _measured(metrics, evidence, context)
-        save_file(
-            {**rows, "identities": kept["identities"], "restarts": kept["restarts"]},
-            context.output / "rows.safetensors",
-        )
         groups = kept["identities"]
+        columns = {**rows, "identities": groups, "restarts": kept["restarts"]}
+        # Copies, since two metrics may give the very same tensor and a file holds each once.
+        save_file({name: own.clone() for name, own in columns.items()}, context.output / "rows.safetensors")
         context.write_json("metrics.json", {"estimates": estimates, "protocol": _protocol(context.inputs["attack"])})
         context.write_json("identities.json", _by_identity(rows, groups, data.names, context))
         _save_pictures(evidence, context.output)

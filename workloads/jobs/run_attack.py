@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 from safetensors.torch import save_file
 
-from workloads.attacks.base import ATTACKS, Access, AttackConfig
+from workloads.attacks.base import ATTACKS, Access, Member
 from workloads.attacks.parts import Parts
 from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
@@ -43,8 +43,7 @@ class RunAttack(Job):
     config: RunAttackConfig
 
     def run(self, context: JobContext) -> None:
-        config = self.config.attack
-        assert isinstance(config, AttackConfig)
+        config: Any = self.config.attack
         target_model = load_classifier(context.inputs["target"], device=context.device)
         given = [self._access(member, target_model, context) for member in config.members()]
         attack: Any = ATTACKS.build(config)
@@ -57,13 +56,18 @@ class RunAttack(Job):
         }
         save_file(tensors, context.output / "reconstructions.safetensors")
         before = sum(asked for _, asked in given)
-        counts = {"queries": made.queries + before, "queries_before": before, "latent_steps": made.latent_steps}
+        counts = {
+            **made.facts,
+            "queries": made.queries + before,
+            "queries_before": before,
+            "latent_steps": made.latent_steps,
+        }
         context.write_json("protocol.json", attack.protocol() | {"identities": wanted} | counts)
         context.write_history()
 
-    def _access(self, member: AttackConfig, target_model: Classifier, context: JobContext) -> tuple[Access[Any], int]:
+    def _access(self, member: Member, target_model: Classifier, context: JobContext) -> tuple[Access[Any], int]:
         """All that a member of the attack is given, and how often the target was asked to make it."""
-        kind: Any = ATTACKS.class_of(member)
+        kind: Any = ATTACKS.class_of(member)  # type: ignore[arg-type]
         prior, asked = None, 0
         if (role := f"{member.label}.prior") in context.inputs:
             prior, asked = load_prior(context.inputs[role], device=context.device)

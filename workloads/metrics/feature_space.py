@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -57,7 +57,7 @@ class FeatureSpace(ExtractorMetric):
 
     Low numbers against the private images are what a defender wants. High ones against the erased images beside them,
     and a ratio above 1, say how it came about: the attack recovered what the target model was shown, and that was not
-    the whole face. Everything low, with a ratio near 1, says that it recovered neither; that is better still.
+    the whole face. Everything low says that it recovered neither, which is better still.
 
     The paper shows the picture and gives no numbers; its projection is not published. The features here are those of
     one network for all trials, so that trials compare.
@@ -77,12 +77,12 @@ class FeatureSpace(ExtractorMetric):
         return max(self.config.k + 1, 3)  # fewer than three have no hull
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
-        part = context.part(self.config.label)
-        erasing = _erasing(self.config.erasing, evidence, part)
+        draws = functools.partial(context.generator, self.config.label)
+        erasing = _erasing(self.config.erasing, evidence, draws)
         attacked, rows = evidence.identities.unique(), []
         panels: list[dict[str, Any]] = []
         for identity in attacked.tolist():
-            clouds = self._clouds(evidence, identity, erasing, part.generator("erasing", identity))
+            clouds = self._clouds(evidence, identity, erasing, draws("erasing", identity))
             drawn = in_plane(clouds)
             rows.append(_measures(clouds, drawn, k=self.config.k))
             if len(panels) < SHOWN_IDENTITIES:
@@ -107,14 +107,16 @@ class FeatureSpace(ExtractorMetric):
         }
 
 
-def _erasing(config: RandomErasingConfig, evidence: ReconstructionEvidence, context: JobContext) -> RandomErasing:
+def _erasing(
+    config: RandomErasingConfig, evidence: ReconstructionEvidence, draws: Callable[..., torch.Generator]
+) -> RandomErasing:
     """The defense itself, as it would erase the private images for this network."""
     network, private = evidence.network, evidence.private
     facts = TrainingFacts(
         images=len(private),
         image_shape=(private.images.shape[1], network.image_size, network.image_size),
         channel_mean=channel_mean(network, private.images),
-        generator=functools.partial(context.generator, "boxes"),
+        generator=draws,
     )
     return RandomErasing(config, facts=facts)
 

@@ -44,7 +44,7 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
-        """Images of latents, for conditional priors of the identities wanted. In [0, 1] where latents are as drawn.
+        """Images of latents, for conditional priors of the identities wanted, about [0, 1]: who shows them clips them.
 
         Shape: (B, latent_size), (B,) int64 to (B, C, H, W).
         """
