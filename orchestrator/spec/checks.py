@@ -133,11 +133,12 @@ def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[
         for surrogate in member.surrogates:
             target.model_copy(update={"model": surrogate.model}).build()
 
-    shared_is_refused = _refusal(_weightless(lambda: PRIORS.build(spec.prior, **shape))) if spec.prior else None
+    shared = spec.prior
+    shared_is_refused = shared is not None and _refusal(_weightless(lambda: PRIORS.build(shared, **shape)))
     for index, attack in enumerate(spec.attacks):
         assert isinstance(attack, AttackConfig)
         for member in attack.with_prior(spec.prior).members():
-            if shared_is_refused and member.prior == spec.prior:
+            if shared_is_refused and member.prior == shared:
                 continue  # said once, where the prior stands
             yield f"attacks.{index}", _weightless(functools.partial(build, member))
 

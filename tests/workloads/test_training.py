@@ -94,7 +94,7 @@ def fitted(folder: Path, *, checkpoints: int | None = None) -> dict[str, Tensor]
                 raise Interrupted
 
         context.checkpoint_every_s, context.on_checkpoint = 0, lose
-    prior = WganGp(WganGpConfig(latent_size=6, width=2, steps=12, batch_size=4), channels=1, image_size=32)
+    prior = WganGp(WganGpConfig(latent_size=6, width=2, steps=12, batch_size=4), channels=1, image_size=32, classes=1)
     prior.fit(IMAGES, context=context)
     return prior.state_dict()
 
