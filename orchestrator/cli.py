@@ -340,10 +340,12 @@ def _show(sweep: Sweep, shape: dict[str, Any], *, as_json: bool, again: str = ""
         _print_json(shape)
         return
     from orchestrator.paths import without_password
-    from orchestrator.reports.tables import points_table, trials_table
+    from orchestrator.reports.tables import attacks_table, points_table, trials_table
 
     result = sweep.result()
     data.print(trials_table(result))
+    if len(sweep.resolved.spec.attacks) > 1:
+        data.print(attacks_table(result))
     data.print(points_table(result))
     lines = [
         f"report:    {sweep.paths.report}",

@@ -22,6 +22,7 @@ from orchestrator.reports.tables import (
     MISSING,
     Rows,
     attack_label,
+    attack_rows,
     axes,
     frontier_points,
     in_words,
@@ -103,7 +104,9 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
 def _tables(result: SweepResult) -> list[tuple[str, str, Rows]]:
     points = "Mean over training seeds ± standard deviation over seeds, of points with all trials done."
     trials = "One training seed each, with 95 % intervals in brackets."
-    return [("Points", points, point_rows(result)), ("Trials", trials, trial_rows(result))]
+    tables = [("Points", points, point_rows(result)), ("Trials", trials, trial_rows(result))]
+    attacks = "One attack on one trial each, with 95 % intervals in brackets and what it cost."
+    return [*tables, ("Attacks", attacks, attack_rows(result))] if len(result.resolved.spec.attacks) > 1 else tables
 
 
 def headlines(result: SweepResult) -> list[str]:

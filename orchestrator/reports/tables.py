@@ -19,6 +19,7 @@ from orchestrator.trade_off import TradeOff, trade_off
 
 MISSING = "missing"
 STAR = "★"
+FEW = 6  # numbers side by side in a terminal
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,17 @@ def metric_names(result: SweepResult) -> tuple[str, ...]:
     """Every number that some trial has, or the objectives' where none is done."""
     seen = dict.fromkeys(name for trial in result.finished for name in trial.estimates())
     return tuple(seen or (objective.metric for objective in result.resolved.spec.search.objectives))
+
+
+def few_names(result: SweepResult) -> tuple[tuple[str, ...], str]:
+    """The numbers a terminal has room for, objectives first and accuracies next, and a word on the others."""
+    names = metric_names(result)
+    objectives = [own.metric for own in result.resolved.spec.search.objectives if own.metric in names]
+    accuracies = [name for name in names if name.endswith("accuracy")]
+    first = tuple(dict.fromkeys([*objectives, *accuracies, *names]))[:FEW]
+    shown = tuple(name for name in names if name in first)
+    rest = len(names) - len(shown)
+    return shown, f"; {rest} more numbers are in the report" if rest else ""
 
 
 def in_words(name: str) -> str:
@@ -147,9 +159,10 @@ def attack_label(label: str, trial: TrialResult, names: Mapping[str, str]) -> st
     return f"{label} on trial {trial.id}: {trial_label(trial, names)}, seed {trial.plan.trial.seed}"
 
 
-def trial_rows(result: SweepResult) -> Rows:
-    """One row a trial, whatever became of it."""
-    names, metrics, best = short_names(result), metric_names(result), set(result.pareto())
+def trial_rows(result: SweepResult, metrics: Sequence[str] | None = None) -> Rows:
+    """One row a trial, whatever became of it; with all its numbers, or some."""
+    names, best = short_names(result), set(result.pareto())
+    metrics = metric_names(result) if metrics is None else metrics
     rows = []
     for trial in result.trials:
         estimates = trial.estimates()
@@ -159,9 +172,25 @@ def trial_rows(result: SweepResult) -> Rows:
     return Rows(("", "trial", *_param_headers(names), "seed", "status", *map(in_words, metrics)), tuple(rows))
 
 
-def point_rows(result: SweepResult) -> Rows:
-    """One row a point whose trials are all done."""
-    names, metrics, best = short_names(result), metric_names(result), frontier_points(result)
+def attack_rows(result: SweepResult) -> Rows:
+    """One row an attack on a finished trial: its numbers with intervals, and what it cost."""
+    names = short_names(result)
+    attacks = [(trial, own) for trial in result.finished for own in trial.attacks.values()]
+    metrics = dict.fromkeys(name for _, own in attacks for name in own.estimates)
+    rows = []
+    for trial, own in attacks:
+        numbers = [with_interval(name, own.estimates.get(name)) for name in metrics]
+        head = ("", own.label, str(own.protocol["access"]), *_params(trial, names), str(trial.plan.trial.seed))
+        cost = (f"{own.queries:,}", f"{own.seconds:.0f}")
+        rows.append(Row((*head, *numbers, *cost), False))
+    headers = ("", "attack", "access", *_param_headers(names), "seed", *map(in_words, metrics), "queries", "seconds")
+    return Rows(headers, tuple(rows))
+
+
+def point_rows(result: SweepResult, metrics: Sequence[str] | None = None) -> Rows:
+    """One row a point whose trials are all done; with all its numbers, or some."""
+    names, best = short_names(result), frontier_points(result)
+    metrics = metric_names(result) if metrics is None else metrics
     trades = trade_offs(result)
     rows = []
     for point in result.points():
@@ -205,14 +234,21 @@ def _param_headers(names: Mapping[str, str]) -> list[str]:
 
 def trials_table(result: SweepResult) -> Table:
     """Every trial with its numbers and their 95 % intervals."""
-    note = f"{STAR} on the frontier; 95 % intervals in brackets"
-    return _table(f"Trials of {result.resolved.sweep}", note, trial_rows(result))
+    shown, rest = few_names(result)
+    note = f"{STAR} on the frontier; 95 % intervals in brackets{rest}"
+    return _table(f"Trials of {result.resolved.sweep}", note, trial_rows(result, shown))
 
 
 def points_table(result: SweepResult) -> Table:
     """Every finished point: means over seeds ± standard deviation over seeds."""
-    note = f"{STAR} on the frontier; mean ± standard deviation over training seeds"
-    return _table(f"Points of {result.resolved.sweep}", note, point_rows(result))
+    shown, rest = few_names(result)
+    note = f"{STAR} on the frontier; mean ± standard deviation over training seeds{rest}"
+    return _table(f"Points of {result.resolved.sweep}", note, point_rows(result, shown))
+
+
+def attacks_table(result: SweepResult) -> Table:
+    """Every attack on every finished trial, where there are several."""
+    return _table(f"Attacks of {result.resolved.sweep}", "95 % intervals in brackets", attack_rows(result))
 
 
 def comparison_table(rows: Sequence[Comparison], *, title: str) -> Table:
