@@ -108,6 +108,9 @@ class TinyPrior:
     def __init__(self, generator: nn.Module, critic: nn.Module) -> None:
         self.generator, self.critic = generator, critic
 
+    def map(self, latents: Tensor) -> Tensor:
+        return latents
+
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         return self.generator(latents)
 

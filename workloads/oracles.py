@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Protocol
 
 import torch
@@ -27,6 +27,8 @@ class OpenClassifier(Protocol):
     def normalize(self, images: Tensor) -> Tensor: ...
 
     def features(self, normalized: Tensor) -> Tensor: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
 
 
 class LabelOracle:
@@ -94,6 +96,23 @@ class WhiteBoxOracle(ScoreOracle):
         self.queries += len(images)
         features = self.target_model.features(self.target_model.normalize(images))
         return features, self.target_model.head(features)
+
+    def logits_and_inputs(
+        self, images: Tensor, layers: Sequence[nn.Module]
+    ) -> tuple[Tensor, list[tuple[nn.Module, Tensor]]]:
+        """Logits, and what these layers of `original` read on the way, each time that one runs, in that order.
+
+        Shape: (B, C, H, W) to (B, classes), and any with B rows each.
+        """
+        self.queries += len(images)
+        read: list[tuple[nn.Module, Tensor]] = []
+        hooks = [own.register_forward_pre_hook(lambda layer, given: read.append((layer, given[0]))) for own in layers]
+        try:
+            logits = self.original.head(self.original.features(self.original.normalize(images)))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return logits, read
 
     def score(self, images: Tensor, identities: Tensor) -> Tensor:
         """The logit of the identity."""

@@ -20,6 +20,7 @@ from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.errors import MidreError
 from workloads.metrics.base import METRICS, ClassifierMetric, JudgedMetric
+from workloads.models.base import Classifier
 from workloads.priors.base import PRIORS
 from workloads.randomness import generator
 
@@ -123,13 +124,23 @@ def _defenses(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[
 
 
 def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What each attack has to accept: its prior, its surrogates, the number of classes."""
+    """What each attack has to accept: its prior, its surrogates, the number of classes, the target model."""
     shape = {"channels": target.channels, "image_size": target.image_size, "classes": target.classes}
+
+    @functools.cache
+    def target_model() -> Classifier | None:
+        """None where the model or its defenses are at fault, which they say themselves."""
+        try:
+            return target.model_copy(update={"defenses": spec.defenses}).build()
+        except MidreError:
+            return None
 
     def build(member: Member) -> None:
         prior = None if member.prior is None else PRIORS.build(member.prior, **shape)
         kind: Any = ATTACKS.class_of(member)  # type: ignore[arg-type]
         kind.check(member, prior=prior, classes=target.classes)
+        if (model := target_model()) is not None:
+            kind.check_target(member, model)
         for surrogate in member.surrogates:
             target.model_copy(update={"model": surrogate.model}).build()
 

@@ -213,6 +213,14 @@ class Attack(ABC, Generic[Oracle]):
                 f"{classes}: lower it or leave it out."
             )
 
+    @classmethod
+    def check_target(cls, config: Any, target_model: Classifier) -> None:
+        """Accept the architecture of the target model, with or without its weights.
+
+        Raises:
+            ConfigError: with the way out.
+        """
+
     @abstractmethod
     def run(self, access: Access[Oracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
         """Attack each of `identities`, (I,) int64 class indices; continues from the job's checkpoint."""

@@ -84,7 +84,7 @@ class Engine:
 
     def _retire(self, done: Tensor) -> None:
         """Keep what the rows that are done came to, and go on with the others alone."""
-        outcome = self._attack.outcome(select(self._state, done.to(self._access.device)))
+        outcome = select(self._attack.outcome(self._state), done.to(self._access.device))
         whole = self._ended.setdefault(str(self._chunk), {})
         place(whole, self._active[done], outcome, of=len(self._chunks[self._chunk]))
         self._active = self._active[~done]

@@ -35,6 +35,10 @@ class Rows:
     def __getitem__(self, index: Tensor | slice) -> Rows:
         return replace(self, identities=self.identities[index], restarts=self.restarts[index])
 
+    def repeated(self, count: int) -> Rows:
+        """Each row so many times, one after the other."""
+        return self[torch.arange(len(self)).repeat_interleave(count)]
+
     def split(self, size: int) -> list[Rows]:
         return [self[slice(start, start + size)] for start in range(0, len(self), size)]
 

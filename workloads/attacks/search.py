@@ -50,6 +50,21 @@ class Nesterov:
         return moved, velocity
 
 
+@dataclass(frozen=True)
+class Momentum:
+    """Gradient descent with momentum as torch's SGD has it: v' = m v + g;  z' = z - lr v'."""
+
+    lr: float
+    momentum: float
+
+    def begin(self, variables: Variables) -> State:
+        return {name: torch.zeros_like(own) for name, own in variables.items()}
+
+    def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
+        velocity = {name: self.momentum * memory[name] + gradients[name] for name in variables}
+        return {name: own - self.lr * velocity[name] for name, own in variables.items()}, velocity
+
+
 def constant(step: int) -> float:
     return 1.0
 

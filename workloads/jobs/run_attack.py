@@ -68,6 +68,7 @@ class RunAttack(Job):
     def _access(self, member: Member, target_model: Classifier, context: JobContext) -> tuple[Access[Any], int]:
         """All that a member of the attack is given, and how often the target was asked to make it."""
         kind: Any = ATTACKS.class_of(member)  # type: ignore[arg-type]
+        kind.check_target(member, target_model)
         prior, asked = None, 0
         if (role := f"{member.label}.prior") in context.inputs:
             prior, asked = load_prior(context.inputs[role], device=context.device)

@@ -1,0 +1,156 @@
+"""RLB-MI: for each identity an agent learns which latents the target scores highest."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from workloads.attacks.base import ATTACKS, Access, SearchConfig
+from workloads.attacks.rows import Rows
+from workloads.attacks.searching import SearchAttack
+from workloads.attacks.soft_actor_critic import SoftActorCritic
+from workloads.checkpoints import State
+from workloads.oracles import LabelOracle, ScoreOracle
+
+SMALLEST_MARGIN = 1e-7
+
+
+class RlbmiConfig(SearchConfig):
+    """Defaults are those of the authors' code."""
+
+    kind: Literal["rlbmi"] = "rlbmi"
+    restarts: PositiveInt = 1
+    """Agents of each identity."""
+    steps: PositiveInt = 40_000
+    """Episodes of each agent: it acts once, learns once, and shows what it has learned once."""
+    chunk_rows: PositiveInt = 8
+    """Agents at once. Each remembers 201 numbers an episode at latents of 100, so 32 MB after 40,000, which checkpoints
+    hold as well."""
+    confidence_weight: NonNegativeFloat = 4.0
+    """Of log p(identity): 2 for the image of the state and 2 for that of the action, which are one."""
+    margin_weight: NonNegativeFloat = 8.0
+    """Of log(p(identity) - the largest other p)."""
+    hidden: PositiveInt = 256
+    lr: PositiveFloat = 5e-4
+    batch: PositiveInt = 256
+    """Of past actions to learn from; learning begins when there are more."""
+    buffer: PositiveInt = 1_000_000
+    """Past actions an agent remembers."""
+    fidelity: Literal["fixed", "official"] = "fixed"
+    """`official` averages the log-probability of an action over its dimensions and holds it against the target of
+    their sum, so that exploration dies away whatever the policy; draws one number of noise for all dimensions, and for
+    a whole batch; listens to one critic; shows what it has learned with noise; and asks about each action twice."""
+
+
+@ATTACKS.register(RlbmiConfig)
+class Rlbmi(SearchAttack[ScoreOracle]):
+    """Reinforcement learning from scores: a policy turns random latents into latents whose images score high.
+
+    With the authors' settings the next state is the action itself and ends its episode, so that an action is worth its
+    reward: discount and target networks, which they have, change nothing and are left out. The image that scores
+    highest among those shown after each episode is the reconstruction.
+
+    Source: Han et al., "Reinforcement Learning-Based Black-Box Model Inversion Attacks", CVPR 2023;
+    Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018.
+    """
+
+    oracle: ClassVar[type[LabelOracle]] = ScoreOracle
+    stages = ("train a policy", "select")
+    config: RlbmiConfig
+
+    def begin(self, access: Access[ScoreOracle], rows: Rows) -> State:
+        size, length = access.generator.latent_size, min(self.config.buffer, self.config.steps)
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(len(rows), *shape, device=access.device)
+
+        return {
+            "agents": self._method(access).begin(rows, device=access.device),
+            "past": {"states": zeros(length, size), "actions": zeros(length, size), "rewards": zeros(length)},
+            "best": {"latents": zeros(size), "confidence": zeros()},
+        }
+
+    def advance(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+        method, agents, past = self._method(access), state["agents"], state["past"]
+        drawn = rows.normal(4 * method.size, "episode", step).to(access.device)
+        states, noise, shown, shown_noise = drawn.view(-1, 4, 1, method.size).unbind(1)
+        actions = method.act(agents, states, noise)
+        self._remember(past, step, states[:, 0], actions[:, 0], self._rewards(access, actions[:, 0], rows))
+        if step >= self.config.batch:
+            noise = rows.normal(self.config.batch * method.size, "policy", step).to(access.device)
+            noise = noise.view(-1, self.config.batch, method.size)
+            agents = method.learn(agents, *self._lesson(past, rows, step), noise=noise, step=step - self.config.batch)
+        latents = method.act(agents, shown, shown_noise if self._official else torch.zeros_like(shown))[:, 0]
+        best = self._better(access, state["best"], latents, rows)
+        return {"agents": agents, "past": past, "best": best}, 1 - best["confidence"]
+
+    @property
+    def _official(self) -> bool:
+        return bool(self.config.fidelity == "official")
+
+    def _method(self, access: Access[ScoreOracle]) -> SoftActorCritic:
+        return SoftActorCritic(
+            size=access.generator.latent_size,
+            hidden=self.config.hidden,
+            lr=self.config.lr,
+            critics=("critic_1",) if self._official else ("critic_1", "critic_2"),
+            averaged=self._official,
+            shared_noise=self._official,
+        )
+
+    def _rewards(self, access: Access[ScoreOracle], actions: Tensor, rows: Rows) -> Tensor:
+        """What the target's scores of the images of actions are worth. Shape: (B, Z) to (B,)."""
+        scores, identities = self._asked(access, actions, rows), rows.identities.to(access.device)[:, None]
+        if self._official:
+            self._asked(access, actions, rows)  # of the next state, which the action is
+        own, others = scores.gather(1, identities).flatten(), scores.scatter(1, identities, 0.0).amax(1)
+        confidence = own.clamp_min(torch.finfo(own.dtype).tiny).log()
+        margin = (own - others).clamp_min(SMALLEST_MARGIN).log()
+        return self.config.confidence_weight * confidence + self.config.margin_weight * margin
+
+    def _remember(self, past: State, step: int, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
+        """Write an episode over the oldest one, in place: a copy of them all would cost more than a step."""
+        slot = step % past["rewards"].shape[1]
+        past["states"][:, slot], past["actions"][:, slot], past["rewards"][:, slot] = states, actions, rewards
+
+    def _lesson(self, past: State, rows: Rows, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Some past states, actions and rewards of each row, drawn with replacement."""
+        known = min(step + 1, past["rewards"].shape[1])
+        drawn = [torch.randint(known, (self.config.batch,), generator=own) for own in rows.generators("lesson", step)]
+        which = torch.stack(drawn).to(past["rewards"].device)
+        row = torch.arange(len(rows), device=which.device)[:, None]
+        return past["states"][row, which], past["actions"][row, which], past["rewards"][row, which]
+
+    def _better(self, access: Access[ScoreOracle], best: State, latents: Tensor, rows: Rows) -> State:
+        """The latents whose images score highest so far."""
+        scores = self._asked(access, latents, rows)
+        confidence = scores.gather(1, rows.identities.to(access.device)[:, None]).flatten()
+        higher = confidence >= best["confidence"]
+        return {
+            "latents": torch.where(higher[:, None], latents, best["latents"]),
+            "confidence": torch.where(higher, confidence, best["confidence"]),
+        }
+
+    def _asked(self, access: Access[ScoreOracle], latents: Tensor, rows: Rows) -> Tensor:
+        """Scores of the images of latents. Shape: (B, Z) to (B, classes)."""
+
+        def ask(part: slice) -> Tensor:
+            return access.target.probabilities(self.render(access, latents[part], rows[part]))
+
+        return torch.cat(access.parts.run(ask, len(rows)))
+
+    def outcome(self, state: State) -> State:
+        return {"latents": state["best"]["latents"]}
+
+    def latents(self, access: Access[ScoreOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
+        return rows, state["latents"]
+
+    def render(self, access: Access[ScoreOracle], latents: Tensor, rows: Rows) -> Tensor:
+        prior = access.generator
+        return prior.synthesize(prior.map(latents), rows.identities.to(access.device))
+
+    def protocol(self) -> dict[str, Any]:
+        return super().protocol() | {"fidelity": self.config.fidelity}
