@@ -45,6 +45,10 @@ class LabelOracle:
 
         Shape: (B, C, H, W), (B,) to (B,).
         """
+        return self.confidence(images, identities)
+
+    def confidence(self, images: Tensor, identities: Tensor) -> Tensor:
+        """How sure the target model is of the identity, in [0, 1]. Shape: (B, C, H, W), (B,) to (B,)."""
         return (self.labels(images) == identities).to(images.dtype)
 
 
@@ -58,7 +62,7 @@ class ScoreOracle(LabelOracle):
         self.queries += len(images)
         return self._answer(images).softmax(1)
 
-    def score(self, images: Tensor, identities: Tensor) -> Tensor:
+    def confidence(self, images: Tensor, identities: Tensor) -> Tensor:
         """The probability of the identity."""
         return self.probabilities(images).gather(1, identities[:, None]).flatten()
 
