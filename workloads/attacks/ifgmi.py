@@ -19,7 +19,7 @@ from workloads.config import begun_with
 from workloads.errors import ConfigError
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
-from workloads.priors.staged import StagedPrior, unit_range
+from workloads.priors.staged import StagedPrior
 
 RADII = (1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 8000.0, 8000.0)
 PRESETS: dict[str, dict[str, Any]] = {
@@ -126,7 +126,8 @@ class Ifgmi(StyleSearch):
         return moved, losses
 
     def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
-        return self.framed(unit_range(_run(access, variables, first=self._stage(step))[1]))
+        _, image = _run(access, variables, first=self._stage(step))
+        return self.framed(_blocks_of(access).shown(image))
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
         anchors, radii = kept["anchors"], kept["radii"]
@@ -200,11 +201,16 @@ class Ifgmi(StyleSearch):
         }
 
 
+def _blocks_of(access: Access[WhiteBoxOracle]) -> StagedPrior:
+    prior = access.generator
+    assert isinstance(prior, StagedPrior)
+    return prior
+
+
 def _run(
     access: Access[WhiteBoxOracle], variables: Variables, *, first: int, last: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Features and image after block `last`, from what the variables hold of those before block `first`."""
-    prior = access.generator
-    assert isinstance(prior, StagedPrior)
+    prior = _blocks_of(access)
     styles = prior.repeated(variables["latents"])
     return prior.run_blocks(styles, variables.get("features"), variables.get("colours"), first=first, last=last)

@@ -25,7 +25,7 @@ from workloads.checkpoints import State
 from workloads.context import JobContext
 from workloads.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.priors.base import Prior
-from workloads.priors.staged import StagedPrior, unit_range
+from workloads.priors.staged import StagedPrior
 
 if TYPE_CHECKING:
     from workloads.attacks.mirror import MirrorConfig
@@ -56,7 +56,7 @@ class MirrorSearch(SearchAttack[Oracle], ABC):
         if not isinstance(prior, StagedPrior):
             return prior.synthesize(latents).clamp(0, 1)
         styles = prior.pulled(prior.repeated(latents), truncation=self.config.truncation, cutoff=self.config.cutoff)
-        return unit_range(prior.run_blocks(styles)[1]).clamp(0, 1)
+        return prior.shown(prior.run_blocks(styles)[1]).clamp(0, 1)
 
 
 class GradientMirror(MirrorSearch[WhiteBoxOracle], WhiteBoxAttack):

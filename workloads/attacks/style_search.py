@@ -22,7 +22,7 @@ from workloads.context import JobContext
 from workloads.errors import ConfigError
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
-from workloads.priors.staged import StagedPrior, unit_range
+from workloads.priors.staged import StagedPrior
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -122,4 +122,4 @@ class StyleSearch(WhiteBoxAttack):
         styles = prior.styles(latents, truncation=self.config.truncation, cutoff=self.config.cutoff)
         starts = styles[:, 0]
         official = self.config.fidelity == "official"
-        return starts, unit_range(prior.run_blocks(styles)[1]) if official else prior.synthesize(starts)
+        return starts, prior.shown(prior.run_blocks(styles)[1]) if official else prior.synthesize(starts)

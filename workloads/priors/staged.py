@@ -60,9 +60,8 @@ class StagedPrior(Prior):
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         """Images of one style each, in about [0, 1], not clipped. Shape: (B, style_size) to (B, C, H, W)."""
-        return unit_range(self.run_blocks(self.repeated(latents))[1])
+        return self.shown(self.run_blocks(self.repeated(latents))[1])
 
-
-def unit_range(images: Tensor) -> Tensor:
-    """From about [-1, 1] to about [0, 1]."""
-    return images / 2 + 0.5
+    def shown(self, image: Tensor) -> Tensor:
+        """What `run_blocks` ends with as an image of the data: in about [0, 1], of `image_size` pixels."""
+        return image / 2 + 0.5
