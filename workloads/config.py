@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,6 +43,20 @@ class ComponentConfig(FrozenConfig):
     """Raised whenever the same settings come to give other numbers, so that old results are not reused."""
 
     kind: str
+
+
+def begun_with(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, over the fields of a preset: for a model validator that runs before the fields' own.
+
+    Such a validator hands on Python, where JSON's lists are no tuples as configs hold them; so they become some.
+    """
+    return {**preset, **{name: _tupled(value) for name, value in given.items()}}
+
+
+def _tupled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _tupled(own) for name, own in value.items()}
+    return tuple(_tupled(own) for own in value) if isinstance(value, list) else value
 
 
 def content(value: Any) -> Any:

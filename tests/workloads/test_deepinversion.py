@@ -240,7 +240,7 @@ def test_the_attack_leaves_every_weight_and_statistic_as_it_was(tmp_path: Path) 
 
 
 def test_keeping_more_than_are_made_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ValidationError, match="keep 9 is above the 8 made of each identity: lower keep or make more"):
+    with pytest.raises(ValidationError, match="keep 9 is above the 8 made of each identity: lower it or make more"):
         DeepinversionConfig(restarts=2, images=4, keep=9)
 
 

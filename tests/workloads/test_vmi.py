@@ -189,7 +189,7 @@ def test_each_law_gives_so_many_reconstructions(tmp_path: Path) -> None:
 
 
 def test_keeping_more_than_are_drawn_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ValidationError, match="keep 7 is above the 6 made of each identity: lower keep or make more"):
+    with pytest.raises(ValidationError, match="keep 7 is above the 6 made of each identity: lower it or make more"):
         VmiConfig(restarts=2, draws=3, keep=7)
 
 

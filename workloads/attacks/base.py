@@ -184,7 +184,7 @@ class Attack(ABC, Generic[Oracle]):
     """Rebuilds images of identities from what it has access to."""
 
     oracle: ClassVar[type[LabelOracle]]
-    """What it asks of the target model."""
+    """What it asks of the target model, unless its settings decide."""
     needs_public_images: ClassVar[bool] = False
     tunes_prior: ClassVar[bool] = False
     """Whether it trains the prior further, which it then gets as it was fitted."""
@@ -195,6 +195,11 @@ class Attack(ABC, Generic[Oracle]):
 
     def __init__(self, config: Any) -> None:
         self.config: Any = config
+
+    @classmethod
+    def oracle_for(cls, config: Any) -> type[LabelOracle]:
+        """What it asks of the target model with these settings."""
+        return cls.oracle
 
     @classmethod
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
@@ -230,7 +235,7 @@ class Attack(ABC, Generic[Oracle]):
         made, keep = self.config.made, self.config.keep
         return {
             "attack": self.config.kind,
-            "access": self.oracle.access,
+            "access": self.oracle_for(self.config).access,
             "steps": self.config.steps,
             "restarts": self.config.restarts,
             "made": made,

@@ -82,7 +82,8 @@ class Seen:
     second: View
 
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-        return self.second(self.first(images, generators), generators)
+        own = list(generators)
+        return self.second(self.first(images, own), own)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class GradientAttack(SearchAttack[Oracle]):
         """The latents whose images a step looks at; by default the variables themselves."""
         return variables["latents"]
 
+    def images_of(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+        """The images a step looks at. Shape: (B, C, H, W) in about [0, 1]."""
+        return self.render(access, self.latents_of(variables, rows, step), rows)
+
     def views(self, access: Access[Oracle]) -> Sequence[View]:
         """Random views of the images that the target model is shown at each step; losses are summed over them."""
         return (RandomView(ViewConfig()),)
@@ -95,10 +99,10 @@ class GradientAttack(SearchAttack[Oracle]):
     def losses(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> Tensor:
         """The objective of each row at a step. Shape: (B,)."""
         identities = rows.identities.to(access.device)
-        images = self.render(access, self.latents_of(variables, rows, step), rows)
+        images = self.images_of(access, variables, rows, step)
         looks = images.new_zeros(len(images))
         for number, view in enumerate(self.views(access)):
-            seen = view(images, list(rows.generators("view", number, step)))
+            seen = view(images, rows.generators("view", number, step))
             looks = looks + self.identity_losses(access, seen, identities)
         return self.identity_weight * looks + self.prior_losses(access, images)
 

@@ -102,6 +102,21 @@ class Adam:
         return moved, {"first": first, "second": second}
 
 
+@dataclass(frozen=True)
+class Afresh:
+    """A rule that counts its steps anew from each of some steps on, where its memory was begun anew too."""
+
+    rule: Rule
+    starts: tuple[int, ...]
+
+    def begin(self, variables: Variables) -> State:
+        return self.rule.begin(variables)
+
+    def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
+        began = max(start for start in self.starts if start <= step)
+        return self.rule.step(variables, gradients, memory, step - began)
+
+
 def steps_down(milestones: tuple[int, ...], factor: float) -> Callable[[int], float]:
     """A schedule that multiplies the learning rate by `factor` after each of these numbers of steps."""
     return lambda step: factor ** sum(step >= milestone for milestone in milestones)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
 import torch
 from torch import Tensor
 
@@ -41,3 +44,32 @@ def best_of_pool(confidences: Tensor, identities: Tensor, *, count: int) -> Tens
     Shape: confidences (P, C), identities (I,) to (I, count) int64.
     """
     return confidences[:, identities].topk(count, dim=0).indices.T
+
+
+def in_widest_agreement(logits: Tensor, identities: Tensor) -> Tensor:
+    """True for one row of each identity: the best of the most rows that agree on which classes come next to it.
+
+    Among rows that the identity leads, the largest group of two or more counts whose other labels among the first five
+    have two in common, or one if no group has two; the row with the largest logit of the identity is taken from it,
+    and from all rows where there is no such group.
+
+    Shape: (R, classes), (R,) to (R,) bool.
+    Source: An et al., "MIRROR", NDSS 2022, the authors' code.
+    """
+    chosen = torch.zeros(len(identities), dtype=torch.bool)
+    leading = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    for identity in identities.unique().tolist():
+        own = (identities == identity).nonzero().flatten()
+        names = {row: leading[row, 1:].tolist() for row in own.tolist() if leading[row, 0] == identity}
+        group = torch.tensor(_widest_agreement(names, 2) or _widest_agreement(names, 1) or own.tolist())
+        chosen[group[logits[group, identity].argmax()]] = True
+    return chosen
+
+
+def _widest_agreement(labels: Mapping[int, Sequence[int]], common: int) -> list[int]:
+    """The largest group of two rows or more that have so many labels in common, the first in order of several."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, own in labels.items():
+        for shared in combinations(sorted(own), common):
+            groups.setdefault(shared, []).append(row)
+    return min((own for own in groups.values() if len(own) > 1), key=lambda own: (-len(own), own), default=[])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from workloads.config import Fraction, FrozenConfig
 
-Generators = Sequence[torch.Generator]
-"""One on the CPU for each image."""
+Generators = Iterable[torch.Generator]
+"""One on the CPU for each image, made only when it is asked for."""
 
 
 class View(Protocol):

@@ -78,7 +78,7 @@ class RunAttack(Job):
         surrogates = [load_classifier(folder, device=context.device) for folder in folders]
         images = self._probes(prior, target_model, context)
         access = Access(
-            target=_oracle(kind.oracle, target_model, images),
+            target=_oracle(kind.oracle_for(member), target_model, images),
             device=context.device,
             channels=target_model.mean.shape[0],
             image_size=images.shape[2],
