@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from orchestrator.executors.base import Executor
@@ -227,9 +228,9 @@ def list_components(what: What, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    table = Table("kind", "summary", "source")
+    table = Table(*rows[0])
     for row in rows:
-        table.add_row(row["kind"], row["summary"], row["source"])
+        table.add_row(*map(Text, row.values()))
     data.print(table)
 
 

@@ -71,9 +71,15 @@ class Registry(Generic[T]):
         return self.class_of(config)(config, **runtime)  # type: ignore[call-arg]
 
     def describe(self) -> list[dict[str, str]]:
-        """Kind, summary and source of every component, read from its docstring."""
+        """Kind, summary and source of every component, from its docstring, and what its `facts` method adds."""
         self.discover()
-        return [{"kind": kind, **_docstring_facts(self._classes[kind])} for kind in self.kinds()]
+        return [
+            {"kind": kind, **_docstring_facts(self._classes[kind]), **self._own_facts(kind)} for kind in self.kinds()
+        ]
+
+    def _own_facts(self, kind: str) -> dict[str, str]:
+        facts = getattr(self._classes[kind], "facts", None)
+        return facts(self._configs[kind]) if facts else {}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         self.discover()

@@ -138,7 +138,7 @@ def test_the_loss_is_a_mean_over_draws() -> None:
 def test_an_attack_without_gradients_of_its_own_cannot_be_wrapped() -> None:
     config = ErasingAwareConfig(host=ErasingAwareConfig(host=HOST), erasing=LAW)
     with pytest.raises(
-        ConfigError, match=r"host: erasing_aware is no white-box attack of its own: take one, such as gmi"
+        ConfigError, match=r"host: erasing_aware is no attack of one descent on the target: take gmi or its like"
     ):
         ErasingAware.check(config, prior=object(), classes=IDENTITIES)  # type: ignore[arg-type]
 

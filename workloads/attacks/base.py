@@ -202,6 +202,11 @@ class Attack(ABC, Generic[Oracle]):
         return cls.oracle
 
     @classmethod
+    def facts(cls, config: Any) -> dict[str, str]:
+        """What a list of attacks says of it: its access, what it needs, and its stages."""
+        return {"access": cls.oracle.access, "needs": _needs(config), "stages": ", ".join(cls.stages)}
+
+    @classmethod
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
         """Accept the prior, built without weights, and the number of classes.
 
@@ -243,6 +248,17 @@ class Attack(ABC, Generic[Oracle]):
             "selection": "all" if keep >= made else f"best {keep} by {self.selection}",
             "converged": self.config.converged.model_dump() if self.config.converged else None,
         }
+
+
+def _needs(config: type[AttackConfig]) -> str:
+    """What has to be there before an attack with these settings, in a few words."""
+    fields = config.model_fields
+    if "prior" not in fields:
+        return "other attacks"
+    if not getattr(config, "needs_prior", True):
+        return "nothing"
+    own = fields["prior"].default
+    return f"its own prior, {own.kind}" if own is not None else "a prior"
 
 
 ATTACKS: Registry[Attack[Any]] = Registry("workloads.attacks")

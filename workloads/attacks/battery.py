@@ -79,6 +79,10 @@ class Battery(Attack[LabelOracle]):
     config: BatteryConfig
     stages = ("attack", "who resists?", "attack those", "select")
 
+    @classmethod
+    def facts(cls, config: Any) -> dict[str, str]:
+        return super().facts(config) | {"access": "that of its attacks"}
+
     def run(self, access: Access[LabelOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
         saved = context.resume() or {"done": {}, "inner": None}
         done: State = saved["done"]

@@ -69,9 +69,12 @@ class HostedAttack(WhiteBoxAttack):
     @classmethod
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
         super().check(config, prior=prior, classes=classes)
-        host = ATTACKS.class_of(config.host)
-        if not issubclass(host, WhiteBoxAttack) or issubclass(host, HostedAttack):
-            raise ConfigError(f"host: {config.host.kind} is no white-box attack of its own: take one, such as gmi.")
+        host: Any = ATTACKS.class_of(config.host)
+        usual = issubclass(host, WhiteBoxAttack) and not issubclass(host, HostedAttack)
+        if not usual or (host.begin, host.advance) != (WhiteBoxAttack.begin, WhiteBoxAttack.advance):
+            raise ConfigError(
+                f"host: {config.host.kind} is no attack of one descent on the target: take gmi or its like."
+            )
         host.check(config.host, prior=prior, classes=classes)
 
     @property

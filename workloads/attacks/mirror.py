@@ -89,6 +89,11 @@ class Mirror(Attack[Any]):
     selection = "agreement of the next labels, then target score"
 
     @classmethod
+    def facts(cls, config: Any) -> dict[str, str]:
+        access = " or ".join(own.oracle.access for own in SEARCHES.values())
+        return super().facts(config) | {"access": access}
+
+    @classmethod
     def oracle_for(cls, config: Any) -> type[LabelOracle]:
         return SEARCHES[config.search].oracle
 
