@@ -216,7 +216,7 @@ def test_the_stages_of_a_model_hold_its_weights_in_order(kind: str) -> None:
 
 
 def prior_of(kind: str) -> Prior:
-    return PRIORS.build(config_for(PRIORS, kind), channels=3, image_size=SIZE).eval().requires_grad_(False)
+    return PRIORS.build(config_for(PRIORS, kind), channels=3, image_size=SIZE, classes=CLASSES).eval().requires_grad_(False)
 
 
 def synthesized(prior: Prior) -> Tensor:

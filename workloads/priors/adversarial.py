@@ -73,8 +73,12 @@ class AdversarialPrior(Prior):
         """What the losses are computed on; asked for once, before the first step and after a restart."""
         return Lessons(images, context.device)
 
+    def draw_weights(self, generator: torch.Generator) -> None:
+        """Draw every weight anew."""
+        initialize(self, generator)
+
     def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
-        initialize(self, context.generator("initialization"))
+        self.draw_weights(context.generator("initialization"))
         adams = {name: self._adam(name) for name in ("generator", "critic")}
         first = self._resume(context.resume(), adams, teacher)
         lessons = self.lessons(images, teacher, context)
