@@ -216,7 +216,8 @@ def test_the_stages_of_a_model_hold_its_weights_in_order(kind: str) -> None:
 
 
 def prior_of(kind: str) -> Prior:
-    return PRIORS.build(config_for(PRIORS, kind), channels=3, image_size=SIZE, classes=CLASSES).eval().requires_grad_(False)
+    prior = PRIORS.build(config_for(PRIORS, kind), channels=3, image_size=SIZE, classes=CLASSES)
+    return prior.eval().requires_grad_(False)
 
 
 def synthesized(prior: Prior) -> Tensor:

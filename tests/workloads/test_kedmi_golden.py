@@ -30,13 +30,13 @@ from workloads.priors.wgan_gp import WganGpConfig
 CPU = torch.device("cpu")
 STEPS, DRAWS = 20, 5
 PRIORS = ("k_logit", "critic")
-EXACT = {"rtol": 0.0, "atol": 1e-9}
-LOSS = {"rtol": 0.0, "atol": 1e-8}
+EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
+LOSS: dict[str, Any] = {"rtol": 0.0, "atol": 1e-8}
 
 
 @dataclass(frozen=True)
 class RecordedRows(Rows):
-    """Rows whose noise is the recorded one, `restarts` saying whose. Shape: noise (calls, rows, Z): steps, then draws."""
+    """Rows whose noise is the recorded one, told by `restarts`. Shape: noise (calls, rows, Z): steps, then draws."""
 
     noise: Tensor
 
@@ -124,7 +124,9 @@ def test_the_final_draws_give_the_authors_images(case: dict[str, Tensor], fits: 
     torch.testing.assert_close(images, case[f"{prior}.final_images"], **EXACT)
 
 
-def test_the_draws_of_a_row_stand_together_and_carry_its_identity(case: dict[str, Tensor], fits: dict[str, Fit]) -> None:
+def test_the_draws_of_a_row_stand_together_and_carry_its_identity(
+    case: dict[str, Tensor], fits: dict[str, Fit]
+) -> None:
     fit = fits["k_logit"]
     rows, _ = fit.attack.latents(fit.access, fit.states[-1], fit.rows)
     assert rows.identities.tolist() == [own for own in case["identities"].tolist() for _ in range(DRAWS)]

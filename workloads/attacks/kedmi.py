@@ -52,7 +52,7 @@ class Kedmi(WhiteBoxAttack):
     Every step draws one latent from the Gaussian of a row and descends on 100 x cross-entropy minus the discriminator's
     realism. What remains of an identity is a handful of draws, all of them kept, since the authors choose none.
 
-    Source: Chen et al., "Knowledge-Enriched Distributional Model Inversion Attacks", ICCV 2021, section 3.2.
+    Source: Chen et al., "Knowledge-Enriched Distributional Model Inversion Attacks", ICCV 2021.
     """
 
     stages = ("fit gaussians", "draw", "select")

@@ -84,9 +84,9 @@ class Lomma(HostedAttack):
 
     Cross-entropy flattens once the identity is found and lets an image leave the classes behind it; a logit does not,
     and features near those of public images hold it. Networks distilled from the target do not share its overfitting.
+    The authors mean to draw the features' aim from a Gaussian and overwrite the draw by its mean, so that is the aim.
 
-    Source: Nguyen et al., "Re-thinking Model Inversion Attacks Against Deep Neural Networks", CVPR 2023, section 4. The
-    authors mean to draw the features' aim from a Gaussian and overwrite the draw by its mean, as here.
+    Source: Nguyen et al., "Re-thinking Model Inversion Attacks Against Deep Neural Networks", CVPR 2023, section 4.
     """
 
     needs_public_images = True

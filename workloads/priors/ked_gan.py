@@ -44,7 +44,7 @@ class KedGan(AdversarialPrior):
     The target is asked once about each public image, in eval mode; the authors ask at every step and leave it in
     training mode, where its answers depend on the batch and its statistics drift.
 
-    Source: Chen et al., "Knowledge-Enriched Distributional Model Inversion Attacks", ICCV 2021, section 3.1.
+    Source: Chen et al., "Knowledge-Enriched Distributional Model Inversion Attacks", ICCV 2021.
     """
 
     teacher = ScoreOracle
