@@ -24,7 +24,7 @@ from workloads.defenses.base import DEFENSES, Defense
 from workloads.jobs.base import JOBS
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, JudgedMetric, ReconstructionEvidence
-from workloads.models.base import MODELS, Classifier, initialize
+from workloads.models.base import MODELS, Classifier
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.optimization import TrainingConfig
@@ -226,7 +226,7 @@ def test_the_stages_of_a_model_hold_its_weights_in_order(kind: str) -> None:
 
 def prior_of(kind: str) -> Prior:
     prior = PRIORS.build(config_for(PRIORS, kind), channels=3, image_size=SIZE, classes=CLASSES)
-    initialize(prior, generator("test", "prior"))
+    prior.draw_weights(generator("test", "prior"))
     return prior.eval().requires_grad_(False)
 
 

@@ -50,6 +50,10 @@ class HostedConfig(AttackConfig):
     def members(self) -> tuple[Member, ...]:
         return (self,)
 
+    def against(self, defenses: Sequence[ComponentConfig]) -> AttackConfig:
+        assert isinstance(self.host, AttackConfig)
+        return self.model_copy(update={"host": self.host.against(defenses)})
+
     def with_prior(self, prior: ComponentConfig | None) -> Self:
         assert isinstance(self.host, AttackConfig)
         return self.model_copy(update={"host": self.host.with_prior(prior)})
@@ -115,6 +119,9 @@ class HostedAttack(WhiteBoxAttack):
 
     def remember(self, kept: State, variables: Variables, losses: Tensor | None, step: int) -> State:
         return self.host.remember(kept, variables, losses, step)
+
+    def settled(self, state: State) -> Tensor | None:
+        return self.host.settled(state)
 
     def outcome(self, state: State) -> State:
         return self.host.outcome(state)

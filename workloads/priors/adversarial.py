@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from workloads.checkpoints import State
 from workloads.context import JobContext
 from workloads.errors import DivergedError
-from workloads.models.base import initialize
 from workloads.oracles import LabelOracle
 from workloads.priors.base import Prior, PriorConfig
 
@@ -74,7 +73,7 @@ class AdversarialPrior(Prior):
         return Lessons(images, context.device)
 
     def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
-        initialize(self, context.generator("initialization"))
+        self.draw_weights(context.generator("initialization"))
         adams = {name: self._adam(name) for name in ("generator", "critic")}
         first = self._resume(context.resume(), adams, teacher)
         lessons = self.lessons(images, teacher, context)

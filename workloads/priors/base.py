@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from workloads.config import ComponentConfig
 from workloads.context import JobContext
+from workloads.models.base import initialize
 from workloads.oracles import LabelOracle
 from workloads.registry import Registry
 
@@ -37,6 +39,10 @@ class Prior(nn.Module, ABC):
         self.channels = channels
         self.image_size = image_size
         self.classes = classes
+
+    def draw_weights(self, draws: torch.Generator) -> None:
+        """Draw every weight anew."""
+        initialize(self, draws)
 
     def map(self, latents: Tensor) -> Tensor:
         """From drawn latents to those that `synthesize` takes and attacks move; the same for most priors."""
