@@ -73,14 +73,22 @@ class AdversarialPrior(Prior):
         """What the losses are computed on; asked for once, before the first step and after a restart."""
         return Lessons(images, context.device)
 
+    def draw_weights(self, draws: torch.Generator) -> None:
+        """Draw every weight anew."""
+        initialize(self, draws)
+
+    def begin_step(self, step: int) -> None:
+        """Told before each step, counted from 0."""
+
     def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
-        initialize(self, context.generator("initialization"))
+        self.draw_weights(context.generator("initialization"))
         adams = {name: self._adam(name) for name in ("generator", "critic")}
         first = self._resume(context.resume(), adams, teacher)
         lessons = self.lessons(images, teacher, context)
         self.train()
         for step in range(first, self.config.steps):
             draws = context.generator("step", step)
+            self.begin_step(step)
             figures = self._step_critic(lessons, adams["critic"], draws)
             if (step + 1) % self.config.critic_steps == 0:
                 figures = {**figures, **self._step_generator(lessons, adams["generator"], draws)}
@@ -98,18 +106,14 @@ class AdversarialPrior(Prior):
 
     def _step_critic(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         loss, figures = self.critic_loss(lessons, draws)
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
+        descend(loss, adam)
         return figures
 
     def _step_generator(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         self.critic.requires_grad_(False)
         loss, figures = self.generator_loss(lessons, draws)
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
+        descend(loss, adam)
         self.critic.requires_grad_(True)
-        adam.step()
         return figures
 
     def _report(self, step: int, figures: Figures, context: JobContext) -> None:
@@ -137,3 +141,10 @@ class AdversarialPrior(Prior):
         if teacher:
             teacher.queries = saved["queries"]
         return int(saved["step"])
+
+
+def descend(loss: Tensor, adam: torch.optim.Adam) -> None:
+    """One step down a loss, on its gradient alone."""
+    adam.zero_grad(set_to_none=True)
+    loss.backward()
+    adam.step()

@@ -53,4 +53,8 @@ class StagedPrior(Prior):
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         """Images of one style each, in about [0, 1], not clipped. Shape: (B, style_size) to (B, C, H, W)."""
-        return self.run_blocks(self.repeated(latents))[1] / 2 + 0.5
+        return self.shown(self.run_blocks(self.repeated(latents))[1])
+
+    def shown(self, image: Tensor) -> Tensor:
+        """What `run_blocks` ends with as an image of the data: in about [0, 1], of `image_size` pixels."""
+        return image / 2 + 0.5
