@@ -216,11 +216,13 @@ def test_the_stages_of_a_model_hold_its_weights_in_order(kind: str) -> None:
 
 
 def prior_of(kind: str) -> Prior:
-    return PRIORS.build(config_for(PRIORS, kind), channels=3, image_size=SIZE).eval().requires_grad_(False)
+    shape = {"channels": 3, "image_size": SIZE, "classes": CLASSES}
+    return PRIORS.build(config_for(PRIORS, kind), **shape).eval().requires_grad_(False)
 
 
 def synthesized(prior: Prior) -> Tensor:
-    return prior.synthesize(torch.randn(4, prior.latent_size, generator=generator("test", "latents")))
+    latents = torch.randn(4, prior.latent_size, generator=generator("test", "latents"))
+    return prior.synthesize(prior.map(latents), torch.arange(4) if prior.conditional else None)
 
 
 @pytest.mark.parametrize("kind", PRIORS.kinds())
