@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from workloads.attacks.plgmi import PlgmiConfig
+from workloads.priors.plg_gan import PlgGanConfig
 
 from benchmarks.erasing import cpu_model
 from benchmarks.pipeline import cpu_seconds
@@ -26,7 +28,6 @@ from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.gmi import GmiConfig
 from workloads.attacks.kedmi import KedmiConfig
 from workloads.attacks.lomma import LommaConfig
-from workloads.attacks.plgmi import PlgmiConfig
 from workloads.attacks.rows import Rows
 from workloads.classifiers import Architecture
 from workloads.config import ComponentConfig
@@ -36,7 +37,6 @@ from workloads.models.vgg16_bn import Vgg16BnConfig
 from workloads.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import PRIORS
 from workloads.priors.ked_gan import KedGanConfig
-from workloads.priors.plg_gan import PlgGanConfig
 from workloads.priors.wgan_gp import WganGpConfig
 from workloads.randomness import generator
 
@@ -88,9 +88,7 @@ def access_to(case: Case, *, fast: bool) -> Access[WhiteBoxOracle]:
         for network in (prior, target, *surrogates):
             network.requires_grad_(True)
     findings = {"public_features": torch.zeros(2048)}
-    return Access(
-        WhiteBoxOracle(target), torch.device("cpu"), 3, SIZE, prior, tuple(surrogates), findings=findings
-    )
+    return Access(WhiteBoxOracle(target), torch.device("cpu"), 3, SIZE, prior, tuple(surrogates), findings=findings)
 
 
 def passes(case: Case, access: Access[WhiteBoxOracle]) -> Callable[[], object]:
@@ -171,9 +169,13 @@ def main() -> None:
         found = compare(case, asked.rounds)
         ratios = {"of_limit": found["ours"] / found["limit"], "published_of_limit": found["published"] / found["limit"]}
         cost = {f"{own}_ms_per_latent_step": round(value, 2) for own, value in found.items()}
-        print(json.dumps({"attack": name, **cost, **{own: round(value, 3) for own, value in ratios.items()}, **machine}))
+        print(
+            json.dumps({"attack": name, **cost, **{own: round(value, 3) for own, value in ratios.items()}, **machine})
+        )
     if not asked.only or "brepmi" in asked.only:
-        print(json.dumps({"attack": "brepmi", "queries_per_cpu_second": round(label_queries(asked.rounds), 1), **machine}))
+        print(
+            json.dumps({"attack": "brepmi", "queries_per_cpu_second": round(label_queries(asked.rounds), 1), **machine})
+        )
 
 
 if __name__ == "__main__":

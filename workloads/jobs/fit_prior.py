@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+from workloads.attacks.parts import Parts
 from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
@@ -55,7 +57,7 @@ class FitPrior(Job):
         save_network(context.output, "prior", prior, config=self.config.prior, runtime=runtime)
         context.write_history()
         context.write_json("protocol.json", {"queries": teacher.queries if teacher else 0})
-        made = _samples(prior, min(JUDGED, len(data)), context)
+        made = _samples(prior, min(JUDGED if self.config.prior.fitted else SHOWN, len(data)), context)  # type: ignore[attr-defined]
         context.write_json("quality.json", sample_quality(made, data.images))
         save_grid(context.output / "samples.png", made[:SHOWN], columns=8, scale=2)
         save_grid(
@@ -88,14 +90,20 @@ def load_prior(folder: Path, *, device: torch.device) -> tuple[Prior, int]:
     return load_network(folder, "prior", PRIORS, device=device), int(asked)
 
 
-@torch.no_grad()
 def _samples(prior: Prior, count: int, context: JobContext) -> Tensor:
     """Images of fresh latents, of conditional priors one class after the other. Shape: (count, C, H, W)."""
-    latents = torch.randn(count, prior.latent_size, generator=context.generator("samples"))
-    identities = torch.arange(count).remainder(prior.classes)
-    batches = zip(latents.split(AT_ONCE), identities.split(AT_ONCE), strict=True)
-    made = [prior.synthesize(prior.map(own.to(context.device)), of.to(context.device)).cpu() for own, of in batches]
-    return torch.cat(made).clamp(0, 1)
+    latents = torch.randn(count, prior.latent_size, generator=context.generator("samples")).to(context.device)
+    identities = torch.arange(count, device=context.device).remainder(prior.classes)
+
+    def made(part: slice) -> Tensor:
+        return prior.synthesize(prior.map(latents[part]), identities[part])
+
+    parts = Parts(AT_ONCE, memory_gb=math.inf if context.device.type == "cuda" else context.memory_gb)
+    if not parts.measured:
+        few = latents[:1].requires_grad_(True)
+        parts.measure(lambda: prior.synthesize(prior.map(few), identities[:1]), 1)
+    with torch.no_grad():
+        return torch.cat(parts.run(lambda part: made(part).cpu(), count)).clamp(0, 1)
 
 
 def _some(count: int, context: JobContext) -> Tensor:

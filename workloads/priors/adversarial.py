@@ -72,6 +72,9 @@ class AdversarialPrior(Prior):
         """What the losses are computed on; asked for once, before the first step and after a restart."""
         return Lessons(images, context.device)
 
+    def begin_step(self, step: int) -> None:
+        """Told before each step, counted from 0."""
+
     def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
         self.draw_weights(context.generator("initialization"))
         adams = {name: self._adam(name) for name in ("generator", "critic")}
@@ -80,6 +83,7 @@ class AdversarialPrior(Prior):
         self.train()
         for step in range(first, self.config.steps):
             draws = context.generator("step", step)
+            self.begin_step(step)
             figures = self._step_critic(lessons, adams["critic"], draws)
             if (step + 1) % self.config.critic_steps == 0:
                 figures = {**figures, **self._step_generator(lessons, adams["generator"], draws)}
@@ -97,18 +101,14 @@ class AdversarialPrior(Prior):
 
     def _step_critic(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         loss, figures = self.critic_loss(lessons, draws)
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
+        descend(loss, adam)
         return figures
 
     def _step_generator(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         self.critic.requires_grad_(False)
         loss, figures = self.generator_loss(lessons, draws)
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
+        descend(loss, adam)
         self.critic.requires_grad_(True)
-        adam.step()
         return figures
 
     def _report(self, step: int, figures: Figures, context: JobContext) -> None:
@@ -136,3 +136,10 @@ class AdversarialPrior(Prior):
         if teacher:
             teacher.queries = saved["queries"]
         return int(saved["step"])
+
+
+def descend(loss: Tensor, adam: torch.optim.Adam) -> None:
+    """One step down a loss, on its gradient alone."""
+    adam.zero_grad(set_to_none=True)
+    loss.backward()
+    adam.step()

@@ -18,6 +18,11 @@ from workloads.registry import Registry
 class PriorConfig(ComponentConfig):
     """Architecture and fitting of a prior."""
 
+    @property
+    def fitted(self) -> bool:
+        """Whether its weights come from public images, and not from a file."""
+        return True
+
 
 class Prior(nn.Module, ABC):
     """Knowledge of what images of the domain look like, from public data only.
