@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -57,6 +57,8 @@ class Lessons:
 class AdversarialPrior(Prior):
     """A generator fitted against a critic, each with an Adam of its own. A subclass sets both and their losses."""
 
+    generator_first: ClassVar[bool] = False
+    """Whether the generator moves before the critic's steps and not after them."""
     config: AdversarialConfig
     generator: nn.Module
     critic: nn.Module
@@ -73,17 +75,27 @@ class AdversarialPrior(Prior):
         """What the losses are computed on; asked for once, before the first step and after a restart."""
         return Lessons(images, context.device)
 
+    def draw_weights(self, draws: torch.Generator) -> None:
+        """Draw every weight anew."""
+        initialize(self, draws)
+
+    def begin_step(self, step: int) -> None:
+        """Told before each step, counted from 0."""
+
     def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
-        initialize(self, context.generator("initialization"))
+        self.draw_weights(context.generator("initialization"))
         adams = {name: self._adam(name) for name in ("generator", "critic")}
-        first = self._resume(context.resume(), adams, teacher)
+        # Lessons may ask the teacher, after a restart again; the count then becomes that of an undisturbed run.
         lessons = self.lessons(images, teacher, context)
+        first = self._resume(context.resume(), adams, teacher)
         self.train()
+        figures: Figures = {}
         for step in range(first, self.config.steps):
             draws = context.generator("step", step)
-            figures = self._step_critic(lessons, adams["critic"], draws)
-            if (step + 1) % self.config.critic_steps == 0:
-                figures = {**figures, **self._step_generator(lessons, adams["generator"], draws)}
+            self.begin_step(step)
+            for half in self._turns(step):
+                move = self._step_critic if half == "critic" else self._step_generator
+                figures = {**figures, **move(lessons, adams[half], draws)}
             if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
                 self._report(step, figures, context)
             context.checkpoint(lambda done=step + 1: self._state(done, adams, teacher))  # type: ignore[misc]
@@ -92,6 +104,13 @@ class AdversarialPrior(Prior):
     def latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
         """A batch of standard normal latents. Shape: (batch_size, latent_size)."""
         return torch.randn(self.config.batch_size, self.latent_size, generator=draws).to(device)
+
+    def _turns(self, step: int) -> tuple[str, ...]:
+        """Who moves at a step, in order."""
+        turn = 0 if self.generator_first else self.config.critic_steps - 1
+        if step % self.config.critic_steps != turn:
+            return ("critic",)
+        return ("generator", "critic") if self.generator_first else ("critic", "generator")
 
     def _adam(self, name: str) -> torch.optim.Adam:
         return torch.optim.Adam(getattr(self, name).parameters(), lr=self.config.lr, betas=self.config.betas)
