@@ -29,7 +29,7 @@ class GradientAttack(SearchAttack[Oracle]):
     """Optimise variables until their images look like the identities. Its openings are what papers differ in."""
 
     config: GradientAttackConfig
-    stages = ("descend", "select")
+    stages: ClassVar[tuple[str, ...]] = ("descend", "select")
 
     @property
     @abstractmethod
