@@ -1,4 +1,4 @@
-"""What a step of an attack costs beside the bare forward and backward passes of its networks, alternating in one process.
+"""What a step of an attack costs beside the bare passes of its networks, alternating in one process.
 
 Usage: python -m benchmarks.attacks [--rounds N] [--only gmi kedmi lomma plgmi brepmi]
 
@@ -18,8 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from workloads.attacks.plgmi import PlgmiConfig
-from workloads.priors.plg_gan import PlgGanConfig
 
 from benchmarks.erasing import cpu_model
 from benchmarks.pipeline import cpu_seconds
@@ -28,6 +26,7 @@ from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.gmi import GmiConfig
 from workloads.attacks.kedmi import KedmiConfig
 from workloads.attacks.lomma import LommaConfig
+from workloads.attacks.plgmi import PlgmiConfig
 from workloads.attacks.rows import Rows
 from workloads.classifiers import Architecture
 from workloads.config import ComponentConfig
@@ -37,6 +36,7 @@ from workloads.models.vgg16_bn import Vgg16BnConfig
 from workloads.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import PRIORS
 from workloads.priors.ked_gan import KedGanConfig
+from workloads.priors.plg_gan import PlgGanConfig
 from workloads.priors.wgan_gp import WganGpConfig
 from workloads.randomness import generator
 

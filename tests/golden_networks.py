@@ -123,6 +123,18 @@ class TinyPrior:
         return evidence - nn.functional.softplus(evidence)
 
 
+class TinyConditionalPrior:
+    """A generator of images of identities, as an attack is given it."""
+
+    latent_size, conditional = LATENT_SIZE, True
+
+    def __init__(self, generator: nn.Module) -> None:
+        self.generator = generator
+
+    def synthesize(self, latents: Tensor, identities: Tensor) -> Tensor:
+        return self.generator(latents, identities)
+
+
 def follow(
     attack: GradientAttack[Any], access: Access[Any], variables: Variables, rows: Rows, *, steps: int
 ) -> tuple[list[State], Tensor]:

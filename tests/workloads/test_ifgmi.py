@@ -20,11 +20,11 @@ from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.ifgmi import Ifgmi, IfgmiConfig
 from workloads.attacks.l1_ball import within_l1_ball
 from workloads.attacks.rows import Rows
-from workloads.attacks.views import ViewConfig
 from workloads.checkpoints import State
 from workloads.errors import ConfigError
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
+from workloads.views import ViewConfig
 
 EXACT = {"rtol": 0.0, "atol": 1e-9}
 STAGES = (8, 5, 5)

@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
 from tests.staged_networks import Interrupted, Signed, TinyStaged, access_to, context_at
 from workloads.attacks.base import Access, Reconstructions
-from workloads.attacks.objectives import poincare
 from workloads.attacks.parts import Parts
 from workloads.attacks.pool import draw_pool
 from workloads.attacks.ppa import Ppa, PpaConfig
 from workloads.attacks.rows import Rows
 from workloads.attacks.selection import best_of_each
-from workloads.attacks.views import ViewConfig
 from workloads.errors import ConfigError
+from workloads.objectives import poincare
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
+from workloads.views import ViewConfig
 
 STILL = ViewConfig()
 STEPS = 20

@@ -386,7 +386,7 @@ def test_slopes_weigh_for_all_the_steps_until_the_next_time(given: float | None,
 
 def test_optimisers_are_slowed_for_their_steps_of_regularisation() -> None:
     made = built(r1_every=16, path_length_every=4)
-    found = {name: made._adam(name).defaults for name in ("critic", "generator")}
+    found = {name: made._adam(name, 0.02).defaults for name in ("critic", "generator")}
     assert found["critic"]["lr"] == pytest.approx(0.02 * 16 / 17)
     assert found["critic"]["betas"] == pytest.approx((0, 0.99 ** (16 / 17)))
     assert found["generator"]["lr"] == pytest.approx(0.02 * 4 / 5)
@@ -395,7 +395,7 @@ def test_optimisers_are_slowed_for_their_steps_of_regularisation() -> None:
 
 def test_optimisers_that_do_not_regularise_are_as_they_were_asked_for() -> None:
     made = built(r1_gamma=0.0, path_length_weight=0.0)
-    assert {made._adam(name).defaults["lr"] for name in ("critic", "generator")} == {0.02}
+    assert {made._adam(name, 0.02).defaults["lr"] for name in ("critic", "generator")} == {0.02}
 
 
 def test_a_batch_that_makes_no_groups_is_refused() -> None:

@@ -217,6 +217,12 @@ class Attack(ABC, Generic[Oracle]):
             raise ConfigError(
                 f"{config.label} needs a prior: give the attack or the spec one, as prior: {{kind: wgan_gp}}."
             )
+        teacher = prior.teacher if prior is not None else None
+        if prior is not None and teacher is not None and not issubclass(cls.oracle, teacher):
+            raise ConfigError(
+                f"prior: {prior.config.kind} asks the target model for more ({teacher.access}) than {config.label} may "
+                f"({cls.oracle.access}): give the attack another prior."
+            )
         if config.identities and config.identities > classes:
             raise ConfigError(
                 f"identities: {config.label} attacks the first {config.identities} classes, but the target model has "

@@ -12,11 +12,11 @@ from torch import Tensor
 from workloads.attacks.base import ATTACKS, Access, Attack, AttackConfig, Member, Reconstructions
 from workloads.attacks.rows import Rows
 from workloads.attacks.selection import best_of_each, robust_confidence
-from workloads.attacks.views import RandomView, ViewConfig
 from workloads.checkpoints import State
 from workloads.config import ComponentConfig, Fraction
 from workloads.context import JobContext
 from workloads.oracles import LabelOracle
+from workloads.views import RandomView, ViewConfig
 
 PARTS = ("images", "identities", "scores")
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
-from workloads.attacks.objectives import cross_entropy
 from workloads.attacks.rows import Rows
 from workloads.attacks.search import Adam, Variables
 from workloads.checkpoints import State
 from workloads.config import Fraction
 from workloads.errors import ConfigError
 from workloads.models.base import Classifier
+from workloads.objectives import cross_entropy
 from workloads.oracles import OpenClassifier, WhiteBoxOracle
 
 MEAN, SPREAD = 0.5, 0.25  # about those of ImageNet: the authors' rate and weights are for images normalised by them

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from workloads.attacks.base import ATTACKS, Access, AttackConfig
 from workloads.attacks.hosted import HostedAttack, HostedConfig
-from workloads.attacks.views import Generators, View
 from workloads.checkpoints import State
 from workloads.config import ComponentConfig
 from workloads.context import JobContext
 from workloads.defenses.random_erasing import RandomErasingConfig, draw_boxes
 from workloads.erased import erased
 from workloads.oracles import WhiteBoxOracle
+from workloads.views import Generators, View
 
 
 class ErasingAwareConfig(HostedConfig):

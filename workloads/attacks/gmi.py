@@ -9,9 +9,9 @@ from torch import Tensor
 
 from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
-from workloads.attacks.objectives import cross_entropy
 from workloads.attacks.search import Nesterov, Variables
 from workloads.checkpoints import State
+from workloads.objectives import cross_entropy
 from workloads.oracles import WhiteBoxOracle
 
 

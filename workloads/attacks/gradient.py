@@ -13,9 +13,9 @@ from workloads.attacks.base import Access, Oracle, SearchConfig
 from workloads.attacks.rows import Rows, select
 from workloads.attacks.search import Rule, Variables
 from workloads.attacks.searching import SearchAttack
-from workloads.attacks.views import RandomView, View, ViewConfig
 from workloads.checkpoints import State
 from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.views import RandomView, View, ViewConfig
 
 PROBE_ROWS = 2
 

@@ -11,7 +11,6 @@ from workloads.attacks.base import ATTACKS, Access, AttackConfig, Member
 from workloads.attacks.gradient import WhiteBoxAttack
 from workloads.attacks.rows import Rows
 from workloads.attacks.search import Rule, Variables
-from workloads.attacks.views import View
 from workloads.checkpoints import State
 from workloads.config import ComponentConfig
 from workloads.context import JobContext
@@ -19,6 +18,7 @@ from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.errors import ConfigError
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
+from workloads.views import View
 
 
 def _hosts(name: str) -> property:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
-from workloads.attacks.objectives import cross_entropy
 from workloads.attacks.rows import Rows
 from workloads.attacks.search import Adam, Variables
 from workloads.checkpoints import State
 from workloads.config import ComponentConfig
 from workloads.errors import ConfigError
+from workloads.objectives import cross_entropy
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import PRIORS, Prior
 from workloads.priors.ked_gan import KedGanConfig

@@ -13,12 +13,12 @@ from workloads.attacks.base import ATTACKS, Access, SurrogateConfig
 from workloads.attacks.gmi import GmiConfig
 from workloads.attacks.hosted import HostedAttack, HostedConfig
 from workloads.attacks.kedmi import KedmiConfig
-from workloads.attacks.objectives import OBJECTIVES
 from workloads.checkpoints import State
 from workloads.config import ComponentConfig, FrozenConfig
 from workloads.context import JobContext
 from workloads.models.base import MODELS
 from workloads.models.torchvision import TorchvisionConfig
+from workloads.objectives import OBJECTIVES
 from workloads.optimization import TrainingConfig
 from workloads.oracles import WhiteBoxOracle
 

@@ -14,18 +14,18 @@ from torch import Tensor
 from workloads.attacks.base import Access, Oracle
 from workloads.attacks.genetics import TINY, Draws, crossed, fittest_first, mutated
 from workloads.attacks.gradient import WhiteBoxAttack
-from workloads.attacks.objectives import cross_entropy
 from workloads.attacks.p_space import PSpace, in_box
 from workloads.attacks.pool import best_starts, draw_pool, explore, start_of
 from workloads.attacks.rows import Rows
 from workloads.attacks.search import Adam, Variables
 from workloads.attacks.searching import SearchAttack
-from workloads.attacks.views import RandomView, View, ViewConfig
 from workloads.checkpoints import State
 from workloads.context import JobContext
+from workloads.objectives import cross_entropy
 from workloads.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.priors.base import Prior
 from workloads.priors.staged import StagedPrior
+from workloads.views import RandomView, View, ViewConfig
 
 if TYPE_CHECKING:
     from workloads.attacks.mirror import MirrorConfig

@@ -16,7 +16,6 @@ from workloads.attacks.base import ATTACKS, Access, Attack, Reconstructions
 from workloads.attacks.hosted import HostedConfig
 from workloads.attacks.rows import Rows
 from workloads.attacks.selection import best_of_each, robust_confidence
-from workloads.attacks.views import RandomView, ViewConfig
 from workloads.checkpoints import State
 from workloads.config import Fraction
 from workloads.context import JobContext
@@ -24,6 +23,7 @@ from workloads.errors import ConfigError
 from workloads.oracles import LabelOracle
 from workloads.priors.adversarial import AdversarialPrior
 from workloads.priors.base import Prior
+from workloads.views import RandomView, ViewConfig
 
 IMAGES = 4000  # to tune a prior on; the few pseudo-private ones are repeated to their share
 KEPT = ("images", "latents", "identities", "restarts", "scores", "kept")
@@ -74,7 +74,7 @@ class Ppdgmi(Attack[LabelOracle]):
     @classmethod
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
         super().check(config, prior=prior, classes=classes)
-        if not isinstance(prior, AdversarialPrior):
+        if not isinstance(prior, AdversarialPrior) or not prior.judges:
             raise ConfigError(f"{config.label} tunes its prior further, which takes one fitted against a critic.")
         ATTACKS.class_of(config.host).check(config.host, prior=prior, classes=classes)
 
@@ -106,7 +106,7 @@ class Ppdgmi(Attack[LabelOracle]):
                 rounds.append(attacked(name, torch.tensor([identity]), prior))
             found.append(rounds[-1])
         last = found[1:] or found
-        joined = {name: torch.cat([own[name] for own in last]) for name in KEPT}
+        joined: dict[str, Any] = {name: torch.cat([own[name] for own in last]) for name in KEPT}
         return Reconstructions(**joined, queries=saved["queries"], latent_steps=saved["latent_steps"])
 
     def _best(self, found: State, access: Access[LabelOracle], key: str) -> Tensor:
@@ -121,8 +121,8 @@ class Ppdgmi(Attack[LabelOracle]):
         self, prior: Callable[[], Prior], found: State, access: Access[LabelOracle], context: JobContext, name: str
     ) -> Prior:
         """A copy of the prior that has learned from the best of what was found, beside public images."""
-        tuned = copy.deepcopy(prior())
-        assert isinstance(tuned, AdversarialPrior) and access.public_images is not None
+        tuned: Any = copy.deepcopy(prior())
+        assert access.public_images is not None
         pseudo, share = self._best(found, access, f"{context.key}/{name}"), self.config.pseudo_private_share
         order = torch.randperm(len(access.public_images), generator=context.generator("public", name))
         public = access.public_images[order[: round(IMAGES * (1 - share))]]
@@ -131,11 +131,10 @@ class Ppdgmi(Attack[LabelOracle]):
             torch.cat((public, repeated)),
             steps=self.config.tune_steps,
             lr=self.config.tune_lr,
-            teacher=access.target,
-            draws=functools.partial(context.generator, "tuning", name),
-            device=access.device,
+            teacher=access.target if tuned.teacher else None,
+            context=context.nested(f"tuning/{name}", saved=None, wrap=lambda state: state),
         )
-        return tuned.eval().requires_grad_(False)
+        return tuned
 
     def protocol(self) -> dict[str, Any]:
         names = ("rounds", "pseudo_private", "tune_steps", "pseudo_private_share")

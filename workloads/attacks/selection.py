@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from workloads.attacks.rows import Rows
-from workloads.attacks.views import View
 from workloads.oracles import LabelOracle
+from workloads.views import View
 
 
 def best_of_each(scores: Tensor, identities: Tensor, *, keep: int) -> Tensor:

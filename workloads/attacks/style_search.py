@@ -11,18 +11,18 @@ from torch.nn import functional as F
 
 from workloads.attacks.base import Access
 from workloads.attacks.gradient import WhiteBoxAttack
-from workloads.attacks.objectives import poincare
 from workloads.attacks.pool import PooledConfig, best_starts, check_pooled, draw_pool, explore, start_of
 from workloads.attacks.rows import Rows
 from workloads.attacks.search import Adam, Rule, Variables
 from workloads.attacks.selection import robust_confidence
-from workloads.attacks.views import RandomView, View, ViewConfig
 from workloads.checkpoints import State
 from workloads.context import JobContext
 from workloads.errors import ConfigError
+from workloads.objectives import poincare
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
 from workloads.priors.staged import StagedPrior
+from workloads.views import RandomView, View, ViewConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

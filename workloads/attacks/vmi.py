@@ -10,12 +10,12 @@ from torch import Tensor
 
 from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
-from workloads.attacks.objectives import cross_entropy
 from workloads.attacks.rows import Rows
 from workloads.attacks.search import Momentum, Variables
 from workloads.attacks.variational import Family, Flow, Gaussian
 from workloads.checkpoints import State
 from workloads.context import JobContext
+from workloads.objectives import cross_entropy
 from workloads.oracles import WhiteBoxOracle
 
 

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -56,6 +56,8 @@ class Lessons:
 class AdversarialPrior(Prior):
     """A generator fitted against a critic, each with an Adam of its own. A subclass sets both and their losses."""
 
+    generator_first: ClassVar[bool] = False
+    """Whether the generator moves before the critic's steps and not after them."""
     config: AdversarialConfig
     generator: nn.Module
     critic: nn.Module
@@ -77,27 +79,54 @@ class AdversarialPrior(Prior):
 
     def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
         self.draw_weights(context.generator("initialization"))
-        adams = {name: self._adam(name) for name in ("generator", "critic")}
-        first = self._resume(context.resume(), adams, teacher)
+        adams = {name: self._adam(name, self.config.lr) for name in ("generator", "critic")}
+        # Lessons may ask the teacher, after a restart again; the count then becomes that of an undisturbed run.
         lessons = self.lessons(images, teacher, context)
+        first = self._resume(context.resume(), adams, teacher)
         self.train()
+        figures: Figures = {}
         for step in range(first, self.config.steps):
-            draws = context.generator("step", step)
-            self.begin_step(step)
-            figures = self._step_critic(lessons, adams["critic"], draws)
-            if (step + 1) % self.config.critic_steps == 0:
-                figures = {**figures, **self._step_generator(lessons, adams["generator"], draws)}
+            figures = {**figures, **self._move(step, lessons, adams, context.generator("step", step))}
             if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
                 self._report(step, figures, context)
             context.checkpoint(lambda done=step + 1: self._state(done, adams, teacher))  # type: ignore[misc]
         self.eval()
 
+    def tune(
+        self, images: Tensor, *, steps: int, lr: float, teacher: LabelOracle | None = None, context: JobContext
+    ) -> None:
+        """Go on fitting for some updates of the critic, in place, on other images. Shape: (N, C, H, W) uint8."""
+        adams = {name: self._adam(name, lr) for name in ("generator", "critic")}
+        lessons = self.lessons(images, teacher, context)
+        self.train().requires_grad_(True)
+        for step in range(steps):
+            self._move(step, lessons, adams, context.generator("step", step))
+        self.eval().requires_grad_(False)
+
+    def _move(
+        self, step: int, lessons: Lessons, adams: Mapping[str, torch.optim.Adam], draws: torch.Generator
+    ) -> Figures:
+        """One update of whoever's turn it is."""
+        self.begin_step(step)
+        figures: Figures = {}
+        for half in self._turns(step):
+            move = self._step_critic if half == "critic" else self._step_generator
+            figures = {**figures, **move(lessons, adams[half], draws)}
+        return figures
+
     def latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
         """A batch of standard normal latents. Shape: (batch_size, latent_size)."""
         return torch.randn(self.config.batch_size, self.latent_size, generator=draws).to(device)
 
-    def _adam(self, name: str) -> torch.optim.Adam:
-        return torch.optim.Adam(getattr(self, name).parameters(), lr=self.config.lr, betas=self.config.betas)
+    def _turns(self, step: int) -> tuple[str, ...]:
+        """Who moves at a step, in order."""
+        turn = 0 if self.generator_first else self.config.critic_steps - 1
+        if step % self.config.critic_steps != turn:
+            return ("critic",)
+        return ("generator", "critic") if self.generator_first else ("critic", "generator")
+
+    def _adam(self, name: str, lr: float) -> torch.optim.Adam:
+        return torch.optim.Adam(getattr(self, name).parameters(), lr=lr, betas=self.config.betas)
 
     def _step_critic(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         loss, figures = self.critic_loss(lessons, draws)

@@ -224,7 +224,7 @@ class StyleGan2(StagedPrior, AdversarialPrior):
         move_average(self.average, self.generator, seen=self._step * batch, batch=batch, half_life=half_life)
         return figures
 
-    def _adam(self, name: str) -> torch.optim.Adam:
+    def _adam(self, name: str, lr: float) -> torch.optim.Adam:
         """Slowed so that a step of the regulariser every so often leaves the pace of learning as it is.
 
         Source: Karras et al., CVPR 2020, appendix B (lazy regularisation).
@@ -235,7 +235,7 @@ class StyleGan2(StagedPrior, AdversarialPrior):
         }[name]
         share = lazy / (lazy + 1) if lazy else 1.0
         first, second = (beta**share for beta in self.config.betas)
-        return torch.optim.Adam(getattr(self, name).parameters(), lr=self.config.lr * share, betas=(first, second))
+        return torch.optim.Adam(getattr(self, name).parameters(), lr=lr * share, betas=(first, second))
 
     @property
     def _gamma(self) -> float:

@@ -1,0 +1,37 @@
+"""PLG-MI: search a conditional prior, which the target model has labelled, by the target's margin."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from torch import Tensor
+
+from workloads.attacks.base import ATTACKS, Access
+from workloads.attacks.class_search import ClassSearch, ClassSearchConfig
+from workloads.config import ComponentConfig
+from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.priors.base import PRIORS
+from workloads.priors.plg_gan import PlgGanConfig
+
+
+class PlgmiConfig(ClassSearchConfig):
+    """Defaults are those of the authors' code."""
+
+    kind: Literal["plgmi"] = "plgmi"
+    prior: Annotated[ComponentConfig, PRIORS] | None = PlgGanConfig()
+
+
+@ATTACKS.register(PlgmiConfig)
+class Plgmi(ClassSearch[WhiteBoxOracle]):
+    """Pseudo-label-guided inversion: the margin loss over two random views, by Adam, inside each class.
+
+    Source: Yuan et al., "Pseudo Label-Guided Model Inversion Attack via Conditional Generative Adversarial Network",
+    AAAI 2023.
+    """
+
+    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
+    stages = ("pseudo-label", "fit prior", "descend")
+    config: PlgmiConfig
+
+    def identity_losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:
+        return self.objective(access.target.logits(images), identities)

@@ -1,0 +1,177 @@
+"""Residual networks of class-conditional priors: a generator whose norms know the class, a judge of bounded slope.
+
+Source: Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018, as Yuan et al., "Pseudo Label-Guided Model
+Inversion Attack", AAAI 2023, shape them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from workloads.priors.enlarging import enlarged
+
+
+class ConditionalNorm(nn.Module):
+    """Batch norm with a scale and a shift for each class.
+
+    Shape: (B, C, H, W), (B,) int64 to (B, C, H, W).
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.scale = nn.Parameter(torch.ones(classes, channels))
+        self.shift = nn.Parameter(torch.zeros(classes, channels))
+
+    def forward(self, maps: Tensor, identities: Tensor) -> Tensor:
+        scale, shift = F.embedding(identities, self.scale), F.embedding(identities, self.shift)
+        if self.training:
+            maps = self.norm(maps)
+        else:  # the statistics are constants then: they join scale and shift, and the maps are gone through once
+            assert self.norm.running_mean is not None and self.norm.running_var is not None
+            scale = scale * (self.norm.running_var + self.norm.eps).rsqrt()
+            shift = shift - self.norm.running_mean * scale
+        return torch.addcmul(shift[:, :, None, None], maps, scale[:, :, None, None])
+
+    def reset_parameters(self) -> None:
+        self.norm.reset_parameters()
+        nn.init.ones_(self.scale)
+        nn.init.zeros_(self.shift)
+
+
+class UpBlock(nn.Module):
+    """Maps of twice the side. Shape: (B, before, H, W), (B,) to (B, after, 2H, 2W)."""
+
+    def __init__(self, before: int, after: int, classes: int) -> None:
+        super().__init__()
+        self.first_norm = ConditionalNorm(before, classes)
+        self.first = nn.Conv2d(before, after, 3, padding=1)
+        self.second_norm = ConditionalNorm(after, classes)
+        self.second = nn.Conv2d(after, after, 3, padding=1)
+        self.shortcut = nn.Conv2d(before, after, 1)
+
+    def forward(self, maps: Tensor, identities: Tensor) -> Tensor:
+        inner = enlarged(F.relu(self.first_norm(maps, identities)), self.first)
+        inner = self.second(F.relu(self.second_norm(inner, identities)))
+        # A 1 x 1 convolution commutes with enlarging, and costs a quarter before it.
+        return inner + F.interpolate(self.shortcut(maps), scale_factor=2, mode="bilinear")
+
+
+class ResidualGenerator(nn.Module):
+    """Shape: (B, latent_size), (B,) int64 to (B, channels, S, S) in (-1, 1), S = 4 * 2^(len(widths) - 1)."""
+
+    def __init__(self, latent_size: int, widths: list[int], *, channels: int, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(latent_size, widths[0] * 16)
+        self.blocks = nn.ModuleList(UpBlock(before, after, classes) for before, after in itertools.pairwise(widths))
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.colours = nn.Conv2d(widths[-1], channels, 1)
+
+    def forward(self, latents: Tensor, identities: Tensor) -> Tensor:
+        maps = self.stem(latents).unflatten(1, (-1, 4, 4))
+        for block in self.blocks:
+            maps = block(maps, identities)
+        return self.colours(F.relu(self.norm(maps))).tanh()
+
+
+class SpectralNorm(nn.Module):
+    """Divides a weight by an estimate of its largest singular value, which each pass in training mode improves.
+
+    torch's own takes the two half-steps of the power iteration in the other order, and draws from the global generator.
+
+    Source: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018, algorithm 1.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, rows: int, columns: int) -> None:
+        """The weight as a matrix has so many rows and columns."""
+        super().__init__()
+        self.register_buffer("left", torch.full((rows,), rows**-0.5))
+        self.register_buffer("right", torch.full((columns,), columns**-0.5))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        if self.training:
+            with torch.no_grad():  # new tensors: an earlier pass may still want the old ones for its gradient
+                self.right = F.normalize(matrix.T @ self.left, dim=0)
+                self.left = F.normalize(matrix @ self.right, dim=0)
+        return weight / (self.left @ matrix @ self.right)
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Begin the iteration anew, from a random direction."""
+        self.left = F.normalize(torch.randn(len(self.left), generator=generator), dim=0).to(self.left)
+
+
+def spectral(layer: nn.Module) -> Any:
+    """The layer, its weight divided by its largest singular value wherever it is read."""
+    weight = layer.get_parameter("weight")
+    norm = SpectralNorm(*weight.flatten(1).shape)
+    parametrize.register_parametrization(layer, "weight", norm, unsafe=True)  # its checks would run the iteration
+    return layer
+
+
+class DownBlock(nn.Module):
+    """Maps of half the side. Shape: (B, before, H, W) to (B, after, H/2, W/2)."""
+
+    def __init__(self, before: int, after: int, *, reads_images: bool = False) -> None:
+        super().__init__()
+        inner = after if reads_images else before
+        self.activate = nn.Identity() if reads_images else nn.ReLU()
+        self.first = spectral(nn.Conv2d(before, inner, 3, padding=1))
+        self.second = spectral(nn.Conv2d(inner, after, 3, padding=1))
+        self.shortcut = spectral(nn.Conv2d(before, after, 1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = self.second(F.relu(self.first(self.activate(maps))))
+        # A 1 x 1 convolution commutes with averaging, and costs a quarter after it.
+        return F.avg_pool2d(inner, 2) + self.shortcut(F.avg_pool2d(maps, 2))
+
+
+class Trunk(nn.Module):
+    """Features of images, summed over the area that is left. Shape: (B, channels, H, W) to (B, widths[-1])."""
+
+    def __init__(self, widths: list[int], *, channels: int) -> None:
+        super().__init__()
+        deeper = (DownBlock(before, after) for before, after in itertools.pairwise(widths))
+        self.blocks = nn.Sequential(DownBlock(channels, widths[0], reads_images=True), *deeper)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.relu(self.blocks(images)).sum((2, 3))
+
+
+def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw every weight anew, by Xavier's uniform law, twice as wide in variance before 3 x 3 filters; biases are 0.
+
+    Raises:
+        TypeError: for a layer with parameters of a type this does not know.
+    """
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, (ConditionalNorm, nn.BatchNorm2d)):
+                layer.reset_parameters()
+            elif isinstance(layer, SpectralNorm):
+                layer.draw(generator)
+            elif isinstance(layer, (nn.Conv2d, nn.Linear, nn.Embedding)):
+                weight, bias = _stored_weight(layer), getattr(layer, "bias", None)
+                gain = math.sqrt(2) if weight.shape[2:] == (3, 3) else 1.0
+                nn.init.xavier_uniform_(weight, gain, generator=generator)
+                if bias is not None:
+                    bias.zero_()
+            elif dict(layer.named_parameters(recurse=False)) and not isinstance(layer, parametrize.ParametrizationList):
+                raise TypeError(f"no initialisation known for {type(layer).__name__}")
+
+
+def _stored_weight(layer: nn.Module) -> Tensor:
+    """The weight that is learned, before any norm."""
+    if parametrize.is_parametrized(layer, "weight"):
+        return layer.get_parameter("parametrizations.weight.original")
+    return layer.get_parameter("weight")

@@ -1,0 +1,102 @@
+"""LOKT's prior: a conditional GAN whose critic learns to classify as the target model does, from labels alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workloads.config import Fraction
+from workloads.context import JobContext
+from workloads.oracles import LabelOracle
+from workloads.priors.adversarial import Figures, Lessons
+from workloads.priors.base import PRIORS
+from workloads.priors.conditional import ConditionalConfig, ConditionalPrior
+from workloads.priors.residual import Trunk
+
+
+class TacganConfig(ConditionalConfig):
+    """Defaults are those of the authors' code for CelebA, but for `steps`: theirs are 100,000."""
+
+    kind: Literal["tacgan"] = "tacgan"
+    batch_size: PositiveInt = 128
+    class_weight: NonNegativeFloat = 1.5
+    """Of the classes' cross-entropy beside that of real against made."""
+    warm_up: Fraction = 0.05
+    """Part of the steps before classes count. The authors take longer for other data, up to a quarter."""
+
+
+@PRIORS.register(TacganConfig)
+class Tacgan(ConditionalPrior):
+    """Target-assisted conditional GAN: its made images carry the labels that the target model gives them.
+
+    The generator is `plg_gan`'s. The target model is shown images cut to [0, 1], as an interface that takes images
+    would; the authors show it the generator's raw output.
+
+    Source: Nguyen et al., "Label-Only Model Inversion Attacks via Knowledge Transfer", NeurIPS 2023.
+    """
+
+    teacher = LabelOracle
+    config: TacganConfig
+
+    def __init__(self, config: TacganConfig, *, channels: int, image_size: int, classes: int) -> None:
+        super().__init__(config, channels=channels, image_size=image_size, classes=classes)
+        self.critic = ClassifyingCritic(self.widths[::-1], channels=channels, classes=classes)
+        self._classes_count = False
+
+    def realism(self, images: Tensor) -> Tensor:
+        """The logit of being real."""
+        return self.critic(images)[0]
+
+    def lessons(self, images: Tensor, teacher: LabelOracle | None, context: JobContext) -> Labelled:
+        assert teacher is not None
+        return Labelled(images, context.device, teacher=teacher)
+
+    def begin_step(self, step: int) -> None:
+        self._classes_count = step >= self.config.warm_up * self.config.steps
+
+    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        assert isinstance(lessons, Labelled)
+        with torch.no_grad():
+            fake, asked = self.imagined(draws, device=lessons.device)
+        made, classes = self.critic(fake)
+        real, _ = self.critic(lessons.some(self.config.batch_size, draws))
+        loss = F.softplus(made).mean() + F.softplus(-real).mean()
+        if not self._classes_count:
+            return loss, {"critic_loss": loss.detach()}
+        labels = lessons.teacher.labels(fake.clamp(0, 1))
+        loss = loss + self.config.class_weight * F.cross_entropy(classes, labels)
+        return loss, {"critic_loss": loss.detach(), "named_as_asked": (labels == asked).float().mean()}
+
+    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        fake, asked = self.imagined(draws, device=lessons.device)
+        made, classes = self.critic(fake)
+        loss = F.softplus(-made).mean()
+        if self._classes_count:
+            loss = loss + self.config.class_weight * F.cross_entropy(classes, asked)
+        return loss, {"generator_loss": loss.detach()}
+
+
+class ClassifyingCritic(nn.Module):
+    """Shape: (B, channels, H, W) to logits of being real (B,), and of each class (B, classes)."""
+
+    def __init__(self, widths: list[int], *, channels: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(widths, channels=channels)
+        self.real = nn.Linear(widths[-1], 1)
+        self.classes = nn.Linear(widths[-1], classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(images)
+        return self.real(features).flatten(), self.classes(features)
+
+
+@dataclass(frozen=True)
+class Labelled(Lessons):
+    """Public images, and the target model, which names the class of any image."""
+
+    teacher: LabelOracle
