@@ -6,7 +6,7 @@ Parameters are zero until they are drawn or loaded.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ GROUP = 4
 REMEMBERED = 0.99
 
 
-class DrawnLayer(nn.Module):
+class DrawnLayer(nn.Module, ABC):
     """A layer that knows the law its parameters begin with."""
 
     @abstractmethod
