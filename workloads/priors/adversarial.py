@@ -78,7 +78,8 @@ class AdversarialPrior(Prior):
         """Told before each step, counted from 0."""
 
     def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
-        self.draw_weights(context.generator("initialization"))
+        self.cpu().draw_weights(context.generator("initialization"))  # whose draws are the CPU's
+        self.to(context.device)
         adams = {name: self._adam(name, self.config.lr) for name in ("generator", "critic")}
         # Lessons may ask the teacher, after a restart again; the count then becomes that of an undisturbed run.
         lessons = self.lessons(images, teacher, context)
