@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.golden_networks import IDENTITIES, TinyPrior, golden_networks
-from tests.workloads.test_search_engine import Interrupted, context_at
+from tests.workloads.test_search_engine import Interrupted, any_prior, context_at
 from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.battery import Battery, BatteryConfig
 from workloads.attacks.erasing_aware import ErasedView, ErasingAware, ErasingAwareConfig
@@ -140,7 +140,7 @@ def test_an_attack_without_gradients_of_its_own_cannot_be_wrapped() -> None:
     with pytest.raises(
         ConfigError, match=r"host: erasing_aware is no attack of one descent on the target: take gmi or its like"
     ):
-        ErasingAware.check(config, prior=object(), classes=IDENTITIES)  # type: ignore[arg-type]
+        ErasingAware.check(config, prior=any_prior(), classes=IDENTITIES)
 
 
 # The battery.

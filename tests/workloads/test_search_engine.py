@@ -18,6 +18,8 @@ from workloads.checkpoints import State
 from workloads.context import JobContext, Progress
 from workloads.errors import ConfigError, DivergedError
 from workloads.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
+from workloads.priors.base import PRIORS, Prior
+from workloads.priors.wgan_gp import WganGpConfig
 
 CPU = torch.device("cpu")
 
@@ -46,6 +48,10 @@ class Countdown(SearchAttack[LabelOracle]):
 
     def render(self, access: Access[LabelOracle], latents: Tensor, rows: Rows) -> Tensor:
         return latents[:, :, None, None].expand(-1, 1, 2, 2).abs() / 100
+
+
+def any_prior() -> Prior:
+    return PRIORS.build(WganGpConfig(width=2), channels=3, image_size=32, classes=3)
 
 
 class Interrupted(Exception):
@@ -119,7 +125,7 @@ def test_a_figure_that_is_no_number_ends_the_attack(tmp_path: Path) -> None:
 
 def test_more_identities_than_classes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"attacks the first 9 classes, but the target model has 3: lower it"):
-        Countdown.check(CountdownConfig(identities=9), prior=object(), classes=3)  # type: ignore[arg-type]
+        Countdown.check(CountdownConfig(identities=9), prior=any_prior(), classes=3)
 
 
 def test_an_attack_without_a_prior_is_refused_where_it_needs_one() -> None:
