@@ -24,7 +24,7 @@ from workloads.models.base import Classifier
 from workloads.priors.base import PRIORS
 from workloads.randomness import generator
 
-NETWORKS = frozenset({"target", "evaluation", "prior", "defenses", "attacks"})
+NETWORKS = frozenset({"target", "evaluation", "prior", "defenses", "attacks", "metrics"})
 """Sections that decide which networks are built."""
 Found = tuple[str, str]
 """Dotted path of the field at fault, and the message."""
@@ -99,7 +99,7 @@ def _networks(spec: Spec, sections: Collection[str] = NETWORKS) -> Iterator[Foun
         yield "target.model", refused
     elif not {"target", "defenses"}.isdisjoint(sections):
         builds += _defenses(spec, target)
-    builds += _attacks(spec, target)
+    builds += [*_attacks(spec, target), *_metrics(spec, target)]
     for field, build in builds:
         if field.partition(".")[0] in sections and (message := _refusal(build)):
             yield field, message
@@ -152,6 +152,13 @@ def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[
             if shared_is_refused and member.prior == shared:
                 continue  # said once, where the prior stands
             yield f"attacks.{index}", _weightless(functools.partial(build, member))
+
+
+def _metrics(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Networks of metrics' own, which look at the same images."""
+    for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
+        for network in metric.networks if isinstance(metric, JudgedMetric) else ():
+            yield f"metrics.{index}", _weightless(target.model_copy(update={"model": network}).build)
 
 
 def _weightless(build: Callable[[], object]) -> Callable[[], object]:
@@ -214,7 +221,9 @@ def _objectives(spec: Spec) -> Iterator[Found]:
             return
     traits = DATASETS.build(spec.data.private).trait_table()
     for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
-        fewest = metric.fewest_reconstructions if isinstance(metric, JudgedMetric) else 0
+        fewest, fewest_of = (
+            (metric.fewest_reconstructions, metric.fewest_identities) if isinstance(metric, JudgedMetric) else (0, 0)
+        )
         if isinstance(metric, JudgedMetric) and metric.needs_traits and not traits:
             rule = f"needs data whose traits are known, {spec.data.private.kind} has none"
             yield f"metrics.{index}", f"{rule}: take avatars or leave the metric out."
@@ -222,6 +231,10 @@ def _objectives(spec: Spec) -> Iterator[Found]:
             if attack.keep < fewest:  # type: ignore[attr-defined]
                 rule = f"needs {fewest} reconstructions of each identity, but {attack.label} keeps {attack.keep}"  # type: ignore[attr-defined]
                 yield f"metrics.{index}", f"{rule}: raise its keep."
+            attacked = attack.identities or fewest_of  # type: ignore[attr-defined]
+            if attacked < fewest_of:
+                rule = f"needs {fewest_of} identities to tell apart, but {attack.label} attacks {attacked}"  # type: ignore[attr-defined]
+                yield f"metrics.{index}", f"{rule}: attack more."
     known = numbers(spec, len(DATASETS.build(spec.data.private).names()))
     for index, objective in enumerate(spec.search.objectives):
         if objective.metric not in known:

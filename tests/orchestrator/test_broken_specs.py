@@ -183,6 +183,11 @@ MALFORMED = {
 
 # As above, for specs that are well formed but cannot work.
 INCONSISTENT = {
+    "student_for_larger_images": ("metrics: [", "metrics: [{kind: knowledge_extraction, student: {kind: maxvit_t}}, ",
+                                  "15: metrics.0: maxvit_t cuts images into 7 windows at every stage, got 32: set "
+                                  "image_size to 224."),
+    "one_identity_to_tell_apart": ("5}\nmetrics: [", "5, identities: 1}\nmetrics: [{kind: knowledge_extraction}, ",
+                                   "15: metrics.0: needs 2 identities to tell apart, but gmi attacks 1: attack more."),
     "overlapping_identities": ('["5", "6"]', '["1", "6"]', "4: data.public.identities: '1' is private too: what the "
                                "attacker has must not hold what must not leak."),
     "identity_not_in_data": ('["0", "1"]', '["0", "ten"]', "3: data.private.identities: digits has no 'ten'. "

@@ -132,9 +132,19 @@ class JudgedMetric(Metric):
         return 1
 
     @property
+    def fewest_identities(self) -> int:
+        """How many identities have to be attacked."""
+        return 1
+
+    @property
     def extractor(self) -> ModelConfig | None:
         """The network whose features it takes; the evaluation model where None."""
         return None
+
+    @property
+    def networks(self) -> tuple[ModelConfig, ...]:
+        """Networks of its own that look at the images."""
+        return () if self.extractor is None else (self.extractor,)
 
     @abstractmethod
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:

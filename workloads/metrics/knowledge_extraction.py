@@ -51,6 +51,14 @@ class KnowledgeExtraction(JudgedMetric):
     def fewest_reconstructions(self) -> int:
         return 2 if self.config.training.validation_fraction else 1
 
+    @property
+    def fewest_identities(self) -> int:
+        return 2
+
+    @property
+    def networks(self) -> tuple[ModelConfig, ...]:
+        return (self.config.student,) if isinstance(self.config.student, ModelConfig) else ()
+
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         attacked = evidence.identities.unique()
         if len(attacked) < 2:
