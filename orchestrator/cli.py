@@ -7,8 +7,6 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -138,12 +136,17 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Start a sweep, or continue it: finished work is never done twice."""
-    started = time.monotonic()
+    started = time.monotonic()  # the time it takes to import torch counts
+    from orchestrator.console import run_watched, show_results
+
     sweep = _sweep(spec, overrides, runs, address=address)
-    shape = _run(sweep, _executor(executor, address), spec_file=spec, started=started)
-    settings = "".join(f" --set {shlex.quote(own)}" for own in overrides or [])
-    _show(sweep, shape, as_json=as_json, again=f"midre run {spec}{settings} --runs {sweep.workspace.root}")
-    if shape["jobs"]["failed"] or any(trial["status"] != "done" for trial in shape["trials"]):
+    summary = run_watched(sweep, _executor(executor, address), spec_file=spec, started=started, console=words)
+    if as_json:
+        _print_json(summary)
+    else:
+        settings = "".join(f" --set {shlex.quote(own)}" for own in overrides or [])
+        show_results(sweep, console=data, again=f"midre run {spec}{settings} --runs {sweep.workspace.root}")
+    if summary["jobs"]["failed"] or any(trial["status"] != "done" for trial in summary["trials"]):
         raise typer.Exit(TRIALS_FAILED)
 
 
@@ -173,11 +176,15 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
 @app.command()
 def report(run: RunFolder, as_json: AsJson = False) -> None:
     """Write tables and report of a run anew, and show its results."""
+    from orchestrator.console import show_results
     from orchestrator.sweep import Sweep
 
     sweep = Sweep.reopened(run)
-    shape = sweep.publish(seconds=0.0, jobs={"run": 0, "cached": 0, "failed": 0})
-    _show(sweep, shape, as_json=as_json)
+    summary = sweep.publish(seconds=0.0, jobs={"run": 0, "cached": 0, "failed": 0})
+    if as_json:
+        _print_json(summary)
+    else:
+        show_results(sweep, console=data)
 
 
 @app.command()
@@ -191,6 +198,7 @@ def rerun(
 ) -> None:
     """Run a sweep afresh beside its old results and compare every number; exit status 1 where one differs."""
     from orchestrator.comparison import compare
+    from orchestrator.console import run_watched
     from orchestrator.reports.tables import comparison_table
     from orchestrator.rerun import original
 
@@ -199,8 +207,8 @@ def rerun(
         source = str(_sweep(Path(source), None, runs, address=address).paths.root)
     old = original(source, runs=(runs or Path("runs")).absolute(), mlflow_uri=mlflow_uri)
     fresh = old.fresh()
-    shape = _run(fresh, _executor(executor, address), spec_file=None, started=started)
-    rows = compare(old.summary, shape)
+    summary = run_watched(fresh, _executor(executor, address), spec_file=None, started=started, console=words)
+    rows = compare(old.summary, summary)
     if as_json:
         numbers = [{**vars(row), "verdict": row.verdict} for row in rows]
         _print_json({"sweep": fresh.id, "run": str(fresh.paths.root), "numbers": numbers})
@@ -314,48 +322,6 @@ def _executor(name: ExecutorName, address: str | None) -> Executor:
     return RayExecutor(address)
 
 
-def _run(sweep: Sweep, executor: Executor, *, spec_file: Path | None, started: float) -> dict[str, Any]:
-    """Run a sweep under the display, publish what it came to, and bring MLflow up to date."""
-    from orchestrator.display import Display
-
-    with _log_file(sweep.paths.log), Display(sweep.id, sweep.search().size, executor.snapshot, words):
-        done = sweep.run(executor, spec_file=spec_file)
-    jobs = {"run": done.jobs_run, "cached": done.jobs_cached, "failed": done.jobs_failed}
-    shape = sweep.publish(seconds=time.monotonic() - started, jobs=jobs)
-    if sweep.resolved.spec.tracking.enabled:
-        _sync_or_say(sweep)
-    return shape
-
-
-def _sync_or_say(sweep: Sweep) -> None:
-    from orchestrator.errors import TrackingUnavailable
-
-    try:
-        sweep.sync()
-    except TrackingUnavailable as error:
-        words.print(f"{error}\nNothing is lost: `midre sync {sweep.paths.root}` when it is back.", soft_wrap=True)
-
-
-def _show(sweep: Sweep, shape: dict[str, Any], *, as_json: bool, again: str = "") -> None:
-    if as_json:
-        _print_json(shape)
-        return
-    from orchestrator.paths import without_password
-    from orchestrator.reports.tables import attacks_table, points_table, trials_table
-
-    result = sweep.result()
-    data.print(trials_table(result))
-    if len(sweep.resolved.spec.attacks) > 1:
-        data.print(attacks_table(result))
-    data.print(points_table(result))
-    lines = [
-        f"report:    {sweep.paths.report}",
-        f"MLflow:    mlflow server --host 127.0.0.1 --backend-store-uri {without_password(sweep.mlflow_uri)}",
-    ]
-    for line in [*lines, f"run again: {again}"] if again else lines:
-        data.print(line, soft_wrap=True, highlight=False)
-
-
 def _registry(what: What) -> Any:
     from workloads.attacks.base import ATTACKS
     from workloads.datasets.base import DATASETS
@@ -373,20 +339,6 @@ def _registry(what: What) -> Any:
         What.priors: PRIORS,
     }
     return registries[what]
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Everything the libraries log, kept with the run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
 
 
 def _print_json(value: Any) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.golden_networks import BLOCKS, LATENT_SIZE, TinyStyle
 from workloads.attacks.base import Access
-from workloads.context import JobContext, Progress
+from workloads.context import JobContext
 from workloads.oracles import LabelOracle
 from workloads.priors.base import PriorConfig
 from workloads.priors.staged import StagedPrior
@@ -74,28 +72,6 @@ class Signed(nn.Module):
     def features(self, normalized: Tensor) -> Tensor:
         features: Tensor = self.classifier.features(normalized)  # type: ignore[operator]
         return features
-
-
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
-    """A context that ends with `Interrupted` at a reported step, and until then checkpoints after every step."""
-
-    def watch(progress: Progress) -> None:
-        if progress.step == stop_at:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("an attack reads no images"),
-        on_progress=watch,
-        checkpoint_every_s=3600 if stop_at is None else 0,
-    )
 
 
 def access_to(target: LabelOracle, prior: Any, **known: Any) -> Access[Any]:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden_networks import IDENTITIES, TinyPrior, golden, golden_networks
+from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.brepmi import Brepmi, BrepmiConfig
 from workloads.attacks.rows import Rows
 from workloads.checkpoints import State
-from workloads.context import JobContext, Progress
+from workloads.context import JobContext
 from workloads.errors import ConfigError
 from workloads.oracles import LabelOracle
 from workloads.priors.base import Prior
@@ -247,28 +248,6 @@ def test_what_stands_in_for_a_start_that_was_not_found_is_named_otherwise(
 
 
 # The whole attack, in float32 as a job runs it.
-
-
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
-    """A context that ends with `Interrupted` at a reported step, and until then checkpoints after every step."""
-
-    def watch(progress: Progress) -> None:
-        if progress.step == stop_at:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("this attack reads no images"),
-        on_progress=watch,
-        checkpoint_every_s=3600 if stop_at is None else 0,
-    )
 
 
 def attacked(

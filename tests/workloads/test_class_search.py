@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from torch import Tensor
 
 from orchestrator.executors.inline import InlineExecutor
 from tests.golden_networks import IDENTITIES, TinyConditionalPrior, golden_networks
+from tests.interruptions import Interrupted, context_at
 from tests.toy import numbers, toy_sweep
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.lokt import Lokt, LoktConfig
 from workloads.attacks.plgmi import Plgmi, PlgmiConfig
-from workloads.context import JobContext
 from workloads.errors import ConfigError
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.oracles import LabelOracle, WhiteBoxOracle
@@ -31,29 +30,6 @@ from workloads.views import RandomView, ViewConfig
 CPU = torch.device("cpu")
 EVERYONE = torch.arange(IDENTITIES)
 STEPS = 10
-
-
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_after: int | None = None) -> JobContext:
-    """A context that checkpoints after every step, and ends with `Interrupted` after so many."""
-    saved = itertools.count(1)
-
-    def watch(file: Path) -> None:
-        if next(saved) == stop_after:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("an attack reads no images"),
-        on_checkpoint=watch,
-        checkpoint_every_s=0 if stop_after else 3600,
-    )
 
 
 def attacked(folder: Path, *, stop_after: int | None = None, **settings: Any) -> Reconstructions:

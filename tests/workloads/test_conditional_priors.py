@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from scipy.special import log_expit, log_softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workloads.context import JobContext
+from tests.interruptions import Interrupted, context_at
 from workloads.errors import ConfigError
 from workloads.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, Lessons
@@ -283,30 +282,6 @@ def test_tacgans_generator_learns_classes_after_half_of_ten_steps(step: int, cla
 
 
 # Fitting
-
-
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_after: int | None = None) -> JobContext:
-    """A context that checkpoints after every step, and ends with `Interrupted` after so many."""
-    folder.mkdir(exist_ok=True)
-    saved = itertools.count(1)
-
-    def watch(file: Path) -> None:
-        if next(saved) == stop_after:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("a prior is handed its images"),
-        on_checkpoint=watch,
-        checkpoint_every_s=0 if stop_after else 3600,
-    )
 
 
 def fitted(kind: str, folder: Path, *, stop_after: int | None = None) -> tuple[Any, LabelOracle]:

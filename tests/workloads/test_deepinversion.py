@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from orchestrator.errors import SpecError
 from tests.golden_networks import IDENTITIES, golden_networks
+from tests.interruptions import Interrupted, context_at
 from tests.toy import toy_sweep
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.deepinversion import (
@@ -25,7 +26,6 @@ from workloads.attacks.deepinversion import (
     total_variation,
 )
 from workloads.attacks.rows import Rows
-from workloads.context import JobContext, Progress
 from workloads.errors import ConfigError
 from workloads.folding import folded
 from workloads.models.base import MODELS
@@ -167,28 +167,6 @@ def test_a_step_shows_each_batch_rolled_by_draws_of_its_row() -> None:
 
 
 # The whole attack, in float32 as a job runs it.
-
-
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
-    """A context that ends with `Interrupted` at a reported step, and until then checkpoints after every step."""
-
-    def watch(progress: Progress) -> None:
-        if progress.step == stop_at:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("this attack reads no images"),
-        on_progress=watch,
-        checkpoint_every_s=3600 if stop_at is None else 0,
-    )
 
 
 def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:

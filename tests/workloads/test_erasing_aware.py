@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.golden_networks import IDENTITIES, TinyPrior, golden_networks
-from tests.workloads.test_search_engine import Interrupted, any_prior, context_at
+from tests.interruptions import Interrupted, context_at
+from tests.workloads.test_search_engine import any_prior
 from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.battery import Battery, BatteryConfig
 from workloads.attacks.erasing_aware import ErasedView, ErasingAware, ErasingAwareConfig

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
+from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.gmi import Gmi, GmiConfig
 from workloads.attacks.rows import Rows
 from workloads.attacks.selection import best_of_each
-from workloads.context import JobContext, Progress
 from workloads.errors import DivergedError
 from workloads.oracles import WhiteBoxOracle
 
@@ -152,30 +152,6 @@ def test_the_best_start_of_each_identity_has_the_recorded_latent(case: dict[str,
 # The whole attack, in float32 as a job runs it.
 
 
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_at: int | None = None, seen: list[int] | None = None) -> JobContext:
-    """A context that ends with `Interrupted` at a reported step, and until then checkpoints after every step."""
-
-    def watch(progress: Progress) -> None:
-        if seen is not None:
-            seen.append(progress.step)
-        if progress.step == stop_at:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("an attack reads no images"),
-        on_progress=watch,
-        checkpoint_every_s=3600 if stop_at is None else 0,
-    )
-
-
 def attacked(folder: Path, *, steps: int = 30, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     attack = Gmi(GmiConfig(restarts=3, steps=steps, batch_reference=6, **settings))
     access = access_to(golden_networks(torch.float32))
@@ -214,7 +190,9 @@ def test_a_resumed_attack_does_not_repeat_finished_chunks(tmp_path: Path) -> Non
     seen: list[int] = []
     attack = Gmi(GmiConfig(restarts=3, steps=30, batch_reference=6, chunk_rows=9))
     access = access_to(golden_networks(torch.float32))
-    attack.run(access, torch.arange(IDENTITIES), context=context_at(tmp_path, seen=seen))
+    context = context_at(tmp_path)
+    context.on_progress = lambda progress: seen.append(progress.step)
+    attack.run(access, torch.arange(IDENTITIES), context=context)
     assert seen[0] == 55
 
 

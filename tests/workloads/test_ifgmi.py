@@ -15,7 +15,8 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from tests.golden_networks import IDENTITIES, golden, golden_networks
-from tests.staged_networks import Interrupted, Signed, TinyStaged, access_to, context_at
+from tests.interruptions import Interrupted, context_at
+from tests.staged_networks import Signed, TinyStaged, access_to
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.ifgmi import Ifgmi, IfgmiConfig
 from workloads.attacks.l1_ball import within_l1_ball

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
-from tests.staged_networks import Interrupted, OneBlock, TinyStaged, access_to, context_at
+from tests.interruptions import Interrupted, context_at
+from tests.staged_networks import OneBlock, TinyStaged, access_to
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.genetics import Draws, crossed, mutated, parents_of
 from workloads.attacks.mirror import Mirror, MirrorConfig

@@ -17,7 +17,8 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
-from tests.staged_networks import Interrupted, Signed, TinyStaged, access_to, context_at
+from tests.interruptions import Interrupted, context_at
+from tests.staged_networks import Signed, TinyStaged, access_to
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.parts import Parts
 from workloads.attacks.pool import draw_pool

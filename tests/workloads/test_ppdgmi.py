@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.workloads.test_search_engine import Interrupted, context_at
+from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.gmi import GmiConfig
 from workloads.attacks.ppdgmi import Ppdgmi, PpdgmiConfig

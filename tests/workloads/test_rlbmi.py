@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from tests.golden_networks import IDENTITIES, LATENT_SIZE, TinyPrior, golden_networks
+from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.rlbmi import Rlbmi, RlbmiConfig
 from workloads.attacks.rows import Rows, select
 from workloads.attacks.search import Variables
 from workloads.attacks.soft_actor_critic import SoftActorCritic
 from workloads.checkpoints import State
-from workloads.context import JobContext, Progress
 from workloads.oracles import ScoreOracle
 from workloads.randomness import generator
 
@@ -224,28 +224,6 @@ def test_learning_begins_when_there_are_more_episodes_than_a_batch() -> None:
 
 
 # The whole attack, in float32 as a job runs it.
-
-
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
-    """A context that ends with `Interrupted` at a reported step, and until then checkpoints after every step."""
-
-    def watch(progress: Progress) -> None:
-        if progress.step == stop_at:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("this attack reads no images"),
-        on_progress=watch,
-        checkpoint_every_s=3600 if stop_at is None else 0,
-    )
 
 
 def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:

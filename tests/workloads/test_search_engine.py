@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions, SearchConfig
 from workloads.attacks.converged import ConvergedConfig
 from workloads.attacks.parts import GIB, Parts
 from workloads.attacks.rows import Rows
 from workloads.attacks.searching import SearchAttack
 from workloads.checkpoints import State
-from workloads.context import JobContext, Progress
 from workloads.errors import ConfigError, DivergedError
 from workloads.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.priors.base import PRIORS, Prior
@@ -52,26 +52,6 @@ class Countdown(SearchAttack[LabelOracle]):
 
 def any_prior() -> Prior:
     return PRIORS.build(WganGpConfig(width=2), channels=3, image_size=32, classes=3)
-
-
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
-    def watch(progress: Progress) -> None:
-        if progress.step == stop_at:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("an attack reads no images"),
-        on_progress=watch,
-        checkpoint_every_s=0,
-    )
 
 
 def counted(

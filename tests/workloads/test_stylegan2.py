@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms import functional as T
 
+from tests.interruptions import Interrupted, context_at
 from workloads.config import content
-from workloads.context import JobContext
 from workloads.errors import ConfigError, DataError
 from workloads.priors.adversarial import Lessons
 from workloads.priors.style_layers import doubled, draw_all
@@ -408,30 +408,10 @@ def test_a_batch_that_makes_no_groups_is_refused() -> None:
 # Fitting
 
 
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
 def fitted(folder: Path, *, checkpoints: int | None = None, **settings: Any) -> dict[str, Tensor]:
     """All of a fitted prior, or `Interrupted` after so many checkpoints, one a step."""
-    context = JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("a prior is handed its images"),
-    )
-    saved = []
-
-    def lose(file: Path) -> None:
-        saved.append(file)
-        if len(saved) == checkpoints:
-            raise Interrupted
-
-    if checkpoints is not None:
-        context.checkpoint_every_s, context.on_checkpoint = 0, lose
     made = built(**settings)
-    made.fit(IMAGES, context=context)
+    made.fit(IMAGES, context=context_at(folder, stop_after=checkpoints))
     return made.state_dict()
 
 

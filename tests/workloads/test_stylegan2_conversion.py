@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.context import JobContext
+from tests.interruptions import context_at
 from workloads.errors import ConfigError, DataError
 from workloads.priors.convert_stylegan2 import convert, critic_name, generator_name, main
 from workloads.priors.pickled_networks import STAND_INS, read_networks
@@ -415,8 +415,7 @@ def published_logit(given: dict[str, Tensor], images: Tensor, size: int) -> Tens
 def loaded(fields: dict[str, Any], folder: Path) -> StyleGan2:
     """The prior of a converted file, in float64."""
     made = StyleGan2(StyleGan2Config(**fields), channels=3, image_size=fields["resolution"], classes=1)
-    context = JobContext("0" * 64, {}, folder, folder / "checkpoint", load_images=lambda data: pytest.fail("not read"))
-    made.fit(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), context=context)
+    made.fit(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), context=context_at(folder))
     return made.double().eval().requires_grad_(False)
 
 

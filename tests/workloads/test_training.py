@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.interruptions import Interrupted, context_at
 from workloads.augmentation import AugmentationConfig
-from workloads.context import DataInput, JobContext, Progress
+from workloads.context import DataInput, JobContext
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.digits import DigitsConfig
 from workloads.defenses.bido import BidoConfig
@@ -40,29 +41,10 @@ DATA = ImageSet(IMAGES, torch.arange(40) % 4, ("a", "b", "c", "d"))
 MOVED = AugmentationConfig(flip=True, shift=2)
 
 
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_at: int | None = None, seen: list[int] | None = None) -> JobContext:
-    """A context that checkpoints after every step and ends with `Interrupted` at a reported one."""
-    folder.mkdir(exist_ok=True)
-
-    def watch(progress: Progress) -> None:
-        if seen is not None:
-            seen.append(progress.step)
-        if progress.step == stop_at:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: DATA,
-        on_progress=watch,
-        checkpoint_every_s=3600 if stop_at is None else 0,
-    )
+def training_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
+    context = context_at(folder, stop_at=stop_at)
+    context.load_images = lambda data: DATA
+    return context
 
 
 def classifier(*defenses: RandomErasingConfig, **training: Any) -> TrainClassifier:
@@ -78,24 +60,15 @@ def classifier(*defenses: RandomErasingConfig, **training: Any) -> TrainClassifi
 
 
 def trained(folder: Path, job: TrainClassifier, *, stop_at: int | None = None) -> dict[str, Tensor]:
-    job.run(context_at(folder, stop_at=stop_at))
+    job.run(training_at(folder, stop_at=stop_at))
     files = ("model.safetensors", "defenses.safetensors")
     return {f"{file}/{name}": tensor for file in files for name, tensor in load_file(folder / file).items()}
 
 
 def fitted(folder: Path, *, checkpoints: int | None = None) -> dict[str, Tensor]:
     """A fitted prior, or `Interrupted` after so many checkpoints, one a step."""
-    context, saved = context_at(folder), []
-    if checkpoints is not None:
-
-        def lose(file: Path) -> None:
-            saved.append(file)
-            if len(saved) == checkpoints:
-                raise Interrupted
-
-        context.checkpoint_every_s, context.on_checkpoint = 0, lose
     prior = WganGp(WganGpConfig(latent_size=6, width=2, steps=12, batch_size=4), channels=1, image_size=32, classes=1)
-    prior.fit(IMAGES, context=context)
+    prior.fit(IMAGES, context=context_at(folder, stop_after=checkpoints))
     return prior.state_dict()
 
 
@@ -165,7 +138,9 @@ def test_a_resumed_classifier_goes_on_after_the_last_checkpoint(tmp_path: Path) 
     with pytest.raises(Interrupted):
         trained(tmp_path, classifier(), stop_at=3)
     seen: list[int] = []
-    classifier().run(context_at(tmp_path, seen=seen))
+    context = training_at(tmp_path)
+    context.on_progress = lambda progress: seen.append(progress.step)
+    classifier().run(context)
     assert seen == [3, 4]
 
 

@@ -13,12 +13,12 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.nn import functional as F
 
 from tests.golden_networks import IDENTITIES, LATENT_SIZE, TinyPrior, golden_networks
+from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.rows import Rows, select
 from workloads.attacks.search import Momentum, Variables
 from workloads.attacks.variational import Flow, Gaussian
 from workloads.attacks.vmi import Vmi, VmiConfig
-from workloads.context import JobContext, Progress
 from workloads.oracles import WhiteBoxOracle
 from workloads.randomness import generator
 
@@ -119,28 +119,6 @@ def test_momentum_is_torchs_sgd() -> None:
 
 
 # The whole attack, in float32 as a job runs it.
-
-
-class Interrupted(Exception):
-    """Stands for the loss of the machine."""
-
-
-def context_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
-    """A context that ends with `Interrupted` at a reported step, and until then checkpoints after every step."""
-
-    def watch(progress: Progress) -> None:
-        if progress.step == stop_at:
-            raise Interrupted
-
-    return JobContext(
-        key="0" * 64,
-        inputs={},
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda data: pytest.fail("this attack reads no images"),
-        on_progress=watch,
-        checkpoint_every_s=3600 if stop_at is None else 0,
-    )
 
 
 def access_to(networks: nn.ModuleDict) -> Access[WhiteBoxOracle]:
