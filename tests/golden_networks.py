@@ -14,6 +14,7 @@ from workloads.attacks.gradient import GradientAttack
 from workloads.attacks.rows import Rows
 from workloads.attacks.search import Variables
 from workloads.checkpoints import State
+from workloads.oracles import WhiteBoxOracle
 
 GOLDEN = Path(__file__).parent / "golden"
 IDENTITIES = 6
@@ -133,6 +134,13 @@ class TinyConditionalPrior:
 
     def synthesize(self, latents: Tensor, identities: Tensor) -> Tensor:
         return self.generator(latents, identities)
+
+
+def white_box(networks: nn.ModuleDict, discriminator: str = "critic", **given: Any) -> Access[WhiteBoxOracle]:
+    """The target with its weights, and the generator with one of the discriminators as the prior."""
+    prior: Any = TinyPrior(networks["generator"], networks[discriminator])
+    target: Any = networks["target"]
+    return Access(WhiteBoxOracle(target), torch.device("cpu"), prior=prior, **given)
 
 
 def follow(

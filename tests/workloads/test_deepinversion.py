@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orchestrator.errors import SpecError
+from tests.draws import drawn
 from tests.golden_networks import IDENTITIES, golden_networks
 from tests.interruptions import Interrupted, context_at
 from tests.toy import toy_sweep
@@ -32,17 +33,12 @@ from workloads.models.base import MODELS
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.models.vit_b_16 import VitB16Config
 from workloads.oracles import WhiteBoxOracle
-from workloads.randomness import generator
 
 CPU = torch.device("cpu")
 SIDE = 8
 ROWS = Rows(torch.tensor([4, 1]), torch.tensor([0, 2]), "key")
 SMALL: dict[str, Any] = {"images": 4, "keep": 4, "statistics_weight": 0.1}
 STILL: dict[str, Any] = {"shift": 0.0, "flip": 0.0}
-
-
-def drawn(*shape: int, purpose: str) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=generator("test", purpose))
 
 
 def access_to(target: Any, original: Any = None) -> Access[WhiteBoxOracle]:

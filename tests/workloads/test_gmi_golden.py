@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
+from tests.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
 from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.gmi import Gmi, GmiConfig
@@ -22,7 +22,6 @@ from workloads.attacks.selection import best_of_each
 from workloads.errors import DivergedError
 from workloads.oracles import WhiteBoxOracle
 
-CPU = torch.device("cpu")
 SEEDS = range(5)
 STEPS = 20
 EXACT = {"rtol": 0.0, "atol": 1e-9}
@@ -39,12 +38,6 @@ def networks() -> nn.ModuleDict:
     return golden_networks()
 
 
-def access_to(networks: nn.ModuleDict, critic: str = "critic") -> Access[WhiteBoxOracle]:
-    prior: Any = TinyPrior(networks["generator"], networks[critic])
-    target: Any = networks["target"]
-    return Access(WhiteBoxOracle(target), CPU, prior=prior)
-
-
 @dataclass(frozen=True)
 class Trajectory:
     """Shape: latents (T + 1, B, Z), velocity (T, B, Z), losses (T, B)."""
@@ -57,7 +50,7 @@ class Trajectory:
 @pytest.fixture(scope="module")
 def batch6(case: dict[str, Tensor], networks: nn.ModuleDict) -> list[Trajectory]:
     """One trajectory a seed."""
-    return [descend(access_to(networks), case["starts"][seed], batch_reference=6) for seed in SEEDS]
+    return [descend(white_box(networks), case["starts"][seed], batch_reference=6) for seed in SEEDS]
 
 
 def descend(access: Access[WhiteBoxOracle], start: Tensor, *, batch_reference: int) -> Trajectory:
@@ -73,7 +66,7 @@ def descend(access: Access[WhiteBoxOracle], start: Tensor, *, batch_reference: i
 
 def test_the_critic_gives_the_recorded_values(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
     latents = case["batch6.latents"][:, :-1].flatten(0, 2)
-    values = access_to(networks).generator.realism(networks["generator"](latents))
+    values = white_box(networks).generator.realism(networks["generator"](latents))
     torch.testing.assert_close(values, case["batch6.critic"].flatten(), **EXACT)
 
 
@@ -99,7 +92,7 @@ def test_mean_loss_is_the_authors_total_in_a_batch_of_six(case: dict[str, Tensor
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_latents_follow_the_authors_in_a_batch_of_two(case: dict[str, Tensor], networks: Any, seed: int) -> None:
-    found = descend(access_to(networks), case["starts"][seed, :2], batch_reference=2)
+    found = descend(white_box(networks), case["starts"][seed, :2], batch_reference=2)
     torch.testing.assert_close(found.latents, case["batch2.latents"][seed], **EXACT)
 
 
@@ -107,12 +100,12 @@ def test_latents_follow_the_authors_in_a_batch_of_two(case: dict[str, Tensor], n
 def test_two_rows_alone_move_as_in_the_batch_of_six_with_its_reference(
     case: dict[str, Tensor], networks: Any, seed: int
 ) -> None:
-    found = descend(access_to(networks), case["starts"][seed, :2], batch_reference=6)
+    found = descend(white_box(networks), case["starts"][seed, :2], batch_reference=6)
     torch.testing.assert_close(found.latents, case["batch6.latents"][seed, :, :2], **EXACT)
 
 
 def test_the_wrong_batch_reference_is_far_from_the_authors(case: dict[str, Tensor], networks: Any) -> None:
-    found = descend(access_to(networks), case["starts"][0, :2], batch_reference=6)
+    found = descend(white_box(networks), case["starts"][0, :2], batch_reference=6)
     assert (found.latents - case["batch2.latents"][0]).abs().max() > 0.1  # the margin the recording states
 
 
@@ -125,7 +118,7 @@ def test_the_later_code_with_the_critic_moves_alike(case: dict[str, Tensor], bat
 def test_another_prior_reaches_the_search_through_realism_alone(
     case: dict[str, Tensor], networks: Any, seed: int
 ) -> None:
-    found = descend(access_to(networks, "k_logit"), case["starts"][seed], batch_reference=6)
+    found = descend(white_box(networks, "k_logit"), case["starts"][seed], batch_reference=6)
     torch.testing.assert_close(found.latents, case["ked_k_logit.latents"][seed], **EXACT)
 
 
@@ -154,7 +147,7 @@ def test_the_best_start_of_each_identity_has_the_recorded_latent(case: dict[str,
 
 def attacked(folder: Path, *, steps: int = 30, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     attack = Gmi(GmiConfig(restarts=3, steps=steps, batch_reference=6, **settings))
-    access = access_to(golden_networks(torch.float32))
+    access = white_box(golden_networks(torch.float32))
     return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
 
 
@@ -189,7 +182,7 @@ def test_a_resumed_attack_does_not_repeat_finished_chunks(tmp_path: Path) -> Non
         attacked(tmp_path, chunk_rows=9, stop_at=55)
     seen: list[int] = []
     attack = Gmi(GmiConfig(restarts=3, steps=30, batch_reference=6, chunk_rows=9))
-    access = access_to(golden_networks(torch.float32))
+    access = white_box(golden_networks(torch.float32))
     context = context_at(tmp_path)
     context.on_progress = lambda progress: seen.append(progress.step)
     attack.run(access, torch.arange(IDENTITIES), context=context)
@@ -208,14 +201,14 @@ def test_the_attack_keeps_so_many_of_each_identity(tmp_path: Path) -> None:
 def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
     attack = Gmi(GmiConfig(restarts=2, steps=3))
-    attack.run(access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    attack.run(white_box(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert all(weight.grad is None for weight in networks.parameters())
 
 
 def test_the_attack_leaves_every_weight_and_statistic_as_it_was(tmp_path: Path) -> None:
     networks, before = golden_networks(torch.float32), golden_networks(torch.float32).state_dict()
     attack = Gmi(GmiConfig(restarts=2, steps=3))
-    attack.run(access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    attack.run(white_box(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
     after = networks.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
@@ -225,5 +218,5 @@ def test_a_loss_that_is_no_number_is_reported_with_the_way_out(tmp_path: Path) -
     networks["target"].head.bias.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"^gmi: a loss became NaN or infinite by step 3: lower its lr\.$"):
         Gmi(GmiConfig(restarts=1, steps=3)).run(
-            access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path)
+            white_box(networks), torch.arange(IDENTITIES), context=context_at(tmp_path)
         )

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
+from tests.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
 from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.kedmi import Kedmi, KedmiConfig
@@ -27,7 +27,6 @@ from workloads.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import Prior, PriorConfig
 from workloads.priors.wgan_gp import WganGpConfig
 
-CPU = torch.device("cpu")
 STEPS, DRAWS = 20, 5
 PRIORS = ("k_logit", "critic")
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
@@ -72,19 +71,13 @@ def case() -> dict[str, Tensor]:
     return golden("ked_mi")
 
 
-def access_to(networks: nn.ModuleDict, discriminator: str) -> Access[WhiteBoxOracle]:
-    prior: Any = TinyPrior(networks["generator"], networks[discriminator])
-    target: Any = networks["target"]
-    return Access(WhiteBoxOracle(target), CPU, prior=prior)
-
-
 @pytest.fixture(scope="module")
 def fits(case: dict[str, Tensor]) -> dict[str, Fit]:
     return {name: fitted(case, name) for name in PRIORS}
 
 
 def fitted(case: dict[str, Tensor], discriminator: str) -> Fit:
-    attack, access = Kedmi(KedmiConfig(batch_reference=6)), access_to(golden_networks(), discriminator)
+    attack, access = Kedmi(KedmiConfig(batch_reference=6)), white_box(golden_networks(), discriminator)
     rows = RecordedRows(case["identities"], torch.arange(IDENTITIES), "", case["noise"])
     start = {name: own.double() for name, own in attack.start(access, rows).items()}
     states, losses = follow(attack, access, start, rows, steps=STEPS)
@@ -144,7 +137,7 @@ def test_a_clip_bounds_every_draw(case: dict[str, Tensor], fits: dict[str, Fit])
 
 def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     attack = Kedmi(KedmiConfig(**{"steps": 30, "batch_reference": 6, **settings}))
-    access = access_to(golden_networks(torch.float32), "k_logit")
+    access = white_box(golden_networks(torch.float32), "k_logit")
     return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
 
 
@@ -179,7 +172,7 @@ def test_a_resumed_attack_ends_with_the_same_bits(tmp_path: Path, stop_at: int) 
 def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
     attack = Kedmi(KedmiConfig(steps=2))
-    attack.run(access_to(networks, "k_logit"), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    attack.run(white_box(networks, "k_logit"), torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert all(weight.grad is None for weight in networks.parameters())
 
 

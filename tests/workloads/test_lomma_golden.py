@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
+from tests.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
 from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.lomma import GmiHost, KedmiHost, Lomma, LommaConfig, mean_features
@@ -21,7 +21,6 @@ from workloads.attacks.rows import Rows
 from workloads.checkpoints import State
 from workloads.oracles import WhiteBoxOracle
 
-CPU = torch.device("cpu")
 STEPS, STARTS = 20, range(2)
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
 LOSS: dict[str, Any] = {"rtol": 0.0, "atol": 1e-8}
@@ -79,10 +78,8 @@ def case() -> dict[str, Tensor]:
 
 
 def access_to(networks: nn.ModuleDict, discriminator: str, config: LommaConfig) -> Access[WhiteBoxOracle]:
-    prior: Any = TinyPrior(networks["generator"], networks[discriminator])
-    target: Any = networks["target"]
     surrogates: Any = (networks["surrogate_1"], networks["surrogate_2"]) if config.distillation else ()
-    return Access(WhiteBoxOracle(target), CPU, prior=prior, surrogates=surrogates)
+    return white_box(networks, discriminator, surrogates=surrogates)
 
 
 def search(case: dict[str, Tensor], config: LommaConfig, start: State | None = None) -> Trajectory:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
+from tests.draws import drawn
 from tests.golden_networks import IDENTITIES, LATENT_SIZE, TinyPrior, golden_networks
 from tests.interruptions import Interrupted, context_at
 from workloads.attacks.base import Access, Reconstructions
@@ -25,10 +26,6 @@ from workloads.randomness import generator
 CPU = torch.device("cpu")
 SIZE, HIDDEN, BATCH, LR = 3, 5, 7, 1e-2
 ROWS = Rows(torch.tensor([4, 1]), torch.tensor([0, 2]), "key")
-
-
-def drawn(*shape: int, purpose: str) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=generator("test", purpose))
 
 
 def doubled(state: State) -> State:

@@ -8,28 +8,23 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.nn import functional as F
 
-from tests.golden_networks import IDENTITIES, LATENT_SIZE, TinyPrior, golden_networks
+from tests.draws import drawn
+from tests.golden_networks import IDENTITIES, LATENT_SIZE, golden_networks, white_box
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions
+from workloads.attacks.base import Reconstructions
 from workloads.attacks.rows import Rows, select
 from workloads.attacks.search import Momentum, Variables
 from workloads.attacks.variational import Flow, Gaussian
 from workloads.attacks.vmi import Vmi, VmiConfig
-from workloads.oracles import WhiteBoxOracle
-from workloads.randomness import generator
 
 CPU = torch.device("cpu")
 ROWS = Rows(torch.tensor([4, 1]), torch.tensor([0, 2]), "key")
 SIZE = 5
 ORDERS = torch.tensor([[3, 0, 4, 1, 2], [1, 4, 2, 0, 3], [2, 3, 0, 1, 4]])
-
-
-def drawn(*shape: int, purpose: str) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=generator("test", purpose))
 
 
 def anywhere(begun: Variables) -> Variables:
@@ -121,25 +116,19 @@ def test_momentum_is_torchs_sgd() -> None:
 # The whole attack, in float32 as a job runs it.
 
 
-def access_to(networks: nn.ModuleDict) -> Access[WhiteBoxOracle]:
-    prior: Any = TinyPrior(networks["generator"], networks["critic"])
-    target: Any = networks["target"]
-    return Access(WhiteBoxOracle(target), CPU, prior=prior)
-
-
 SMALL: dict[str, Any] = {"samples": 4, "draws": 3, "keep": 3, "blocks": 2, "hidden": 5, "lr": 0.01}
 
 
 def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     attack = Vmi(VmiConfig(**{**SMALL, "steps": 30, **settings}))
-    access = access_to(golden_networks(torch.float32))
+    access = white_box(golden_networks(torch.float32))
     return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
 
 
 def test_a_loss_is_mean_cross_entropy_and_weighted_divergence() -> None:
     networks, attack = golden_networks(torch.float32), Vmi(VmiConfig(**SMALL, family="gaussian", kl_weight=0.5))
     law = {name: own.float() for name, own in anywhere(Gaussian(LATENT_SIZE).begin(ROWS, device=CPU)).items()}
-    losses = attack.losses(access_to(networks), law, ROWS, 7)
+    losses = attack.losses(white_box(networks), law, ROWS, 7)
     noise = ROWS.normal(4 * LATENT_SIZE, "samples", 7).view(2, 4, LATENT_SIZE)
     for row, identity in enumerate(ROWS.identities.tolist()):
         mean, std = law["mean"][row], law["log_std"][row].exp()
@@ -174,7 +163,7 @@ def test_keeping_more_than_are_drawn_is_refused_with_the_way_out() -> None:
 def test_reconstructions_are_draws_of_the_fitted_law(tmp_path: Path) -> None:
     attack, networks = Vmi(VmiConfig(**SMALL, family="gaussian")), golden_networks(torch.float32)
     narrow = {"mean": drawn(2, LATENT_SIZE, purpose="mean").float(), "log_std": torch.full((2, LATENT_SIZE), -30.0)}
-    rows, latents = attack.latents(access_to(networks), {"variables": narrow}, ROWS)
+    rows, latents = attack.latents(white_box(networks), {"variables": narrow}, ROWS)
     torch.testing.assert_close(latents, narrow["mean"].repeat_interleave(3, 0))
     assert rows.identities.tolist() == [4, 4, 4, 1, 1, 1]
 
@@ -204,12 +193,12 @@ def test_a_resumed_attack_ends_with_the_same_bits(tmp_path: Path, family: str) -
 def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
     attack = Vmi(VmiConfig(**SMALL, steps=2))
-    attack.run(access_to(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    attack.run(white_box(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert all(weight.grad is None for weight in networks.parameters())
 
 
 def test_an_attack_leaves_the_global_generator_alone(tmp_path: Path) -> None:
-    access, attack = access_to(golden_networks(torch.float32)), Vmi(VmiConfig(**SMALL, steps=2))
+    access, attack = white_box(golden_networks(torch.float32)), Vmi(VmiConfig(**SMALL, steps=2))
     before = torch.get_rng_state()
     attack.run(access, torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert torch.equal(torch.get_rng_state(), before)
