@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,14 +33,19 @@ def test_jobs_of_a_sweep_are_placed_on_both_nodes_and_share_a_gpu(address: str, 
     sweep = toy_sweep(tmp_path, tmp_path / "runs", resources=resources)
     done = sweep.run(RayExecutor(address), spec_file=None)
     assert (done.trials_done, done.trials_failed) == (3, 0)
-    finished: list[dict[str, Any]] = [e for e in read_events(sweep.paths.ledger) if e["event"] == "job_done"]
-    on_gpu = [event["facts"] for event in finished if event["kind"] in resources]
-    assert len({facts["node"] for facts in on_gpu}) == 2
-    by_gpu: dict[tuple[str, int], set[int]] = {}
-    for facts in on_gpu:
-        (gpu,) = facts["gpu_ids"]
-        by_gpu.setdefault((facts["node"], gpu), set()).add(facts["pid"])
-    assert any(len(workers) == 2 for workers in by_gpu.values())
+    events = list(read_events(sweep.paths.ledger))
+    started = {event["key"]: event["time"] for event in events if event["event"] == "job_started"}
+    on_gpu = [event for event in events if event["event"] == "job_done" and event["kind"] in resources]
+    assert len({job["facts"]["node"] for job in on_gpu}) == 2
+    assert all(len(job["facts"]["gpu_ids"]) == 1 for job in on_gpu)
+    # Idle workers are filled before any job can end, so at first four jobs run at once on the two GPUs.
+    assert any(
+        (one["facts"]["node"], one["facts"]["gpu_ids"]) == (other["facts"]["node"], other["facts"]["gpu_ids"])
+        and one["facts"]["pid"] != other["facts"]["pid"]
+        and started[one["key"]] < other["time"]
+        and started[other["key"]] < one["time"]
+        for one, other in itertools.combinations(on_gpu, 2)
+    )
 
 
 def test_a_job_that_no_node_can_take_is_refused_before_anything_starts(address: str, tmp_path: Path) -> None:

@@ -47,12 +47,17 @@ class Broker:
         self._pool.warm([job.request for job in plan.jobs if not job.inputs])
 
     async def look_ahead(self, jobs: list[PlannedJob]) -> None:
-        """Start jobs of trials to come whenever a worker would stand idle, as while all trials wait for one prior."""
+        """Start jobs of trials to come whenever a worker would stand idle, as while all trials wait for one prior.
+
+        The jobs must need no other's result: each then takes its worker in the one turn of the loop left to it.
+        """
         for job in jobs:
             while job.key not in self._flights:
                 if self._pool.has_room(job.request):
                     self._flights[job.key] = asyncio.create_task(self._fly(job, {job.key: job}))
-                await asyncio.sleep(IDLE_LOOK_EVERY_S)  # the job just begun must take its worker first
+                    await asyncio.sleep(0)
+                else:
+                    await asyncio.sleep(IDLE_LOOK_EVERY_S)
 
     async def run_trial(self, plan: TrialPlan) -> Outcome:
         """Run what is not done yet of a trial; returns when all of it is done or failed."""
