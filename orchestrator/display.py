@@ -46,10 +46,10 @@ class Display:
         while not self._over.wait(LINE_EVERY_S):
             now = self._snapshot()
             finished = now.trials_done + now.trials_failed
-            kinds = ", ".join(job.kind for job in now.running) or "nothing"
+            at_work = ", ".join(f"{job.kind} {_share(job)}" for job in now.running) or "nothing"
             self._console.print(
                 f"{self._sweep}: {finished}/{self._trials} trials, {now.jobs_run} jobs run, {self._left(finished)}; "
-                f"at work: {kinds}",
+                f"at work: {at_work}",
                 soft_wrap=True,
             )
 
@@ -77,7 +77,10 @@ class Display:
 def _running(jobs: tuple[RunningJob, ...]) -> Table:
     table = Table.grid(padding=(0, 2))
     for job in jobs:
-        share = f"{job.step}/{job.steps}" if job.steps else "starting"
         metrics = "  ".join(f"{name} {value:.4g}" for name, value in job.metrics.items())
-        table.add_row(f"  {job.kind}", job.key[:8], share, f"{time.time() - job.since:.0f} s", metrics)
+        table.add_row(f"  {job.kind}", job.key[:8], _share(job), f"{time.time() - job.since:.0f} s", metrics)
     return table
+
+
+def _share(job: RunningJob) -> str:
+    return f"{job.step}/{job.steps}" if job.steps else "starting"

@@ -19,6 +19,10 @@ class Location:
     """Marks a field that says where something lies, not what it is: it never enters a key."""
 
 
+class Preset:
+    """Marks a field that fills in others, where not given, as a config is read: changed later it changes nothing."""
+
+
 class Addition:
     """Marks a field younger than kept results: at its default it enters no key, so that they are found again."""
 

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import nn
 
 from workloads.augmentation import AugmentationConfig
-from workloads.config import LISTED, Fraction, FrozenConfig
+from workloads.config import LISTED, Fraction, FrozenConfig, Preset
 from workloads.errors import ConfigError
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4 / 25
 class TrainingConfig(FrozenConfig):
     """How a classifier is trained."""
 
-    protocol: Literal["lr_64", "hr_224"] | None = None
+    protocol: Annotated[Literal["lr_64", "hr_224"] | None, Preset()] = None
     """A published schedule, whose fields a spec may override one by one."""
     epochs: PositiveInt = 50
     batch_size: Annotated[int, Field(ge=2)] = 64

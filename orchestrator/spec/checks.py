@@ -16,6 +16,7 @@ from orchestrator.spec.messages import did_you_mean, message_of
 from orchestrator.spec.model import Spec
 from workloads.attacks.base import ATTACKS, AttackConfig, Member
 from workloads.classifiers import Architecture
+from workloads.config import FrozenConfig, Preset
 from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.errors import MidreError
@@ -192,8 +193,21 @@ def _search(spec: Spec) -> Iterator[Found]:
         if path.partition(".")[0] not in APPLICABLE:
             yield where, f"cannot be searched: only {', '.join(sorted(APPLICABLE))} can."
             continue
+        if _is_preset(spec, path):
+            whole = path.rpartition(".")[0]
+            yield where, f"cannot be searched: it fills in other fields as the spec is read. Search {whole}, whole."
+            continue
         for value in distribution.extremes():
             yield from ((where, message) for message in _refusals(spec, path, value))
+
+
+def _is_preset(spec: Spec, path: str) -> bool:
+    *parents, last = path.split(".")
+    owner: Any = spec
+    for part in parents:
+        owner = owner[int(part)] if isinstance(owner, tuple) else getattr(owner, part)
+    field = type(owner).model_fields.get(last) if isinstance(owner, FrozenConfig) else None
+    return field is not None and any(isinstance(mark, Preset) for mark in field.metadata)
 
 
 def _refusals(spec: Spec, path: str, value: Any) -> Iterator[str]:

@@ -239,6 +239,9 @@ INCONSISTENT = {
     "search_of_resources": (SPACE, "resources.train_classifier.cpus: {kind: choice, values: [1, 2]}",
                             "18: search.space.resources.train_classifier.cpus: cannot be searched: only attacks, data, "
                             "defenses, evaluation, prior, target can."),
+    "search_of_preset": (SPACE, "target.training.protocol: {kind: choice, values: [lr_64]}",
+                         "18: search.space.target.training.protocol: cannot be searched: it fills in other fields as "
+                         "the spec is read. Search target.training, whole."),
     "search_value_refused": ("[0.2, 0.5]", "[0.2, 1.5]", "18: search.space.defenses.0.max_area: the value 1.5 is "
                              "refused: must be at most 1, got 1.5."),
     "search_value_below_another": ("[0.2, 0.5]", "[0.05, 0.5]", "18: search.space.defenses.0.max_area: the value "

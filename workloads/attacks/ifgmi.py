@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt, model_validator
@@ -15,7 +15,7 @@ from workloads.attacks.rows import Rows, select
 from workloads.attacks.search import Afresh, Rule, Variables
 from workloads.attacks.style_search import StyleSearch, StyleSearchConfig
 from workloads.checkpoints import State
-from workloads.config import begun_with
+from workloads.config import Preset, begun_with
 from workloads.errors import ConfigError
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
@@ -41,7 +41,7 @@ class IfgmiConfig(StyleSearchConfig):
     """
 
     kind: Literal["ifgmi"] = "ifgmi"
-    preset: Literal["facescrub", "celeba_ffhq", "celeba_metfaces", "dogs"] | None = None
+    preset: Annotated[Literal["facescrub", "celeba_ffhq", "celeba_metfaces", "dogs"] | None, Preset()] = None
     """The authors' steps, pool and rate for a data set, whose fields a spec may override one by one."""
     restarts: PositiveInt = 50
     keep: PositiveInt = 50

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.search import Adam, steps_down
 from workloads.attacks.style_search import StyleSearch, StyleSearchConfig
-from workloads.config import begun_with
+from workloads.config import Preset, begun_with
 from workloads.errors import ConfigError
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
@@ -34,7 +34,7 @@ class PpaConfig(StyleSearchConfig):
     """Defaults are those of the authors' code for FaceScrub, but for the crop, which their prior needs."""
 
     kind: Literal["ppa"] = "ppa"
-    preset: Literal["official", "celeba", "dogs", "midre"] | None = None
+    preset: Annotated[Literal["official", "celeba", "dogs", "midre"] | None, Preset()] = None
     """A published budget, whose fields a spec may override one by one; `fidelity` and `centre_crop` are left to it."""
     restarts: PositiveInt = 200
     """Candidates: entries of the pool that are searched from."""
