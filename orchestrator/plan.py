@@ -93,7 +93,9 @@ def _knowledge(config: AttackConfig, public: DataInput, target: str, build: _Bui
             prior = {"prior": build.job(f"prior/{member.label}", fit, **({"target": target} if taught else {}))}
             inputs[f"{member.label}.prior"] = prior["prior"]
         for number, surrogate in enumerate(member.surrogates):
-            surrogate_config = FitSurrogateConfig(data=public, number=number, **dict(surrogate))
+            surrogate_config = FitSurrogateConfig(
+                data=public, number=number, erasing=member.teacher_erasing, **dict(surrogate)
+            )
             asked = {"target": target} | (prior if surrogate.generated_per_class else {})
             role = f"surrogate.{number}"
             inputs[f"{member.label}.{role}"] = build.job(f"{role}/{member.label}", surrogate_config, **asked)

@@ -87,6 +87,18 @@ class RandomView:
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """One view after another, by the same generators."""
+
+    first: View
+    second: View
+
+    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
+        own = list(generators)
+        return self.second(self.first(images, own), own)
+
+
 def _uniform(generators: Generators, count: int) -> Tensor:
     """Shape: (B, count) in [0, 1)."""
     return torch.stack([torch.rand(count, generator=own) for own in generators])

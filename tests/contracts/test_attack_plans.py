@@ -13,6 +13,7 @@ from orchestrator.spec.model import ResolvedSpec
 from tests.toy import toy_sweep
 from workloads.attacks.base import ATTACKS
 from workloads.attacks.gmi import GmiConfig
+from workloads.attacks.gradient import GradientAttack
 from workloads.jobs.base import job_from
 
 HOSTED: dict[str, Any] = {"host": GmiConfig(), "attacks": (GmiConfig(), GmiConfig(name="again", steps=3))}
@@ -50,6 +51,15 @@ def reached(own: TrialPlan, role: str) -> list[PlannedJob]:
         found[job.key] = job
         waiting += job.inputs.values()
     return list(found.values())
+
+
+@pytest.mark.parametrize("kind", ATTACKS.kinds())
+def test_an_objective_of_its_own_looks_through_the_lenses(kind: str) -> None:
+    """Or the attacker who knows the defense would attack as one who does not."""
+    attack: Any = ATTACKS.class_of(ATTACKS.config_of(kind).model_construct())
+    if issubclass(attack, GradientAttack):
+        assert attack.looks is GradientAttack.looks
+        assert "looks" in attack.losses.__code__.co_names
 
 
 @pytest.mark.parametrize("baseline", [True, False])

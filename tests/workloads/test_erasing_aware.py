@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ from tests.interruptions import Interrupted, context_at
 from tests.workloads.test_search_engine import any_prior
 from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.battery import Battery, BatteryConfig
+from workloads.attacks.brepmi import BrepmiConfig
+from workloads.attacks.deepinversion import DeepinversionConfig
 from workloads.attacks.erasing_aware import ErasedView, ErasingAware, ErasingAwareConfig
 from workloads.attacks.gmi import Gmi, GmiConfig
+from workloads.attacks.lomma import GmiHost, LommaConfig
+from workloads.attacks.mirror import MirrorConfig
 from workloads.attacks.rows import Rows
+from workloads.attacks.vmi import VmiConfig
 from workloads.classifiers import Architecture
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.errors import ConfigError
@@ -130,17 +136,57 @@ def test_the_loss_is_a_mean_over_draws() -> None:
     nothing, rows = RandomErasingConfig(probability=0.0), Rows.of(torch.arange(IDENTITIES), 1, key="test")
     losses = []
     for draws in (1, 4):
-        attack, access = ErasingAware(ErasingAwareConfig(host=HOST, erasing=nothing, draws=draws)), access_to()
-        access.findings["public_mean"] = torch.full((3,), 0.2)
-        losses.append(attack.losses(access, {"latents": torch.ones(IDENTITIES, 8) / 2}, rows, 0))
+        access = access_to()
+        boxes = ErasedView(nothing, torch.full((3,), 0.2), access.target)
+        seeing = replace(access, lenses=(boxes,) * draws)
+        losses.append(Gmi(HOST).losses(seeing, {"latents": torch.ones(IDENTITIES, 8) / 2}, rows, 0))
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-5)
 
 
-def test_an_attack_without_gradients_of_its_own_cannot_be_wrapped() -> None:
-    config = ErasingAwareConfig(host=ErasingAwareConfig(host=HOST), erasing=LAW)
-    with pytest.raises(
-        ConfigError, match=r"host: erasing_aware is no attack of one descent on the target: take gmi or its like"
-    ):
+class Watched:
+    """A lens that changes nothing and counts what goes through it."""
+
+    seen = 0
+
+    def __call__(self, images: Tensor, generators: Any) -> Tensor:
+        self.seen += len(images)
+        return images
+
+
+@pytest.mark.parametrize(
+    ("host", "images"),  # and how many of a row are looked at in each step
+    [
+        (HOST, 1),
+        (LommaConfig(host=GmiHost(restarts=1, steps=3, batch_reference=6), distillation=None), 1),
+        (VmiConfig(restarts=1, samples=4, draws=2, keep=2, steps=3), 4),
+        (DeepinversionConfig(restarts=1, images=3, keep=3, steps=3), 3),
+    ],
+)
+def test_every_look_of_an_objective_goes_through_the_lens(tmp_path: Path, host: Any, images: int) -> None:
+    lens = Watched()
+    access: Any = replace(access_to(), lenses=(lens,))
+    made = ATTACKS.build(host).run(access, torch.arange(IDENTITIES), context=context_at(tmp_path))
+    assert lens.seen == made.latent_steps * images
+
+
+def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
+    """All of a flat image's views differ only by their boxes."""
+    access, shown = access_to(), []
+
+    def watch(images: Tensor, generators: Any) -> Tensor:
+        shown.append(ErasedView(LAW, torch.full((3,), 0.2), access.target)(images, generators))
+        return shown[-1]
+
+    rows = Rows.of(torch.arange(IDENTITIES), 1, key="test")
+    Gmi(HOST).looks(replace(access, lenses=(watch,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, 0)
+    of_first_row = shown[0][:4]
+    assert len(of_first_row.flatten(1).unique(dim=0)) > 1
+
+
+@pytest.mark.parametrize("host", [BrepmiConfig(), MirrorConfig(search="genetic"), ErasingAwareConfig(host=HOST)])
+def test_an_attack_without_gradients_through_the_target_cannot_be_wrapped(host: Any) -> None:
+    config = ErasingAwareConfig(host=host, erasing=LAW)
+    with pytest.raises(ConfigError, match=f"host: {host.kind} does not descend on the target model itself"):
         ErasingAware.check(config, prior=any_prior(), classes=IDENTITIES)
 
 

@@ -23,6 +23,7 @@ from workloads.optimization import TrainingConfig
 from workloads.oracles import LabelOracle
 from workloads.priors.base import PRIORS, Prior
 from workloads.registry import Registry
+from workloads.views import View
 
 Oracle = TypeVar("Oracle", bound=LabelOracle)
 Oracle_co = TypeVar("Oracle_co", bound=LabelOracle, covariant=True)
@@ -145,6 +146,8 @@ class Access(Generic[Oracle_co]):
     prior: Prior | None = None
     surrogates: tuple[Classifier, ...] = ()
     public_images: Tensor | None = None
+    lenses: tuple[View, ...] = ()
+    """What stands between every candidate and the target model inside an objective: the loss is the mean over them."""
     members: tuple[Access[Any], ...] = ()
     """What each attack is given of an attack that runs several."""
     findings: State = field(default_factory=dict)
@@ -186,6 +189,8 @@ class Attack(ABC, Generic[Oracle]):
     oracle: ClassVar[type[LabelOracle]]
     """What it asks of the target model, unless its settings decide."""
     needs_public_images: ClassVar[bool] = False
+    takes_lenses: ClassVar[bool] = False
+    """Whether its objective looks at images through `Access.lenses`."""
     tunes_prior: ClassVar[bool] = False
     """Whether it trains the prior further, which it then gets as it was fitted."""
     stages: ClassVar[tuple[str, ...]]

@@ -102,7 +102,7 @@ class Deepinversion(WhiteBoxAttack):
         batches = self._moved(variables["images"], rows, step)
         each = rows.repeated(self.config.images)
         images = self.render(access, batches.flatten(0, 1), each)
-        looks = self.identity_losses(access, images, each.identities.to(access.device))
+        looks = self.looks(access, images, rows, step)
         length = batches.flatten(2).norm(dim=2).mean(1)
         smooth = self.config.variation_weight * total_variation(batches) + self.config.norm_weight * length
         return looks.unflatten(0, batches.shape[:2]).mean(1) + smooth

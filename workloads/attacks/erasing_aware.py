@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, AttackConfig
-from workloads.attacks.hosted import HostedAttack, HostedConfig
-from workloads.checkpoints import State
+from workloads.attacks.base import ATTACKS, Access, Attack, AttackConfig, Reconstructions
+from workloads.attacks.hosted import HostedConfig
 from workloads.config import ComponentConfig
 from workloads.context import JobContext
 from workloads.defenses.random_erasing import RandomErasingConfig, draw_boxes
 from workloads.erased import erased
-from workloads.oracles import WhiteBoxOracle
-from workloads.views import Generators, View
+from workloads.errors import ConfigError
+from workloads.models.base import Classifier
+from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.priors.base import Prior
+from workloads.views import Generators
 
 
 class ErasingAwareConfig(HostedConfig):
@@ -29,7 +31,7 @@ class ErasingAwareConfig(HostedConfig):
     draws: PositiveInt = 1
     """Boxes that each image is seen through at each step; the loss is their mean."""
     erase_teacher: bool = False
-    """Fit a prior that the target model teaches on erased images as well."""
+    """Show the target erased images too where it teaches the host's prior or surrogates."""
 
     @property
     def teacher_erasing(self) -> RandomErasingConfig | None:
@@ -44,7 +46,7 @@ class ErasingAwareConfig(HostedConfig):
 
 
 @ATTACKS.register(ErasingAwareConfig)
-class ErasingAware(HostedAttack):
+class ErasingAware(Attack[WhiteBoxOracle]):
     """Any white-box attack whose target model sees each candidate through fresh random boxes of the defense's law.
 
     A target model trained on erased images expects them, so what an attacker shows it whole is off its distribution;
@@ -55,35 +57,39 @@ class ErasingAware(HostedAttack):
     2018, section 4.2 (expectation over transformation).
     """
 
+    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
     needs_public_images = True  # for the colour that the defense painted, which public images share
     config: ErasingAwareConfig
     stages = ("the host's, through boxes",)
 
-    @property
-    def identity_weight(self) -> float:
-        return self.host.identity_weight / self.config.draws
+    @classmethod
+    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
+        super().check(config, prior=prior, classes=classes)
+        host = ATTACKS.class_of(config.host)
+        if not (host.takes_lenses and issubclass(host.oracle_for(config.host), WhiteBoxOracle)):
+            raise ConfigError(
+                f"host: {config.host.kind} does not descend on the target model itself, so no box can stand between "
+                "them: take a white-box attack, as gmi."
+            )
+        host.check(config.host, prior=prior, classes=classes)
 
-    def prepare(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> State:
+    @classmethod
+    def check_target(cls, config: Any, target_model: Classifier) -> None:
+        ATTACKS.class_of(config.host).check_target(config.host, target_model)
+
+    def run(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
         assert access.public_images is not None
-        mean = access.public_images.double().mean((0, 2, 3)).div(255).float()
-        return super().prepare(access, identities, context=context) | {"public_mean": mean}
-
-    def views(self, access: Access[WhiteBoxOracle]) -> Sequence[View]:
         assert self.config.erasing is not None
-        boxes = ErasedView(self.config.erasing, access.findings["public_mean"], access.target)
-        return [Seen(view, boxes) for view in self.host.views(access) for _ in range(self.config.draws)]
+        colour = access.public_images.double().mean((0, 2, 3)).div(255).float().to(access.device)
+        boxes = ErasedView(self.config.erasing, colour, access.target)
+        seeing = replace(access, lenses=(boxes,) * self.config.draws)
+        return ATTACKS.build(self.config.host).run(seeing, identities, context=context)
 
-
-@dataclass(frozen=True)
-class Seen:
-    """One view after another."""
-
-    first: View
-    second: View
-
-    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-        own = list(generators)
-        return self.second(self.first(images, own), own)
+    def protocol(self) -> dict[str, Any]:
+        assert self.config.erasing is not None
+        knows = {"erasing": self.config.erasing.model_dump(mode="json"), "draws": self.config.draws}
+        names = {"attack": self.config.kind, "host": self.config.host.kind}
+        return ATTACKS.build(self.config.host).protocol() | names | knows
 
 
 @dataclass(frozen=True)

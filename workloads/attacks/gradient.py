@@ -15,7 +15,7 @@ from workloads.attacks.search import Rule, Variables
 from workloads.attacks.searching import SearchAttack
 from workloads.checkpoints import State
 from workloads.oracles import LabelOracle, WhiteBoxOracle
-from workloads.views import RandomView, View, ViewConfig
+from workloads.views import RandomView, Seen, View, ViewConfig
 
 PROBE_ROWS = 2
 
@@ -29,6 +29,7 @@ class GradientAttack(SearchAttack[Oracle]):
     """Optimise variables until their images look like the identities. Its openings are what papers differ in."""
 
     config: GradientAttackConfig
+    takes_lenses = True
     stages: ClassVar[tuple[str, ...]] = ("descend", "select")
 
     @property
@@ -98,13 +99,24 @@ class GradientAttack(SearchAttack[Oracle]):
 
     def losses(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> Tensor:
         """The objective of each row at a step. Shape: (B,)."""
-        identities = rows.identities.to(access.device)
         images = self.images_of(access, variables, rows, step)
+        return self.looks(access, images, rows, step) + self.prior_losses(access, images)
+
+    def looks(self, access: Access[Oracle], images: Tensor, rows: Rows, step: int) -> Tensor:
+        """Weighted identity losses, summed over views and averaged over lenses.
+
+        A row may have several images, one after the other, each seen by draws of its own. Shape: (B * n, C, H, W), B
+        rows, to (B * n,).
+        """
+        count = len(images) // len(rows)
+        identities = rows.identities.repeat_interleave(count).to(access.device)
+        views = list(self.views(access))
+        seen_through = [Seen(view, lens) for view in views for lens in access.lenses] or views
         looks = images.new_zeros(len(images))
-        for number, view in enumerate(self.views(access)):
-            seen = view(images, rows.generators("view", number, step))
-            looks = looks + self.identity_losses(access, seen, identities)
-        return self.identity_weight * looks + self.prior_losses(access, images)
+        for number, view in enumerate(seen_through):
+            draws = (own for own in rows.generators("view", number, step) for _ in range(count))
+            looks = looks + self.identity_losses(access, view(images, draws), identities)
+        return self.identity_weight / max(len(access.lenses), 1) * looks
 
     def outcome(self, state: State) -> State:
         return {"variables": state["variables"]}

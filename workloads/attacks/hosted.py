@@ -15,7 +15,6 @@ from workloads.checkpoints import State
 from workloads.config import ComponentConfig
 from workloads.context import JobContext
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.errors import ConfigError
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
 from workloads.views import View
@@ -73,13 +72,7 @@ class HostedAttack(WhiteBoxAttack):
     @classmethod
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
         super().check(config, prior=prior, classes=classes)
-        host: Any = ATTACKS.class_of(config.host)
-        usual = issubclass(host, WhiteBoxAttack) and not issubclass(host, HostedAttack)
-        if not usual or (host.begin, host.advance) != (WhiteBoxAttack.begin, WhiteBoxAttack.advance):
-            raise ConfigError(
-                f"host: {config.host.kind} is no attack of one descent on the target: take gmi or its like."
-            )
-        host.check(config.host, prior=prior, classes=classes)
+        ATTACKS.class_of(config.host).check(config.host, prior=prior, classes=classes)
 
     @property
     def rule(self) -> Rule:

@@ -85,6 +85,7 @@ class Mirror(Attack[Any]):
 
     config: MirrorConfig
     oracle: ClassVar[type[LabelOracle]] = ScoreOracle
+    takes_lenses = True  # where it searches by gradients
     stages = ("score a pool", "search", "select")
     selection = "agreement of the next labels, then target score"
 

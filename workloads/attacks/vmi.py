@@ -82,7 +82,7 @@ class Vmi(WhiteBoxAttack):
     def losses(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
         count = self.config.samples
         each, latents, divergence = self._drawn(access, variables, rows, count, "samples", step)
-        looks = self.identity_losses(access, self.render(access, latents, each), each.identities.to(access.device))
+        looks = self.looks(access, self.render(access, latents, each), rows, step)
         return looks.unflatten(0, (len(rows), count)).mean(1) + self.config.kl_weight * divergence
 
     def latents(self, access: Access[WhiteBoxOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:

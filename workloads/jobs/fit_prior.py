@@ -15,14 +15,13 @@ from workloads.classifiers import load_classifier
 from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.erased import Erased
 from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.jobs.teacher import teacher
 from workloads.metrics.random_features import sample_quality
 from workloads.oracles import LabelOracle
 from workloads.pictures import save_grid
 from workloads.priors.base import PRIORS, Prior
 from workloads.storage import load_network, save_network
-from workloads.training import channel_mean
 
 SHOWN = 64
 JUDGED = 2000
@@ -49,14 +48,14 @@ class FitPrior(Job):
 
     def run(self, context: JobContext) -> None:
         data = context.load_images(self.config.data)
-        teacher, classes = self._teacher(data.images, context)
+        taught_by, classes = self._teacher(data.images, context)
         runtime = {"channels": data.images.shape[1], "image_size": data.images.shape[2], "classes": classes}
         prior = PRIORS.build(self.config.prior, **runtime).to(context.device)
-        prior.fit(data.images, teacher=teacher, context=context)
+        prior.fit(data.images, teacher=taught_by, context=context)
         prior.eval().requires_grad_(False)
         save_network(context.output, "prior", prior, config=self.config.prior, runtime=runtime)
         context.write_history()
-        context.write_json("protocol.json", {"queries": teacher.queries if teacher else 0})
+        context.write_json("protocol.json", {"queries": taught_by.queries if taught_by else 0})
         made = _samples(prior, min(JUDGED if self.config.prior.fitted else SHOWN, len(data)), context)  # type: ignore[attr-defined]
         context.write_json("quality.json", sample_quality(made, data.images))
         save_grid(context.output / "samples.png", made[:SHOWN], columns=8, scale=2)
@@ -71,17 +70,7 @@ class FitPrior(Job):
         model = load_classifier(context.inputs["target"], device=context.device)
         asks = PRIORS.class_of(self.config.prior).teacher
         assert asks is not None
-        if self.config.erasing is None:
-            return asks(model), model.classes
-        # A batch's boxes are a function of how many images were shown before, so that they survive a restart.
-        shown = Erased(
-            model,
-            self.config.erasing,
-            mean=channel_mean(model, public),
-            draws=lambda: context.generator("erasing", oracle.queries),
-        )
-        oracle: LabelOracle = asks(shown)
-        return oracle, model.classes
+        return teacher(asks, model, erasing=self.config.erasing, public=public, context=context), model.classes
 
 
 def load_prior(folder: Path, *, device: torch.device) -> tuple[Prior, int]:

@@ -8,13 +8,16 @@ from typing import Annotated, Literal
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
+from torch.nn import functional as F
 
 from workloads.classifiers import Architecture, drawn, load_classifier, save_classifier
-from workloads.config import ComponentConfig
+from workloads.config import Addition, ComponentConfig
 from workloads.context import DataInput, JobContext
 from workloads.datasets.base import ImageSet
 from workloads.defenses.base import Batch, Defense, DefenseConfig, TrainingFacts
+from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.jobs.teacher import teacher
 from workloads.models.base import MODELS, ModelConfig
 from workloads.optimization import TrainingConfig
 from workloads.oracles import LabelOracle, ScoreOracle
@@ -37,6 +40,8 @@ class FitSurrogateConfig(JobConfig):
     training: TrainingConfig
     number: int = 0
     """Tells surrogates of one architecture apart."""
+    erasing: Annotated[RandomErasingConfig | None, Addition()] = None
+    """Show the target model images erased by this law, as an attacker does who knows how it was trained."""
 
 
 @JOBS.register(FitSurrogateConfig)
@@ -56,16 +61,11 @@ class FitSurrogate(Job):
     def run(self, context: JobContext) -> None:
         target_model = load_classifier(context.inputs["target"], device=context.device)
         images = self._images(target_model.classes, context)
-        if self.config.answers == "scores":
-            scores = ScoreOracle(target_model)
-            answers = torch.cat([scores.probabilities(own).cpu() for own in _shown(images, context)])
-            queries = scores.queries
-        else:
-            labels = LabelOracle(target_model)
-            named = torch.cat([labels.labels(own).cpu() for own in _shown(images, context)])
-            answers, queries = torch.nn.functional.one_hot(named, target_model.classes).float(), labels.queries
+        asks = ScoreOracle if self.config.answers == "scores" else LabelOracle
+        asked = teacher(asks, target_model, erasing=self.config.erasing, public=images, context=context)
+        answers = torch.cat([_answers(asked, own, target_model.classes).cpu() for own in _shown(images, context)])
         self._train(ImageSet(images, answers.argmax(1), ()), answers, context)
-        context.write_json("protocol.json", {"queries": queries, "images": len(images)})
+        context.write_json("protocol.json", {"queries": asked.queries, "images": len(images)})
         context.write_history()
 
     def _images(self, classes: int, context: JobContext) -> Tensor:
@@ -93,6 +93,13 @@ class FitSurrogate(Job):
         model.to(context.device)
         train(model, data, self.config.training, defenses=[_Answers(answers)], context=context)
         save_classifier(context.output, model, architecture)
+
+
+def _answers(oracle: LabelOracle, images: Tensor, classes: int) -> Tensor:
+    """Probabilities where the oracle gives them, else all of it on the label. Shape: (B, C, H, W) to (B, classes)."""
+    if isinstance(oracle, ScoreOracle):
+        return oracle.probabilities(images)
+    return F.one_hot(oracle.labels(images), classes).float()
 
 
 def _shown(images: Tensor, context: JobContext) -> list[Tensor]:
