@@ -24,6 +24,7 @@ from workloads.views import Generators
 
 
 class ErasingAwareConfig(HostedConfig):
+    version: ClassVar[int] = 2
     kind: Literal["erasing_aware"] = "erasing_aware"
     erasing: RandomErasingConfig | None = None
     """The law of the boxes; that of the target's own defense where omitted. Against a target without one this attack

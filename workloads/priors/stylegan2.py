@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -63,6 +63,7 @@ class StyleGan2Config(AdversarialConfig):
     path_length_weight: NonNegativeFloat = 2.0
     path_length_every: PositiveInt = 4
     style_mixing: Fraction = 0.9
+    ema: ClassVar[None] = None  # type: ignore[misc]  # its average is by images, below
     ema_half_life: PositiveFloat = 10_000
     """Images after which a weight counts half in the average that is used."""
     augmentation_target: Fraction | None = 0.6
