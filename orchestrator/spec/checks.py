@@ -17,7 +17,7 @@ from orchestrator.spec.model import Spec
 from workloads.attacks.base import ATTACKS, AttackConfig, Member
 from workloads.classifiers import Architecture
 from workloads.config import FrozenConfig, Preset
-from workloads.datasets.base import DATASETS
+from workloads.datasets.base import DATASETS, held_out_of
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.errors import MidreError
 from workloads.metrics.base import METRICS, ClassifierMetric, JudgedMetric
@@ -35,7 +35,7 @@ def problems_in(spec: Spec, nodes: Sequence[Node] | None) -> list[Found]:
     """All that is wrong with a well-formed spec; placement is left out where `nodes` is None."""
     found = list(_data(spec))
     if not found:
-        found += [*_split(spec), *_search(spec), *_networks(spec), *_objectives(spec)]
+        found += [*_split(spec), *_search(spec), *_networks(spec), *_measures(spec), *_objectives(spec)]
     if nodes is not None:
         found += _resources(spec, nodes)
     return found
@@ -82,6 +82,14 @@ def _split(spec: Spec) -> Iterator[Found]:
     if spec.data.split.rule == "published" and not DATASETS.build(private).publishes_split():
         way_out = ", or name the column of a table that has one as part_column" * (private.kind == "parquet")
         yield "data.split.rule", f"{private.kind} publishes no split here: set the rule to fraction{way_out}."
+    if spec.data.split.rule == "fraction":
+        alone = [name for name, images in DATASETS.build(private).sizes().items() if images < 2]
+        if alone:
+            others = f" and {len(alone) - 1} more" * (len(alone) > 1)
+            yield (
+                "data.private.identities",
+                f"{alone[0]!r}{others} have a single image: one has to train and another to measure, name the rest.",
+            )
 
 
 def _networks(spec: Spec, sections: Collection[str] = NETWORKS) -> Iterator[Found]:
@@ -227,28 +235,45 @@ def _refusals_of(spec: Spec, section: str) -> list[str]:
     return [message for _, message in _networks(spec, sections)]
 
 
+def _measures(spec: Spec) -> Iterator[Found]:
+    """Metrics that an attack, or the data, gives too little to."""
+    traits = DATASETS.build(spec.data.private).trait_table()
+    for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
+        if not isinstance(metric, JudgedMetric):
+            continue
+        if metric.needs_traits and not traits:
+            rule = f"needs data whose traits are known, {spec.data.private.kind} has none"
+            yield f"metrics.{index}", f"{rule}: take avatars or leave the metric out."
+        for attack in spec.attacks:
+            yield from ((f"metrics.{index}", message) for message in _lacks(spec, metric, attack))
+
+
+def _lacks(spec: Spec, metric: JudgedMetric, attack: Any) -> Iterator[str]:
+    """What a metric has too few of, of those that one attack is judged by."""
+    needed = metric.fewest_reconstructions
+    if attack.keep < needed:
+        rule = f"needs {needed} reconstructions of each identity, but {attack.label} keeps {attack.keep}"
+        yield f"{rule}: raise its keep."
+    needed = metric.fewest_identities
+    if (attack.identities or needed) < needed:
+        rule = f"needs {needed} identities to tell apart, but {attack.label} attacks {attack.identities}"
+        yield f"{rule}: attack more."
+    needed = metric.fewest_private_images
+    if spec.data.split.rule == "fraction":  # else what is trained on is known when images are read
+        sizes = list(DATASETS.build(spec.data.private).sizes().items())[: attack.identities]
+        name, images = min(sizes, key=lambda own: own[1])
+        trained_on = images - held_out_of(images, spec.data.split)
+        if trained_on < needed:
+            rule = f"needs {needed} training images of each identity, but {name!r} has {trained_on}"
+            yield f"{rule}: lower its k, or leave out who has few."
+
+
 def _objectives(spec: Spec) -> Iterator[Found]:
     kinds = [METRICS.class_of(metric) for metric in spec.metrics]
     for wanted, what in ((ClassifierMetric, "natural_accuracy"), (JudgedMetric, "attack_accuracy")):
         if not any(issubclass(kind, wanted) for kind in kinds):
             yield "metrics", f"has none like {what}: every trial is measured on both sides of the trade, add it."
             return
-    traits = DATASETS.build(spec.data.private).trait_table()
-    for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
-        fewest, fewest_of = (
-            (metric.fewest_reconstructions, metric.fewest_identities) if isinstance(metric, JudgedMetric) else (0, 0)
-        )
-        if isinstance(metric, JudgedMetric) and metric.needs_traits and not traits:
-            rule = f"needs data whose traits are known, {spec.data.private.kind} has none"
-            yield f"metrics.{index}", f"{rule}: take avatars or leave the metric out."
-        for attack in spec.attacks:
-            if attack.keep < fewest:  # type: ignore[attr-defined]
-                rule = f"needs {fewest} reconstructions of each identity, but {attack.label} keeps {attack.keep}"  # type: ignore[attr-defined]
-                yield f"metrics.{index}", f"{rule}: raise its keep."
-            attacked = attack.identities or fewest_of  # type: ignore[attr-defined]
-            if attacked < fewest_of:
-                rule = f"needs {fewest_of} identities to tell apart, but {attack.label} attacks {attacked}"  # type: ignore[attr-defined]
-                yield f"metrics.{index}", f"{rule}: attack more."
     known = numbers(spec, len(DATASETS.build(spec.data.private).names()))
     for index, objective in enumerate(spec.search.objectives):
         if objective.metric not in known:

@@ -227,6 +227,12 @@ INCONSISTENT = {
                             "'natural_accuracy'? Available: natural_accuracy, gmi.attack_accuracy."),
     "too_few_reconstructions": ("{kind: attack_accuracy}]", "{kind: attack_accuracy}, {kind: prdc}]", "15: metrics.2: "
                                 "needs 4 reconstructions of each identity, but gmi keeps 1: raise its keep."),
+    "too_few_private_images": ("restarts: 5}\nmetrics: [", "restarts: 200, keep: 200}\nmetrics: [{kind: prdc, k: 150},",
+                               "15: metrics.0: needs 151 training images of each identity, but '0' has 142: lower its "
+                               "k, or leave out who has few."),  # 36 of 178 are held out
+    "single_image": ("\"1\"], image_size: 32}", "\"1\"], image_size: 32, max_per_identity: 1}",
+                     "3: data.private.identities: '0' and 1 more have a single image: one has to train and another to "
+                     "measure, name the rest."),
     "no_attack_metric": ("[{kind: natural_accuracy}, {kind: attack_accuracy}]", "[{kind: natural_accuracy}]",
                          "15: metrics: has none like attack_accuracy: every trial is measured on both sides of the "
                          "trade, add it."),

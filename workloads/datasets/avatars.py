@@ -39,8 +39,9 @@ class Avatars(Dataset):
 
     config: AvatarsConfig
 
-    def available(self) -> tuple[str, ...]:
-        return tuple(f"{PREFIX}{self.config.first + index:05d}" for index in range(self.config.people))
+    def counted(self) -> dict[str, int]:
+        names = (f"{PREFIX}{self.config.first + index:05d}" for index in range(self.config.people))
+        return dict.fromkeys(names, self.config.images_per_identity)
 
     def digest(self) -> str:
         numbers = (self.config.first, self.config.people, self.config.images_per_identity, self.config.seed)

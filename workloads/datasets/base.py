@@ -92,8 +92,10 @@ class Dataset(ABC):
         self.config = config
 
     @abstractmethod
-    def available(self) -> tuple[str, ...]:
-        """Names of all identities there are, without reading images: sorted, unless the data set orders its classes.
+    def counted(self) -> Mapping[str, int]:
+        """How many images there are of each identity, none of them decoded.
+
+        Identities are sorted, unless the data set orders its classes.
 
         Raises:
             DataError: if the source is missing or is not what it should be.
@@ -110,6 +112,15 @@ class Dataset(ABC):
     def publishes_split(self) -> bool:
         """Whether every image comes with the part of a published split that it belongs to."""
         return False
+
+    def available(self) -> tuple[str, ...]:
+        """Names of all identities there are; raises as `counted`."""
+        return tuple(self.counted())
+
+    def sizes(self) -> Mapping[str, int]:
+        """How many images this configuration takes of each of its identities, both parts of a published split added."""
+        counted, most = self.counted(), self.config.max_per_identity
+        return {name: counted[name] if most is None else min(counted[name], most) for name in self.names()}
 
     def names(self) -> tuple[str, ...]:
         """The identities this configuration takes, in the order of their class index.
@@ -204,10 +215,15 @@ def split(identities: Tensor, config: SplitConfig) -> tuple[Tensor, Tensor]:
         own = (identities == identity).nonzero().flatten()
         if len(own) < 2:
             raise DataError(f"class {identity} has one image: training and testing need at least two.")
-        count = min(max(round(len(own) * config.test_fraction), 1), len(own) - 1)
+        count = held_out_of(len(own), config)
         order = torch.randperm(len(own), generator=generator(f"split/{config.seed}", identity))
         held_out[own[order[:count]]] = True
     return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
+
+
+def held_out_of(images: int, config: SplitConfig) -> int:
+    """How many of two or more images of an identity are held out."""
+    return min(max(round(images * config.test_fraction), 1), images - 1)
 
 
 DATASETS: Registry[Dataset] = Registry("workloads.datasets")

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import importlib.util
 import io
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -41,8 +42,9 @@ class Digits(Dataset):
             raise DataError("digits: scikit-learn, which ships them, is not installed: pip install scikit-learn.")
         return gzip.decompress((Path(package.origin).parent / "datasets/data/digits.csv.gz").read_bytes())
 
-    def available(self) -> tuple[str, ...]:
-        return tuple("0123456789")
+    def counted(self) -> dict[str, int]:
+        labels = (line.rpartition(b",")[2] for line in self._text.splitlines())
+        return dict(sorted(Counter(str(int(label)) for label in labels).items()))
 
     def digest(self) -> str:
         return hashlib.sha256(self._text).hexdigest()

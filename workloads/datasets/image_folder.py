@@ -32,14 +32,15 @@ class ImageFolder(Dataset):
 
     config: ImageFolderConfig
 
-    def available(self) -> tuple[str, ...]:
+    def counted(self) -> dict[str, int]:
         root = Path(self.config.path)
         if not root.is_dir():
             raise DataError(f"path: no folder at {root}: give the folder whose sub-folders are the identities.")
-        names = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and self._files(entry.name)))
-        if not names:
+        folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        counted = {name: count for name in folders if (count := len(self._files(name)))}
+        if not counted:
             raise DataError(f"path: {root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).")
-        return names
+        return counted
 
     def digest(self) -> str:
         total = hashlib.sha256()

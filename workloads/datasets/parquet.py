@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,8 +39,8 @@ class Parquet(Dataset):
 
     config: ParquetConfig
 
-    def available(self) -> tuple[str, ...]:
-        names: dict[str, None] = {}
+    def counted(self) -> Mapping[str, int]:
+        counted: Counter[str] = Counter()
         for file in self._files():
             self._check_columns(file)
             import pyarrow.parquet as pq
@@ -47,8 +48,9 @@ class Parquet(Dataset):
             column = pq.read_table(file, columns=[self.config.label_column]).column(0)
             if column.null_count:
                 raise DataError(f"{file}: column {self.config.label_column!r} has {column.null_count} missing labels.")
-            names |= dict.fromkeys(map(str, column.unique().to_pylist()))
-        return tuple(sorted(names) if self.config.order == "sorted" else names)
+            for found in column.value_counts().to_pylist():
+                counted[str(found["values"])] += found["counts"]
+        return dict(sorted(counted.items())) if self.config.order == "sorted" else counted
 
     def publishes_split(self) -> bool:
         return self.config.part_column is not None

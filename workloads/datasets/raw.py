@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -137,8 +138,8 @@ class RawDataset(Dataset):
             raise DataError(f"path: {self.root} holds no images of {self.config.kind}.")
         return entries
 
-    def available(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(entry.identity for entry in self.entries))
+    def counted(self) -> Mapping[str, int]:
+        return Counter(entry.identity for entry in self.entries)
 
     def publishes_split(self) -> bool:
         return all(entry.part is not None for entry in self.entries)

@@ -132,6 +132,11 @@ class JudgedMetric(Metric):
         return 1
 
     @property
+    def fewest_private_images(self) -> int:
+        """How many images of each attacked identity the target model must have been trained on."""
+        return 1
+
+    @property
     def fewest_identities(self) -> int:
         """How many identities have to be attacked."""
         return 1

@@ -76,6 +76,10 @@ class FeatureSpace(ExtractorMetric):
     def fewest_reconstructions(self) -> int:
         return max(self.config.k + 1, 3)  # fewer than three have no hull
 
+    @property
+    def fewest_private_images(self) -> int:
+        return self.fewest_reconstructions
+
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         draws = functools.partial(context.generator, self.config.label)
         erasing = _erasing(self.config.erasing, evidence, draws)

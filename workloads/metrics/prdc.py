@@ -49,6 +49,10 @@ class Prdc(ExtractorMetric):
     def fewest_reconstructions(self) -> int:
         return self.config.k + 1
 
+    @property
+    def fewest_private_images(self) -> int:
+        return self.config.k + 1
+
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         attacked = evidence.identities.unique()
         rows = []
