@@ -163,6 +163,7 @@ def _against_baseline(result: SweepResult) -> Iterator[str]:
         best = max(defended, key=lambda point: _merit(point, baseline, x, y))
         yield _comparison(result, best, baseline, len(defended))
         yield _verdict(best, baseline, x, y)
+        yield from _strongest(best, baseline, y)
 
 
 def _has(point: PointResult, *objectives: Objective) -> bool:
@@ -215,6 +216,18 @@ def _verdict(best: PointResult, baseline: PointResult, x: Objective, y: Objectiv
         return f"{helps}, and costs no {in_words(x.metric)}."
     unsure = ", though the intervals of that overlap" if _overlap(best, baseline, x.metric) else ""
     return f"{helps}, and is paid for in {in_words(x.metric)}{unsure}."
+
+
+def _strongest(best: PointResult, baseline: PointResult, y: Objective) -> Iterator[str]:
+    """What becomes of the attack that gets most out of the defended point, where the sweep trades against another."""
+    label, _, metric = y.metric.partition(".")
+    sign = 1 if y.goal == "min" else -1
+    names = [own for own in best.trials[0].estimates() if own.partition(".")[2] == metric]
+    strongest = max(names, key=lambda own: sign * best.mean(own))
+    if not metric or sign * best.mean(strongest) <= sign * best.mean(y.metric):
+        return
+    unsure = ", and the intervals overlap" if _overlap(best, baseline, strongest) else ""
+    yield f"{label} is not the strongest attack on it: {_change(best, baseline, strongest)}{unsure}."
 
 
 def _overlap(one: PointResult, other: PointResult, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -238,6 +239,29 @@ def test_headlines_never_say_more_than_the_intervals_allow(world: World, attack:
     result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.95, attack, half=half))
     text = " ".join(headlines(result))
     assert said in text and "one training seed" in text
+
+
+@pytest.mark.parametrize(
+    ("undefended", "defended", "said"),
+    [
+        (0.9, 0.4, None),  # gmi gets more, 0.5
+        (0.9, 0.5, None),
+        (0.9, 0.7, "gmi is not the strongest attack on it: lomma attack accuracy falls by 20.0 percentage points "
+         "(90.0 % to 70.0 %)."),
+        (0.9, 0.9, "gmi is not the strongest attack on it: lomma attack accuracy stays at 90.0 %, and the intervals "
+         "overlap."),
+    ],
+)  # fmt: skip
+def test_headlines_tell_of_an_attack_that_gets_more_than_the_one_traded_against(
+    world: World, undefended: float, defended: float, said: str | None
+) -> None:
+    plain, erased = world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.95, 0.5)
+    trials = [
+        dataclasses.replace(own, attacks={**own.attacks, "lomma": attacked(value, 0.05)})
+        for own, value in ((plain, undefended), (erased, defended))
+    ]
+    found = [text for text in headlines(world.result(*trials)) if "strongest" in text]
+    assert found == ([] if said is None else [said])
 
 
 def test_headlines_without_a_baseline(world: World) -> None:
