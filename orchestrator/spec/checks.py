@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -237,7 +237,11 @@ def _refusals_of(spec: Spec, section: str) -> list[str]:
 
 def _measures(spec: Spec) -> Iterator[Found]:
     """Metrics that an attack, or the data, gives too little to."""
-    traits = DATASETS.build(spec.data.private).trait_table()
+    private = DATASETS.build(spec.data.private)
+    traits, trained_on = private.trait_table(), {}
+    if spec.data.split.rule == "fraction":  # else what is trained on is known when images are read
+        sizes = private.sizes().items()
+        trained_on = {name: images - held_out_of(images, spec.data.split) for name, images in sizes}
     for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
         if not isinstance(metric, JudgedMetric):
             continue
@@ -245,11 +249,11 @@ def _measures(spec: Spec) -> Iterator[Found]:
             rule = f"needs data whose traits are known, {spec.data.private.kind} has none"
             yield f"metrics.{index}", f"{rule}: take avatars or leave the metric out."
         for attack in spec.attacks:
-            yield from ((f"metrics.{index}", message) for message in _lacks(spec, metric, attack))
+            yield from ((f"metrics.{index}", message) for message in _lacks(metric, attack, trained_on))
 
 
-def _lacks(spec: Spec, metric: JudgedMetric, attack: Any) -> Iterator[str]:
-    """What a metric has too few of, of those that one attack is judged by."""
+def _lacks(metric: JudgedMetric, attack: Any, trained_on: Mapping[str, int]) -> Iterator[str]:
+    """What a metric has too few of where it judges one attack; training images are of each identity, or not known."""
     needed = metric.fewest_reconstructions
     if attack.keep < needed:
         rule = f"needs {needed} reconstructions of each identity, but {attack.label} keeps {attack.keep}"
@@ -259,13 +263,11 @@ def _lacks(spec: Spec, metric: JudgedMetric, attack: Any) -> Iterator[str]:
         rule = f"needs {needed} identities to tell apart, but {attack.label} attacks {attack.identities}"
         yield f"{rule}: attack more."
     needed = metric.fewest_private_images
-    if spec.data.split.rule == "fraction":  # else what is trained on is known when images are read
-        sizes = list(DATASETS.build(spec.data.private).sizes().items())[: attack.identities]
-        name, images = min(sizes, key=lambda own: own[1])
-        trained_on = images - held_out_of(images, spec.data.split)
-        if trained_on < needed:
-            rule = f"needs {needed} training images of each identity, but {name!r} has {trained_on}"
-            yield f"{rule}: lower its k, or leave out who has few."
+    attacked = list(trained_on)[: attack.identities]
+    fewest = min(attacked, key=lambda name: trained_on[name], default=None)
+    if fewest is not None and trained_on[fewest] < needed:
+        rule = f"needs {needed} training images of each identity, but {fewest!r} has {trained_on[fewest]}"
+        yield f"{rule}: lower its k, or leave out who has few."
 
 
 def _objectives(spec: Spec) -> Iterator[Found]:

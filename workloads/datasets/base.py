@@ -120,7 +120,7 @@ class Dataset(ABC):
     def sizes(self) -> Mapping[str, int]:
         """How many images this configuration takes of each of its identities, both parts of a published split added."""
         counted, most = self.counted(), self.config.max_per_identity
-        return {name: counted[name] if most is None else min(counted[name], most) for name in self.names()}
+        return {name: counted[name] if most is None else min(counted[name], most) for name in self._chosen(counted)}
 
     def names(self) -> tuple[str, ...]:
         """The identities this configuration takes, in the order of their class index.
@@ -128,7 +128,11 @@ class Dataset(ABC):
         Raises:
             DataError: if one is not there.
         """
-        available = self.available()
+        return self._chosen(self.available())
+
+    def _chosen(self, available: Iterable[str]) -> tuple[str, ...]:
+        """Those of all identities that the configuration names, in its order."""
+        available = tuple(available)
         if self.config.identities is None:
             return available
         missing = sorted(set(self.config.identities) - set(available))
