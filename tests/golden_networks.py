@@ -132,6 +132,9 @@ class TinyConditionalPrior:
     def __init__(self, generator: nn.Module) -> None:
         self.generator = generator
 
+    def map(self, latents: Tensor) -> Tensor:
+        return latents
+
     def synthesize(self, latents: Tensor, identities: Tensor) -> Tensor:
         return self.generator(latents, identities)
 

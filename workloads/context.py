@@ -77,7 +77,7 @@ class JobContext:
             saved: where an earlier try left the step, as it was wrapped.
             wrap: from the state of the step to that of the whole job.
         """
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+        own = {field.name: getattr(self, field.name) for field in fields(JobContext) if field.init}
         return _Nested(**own | {"key": f"{self.key}/{name}"}, whole=self, saved=saved, wrap=wrap)
 
     def resume(self) -> State | None:

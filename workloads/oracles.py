@@ -42,12 +42,13 @@ class LabelOracle:
 
     def labels(self, images: Tensor) -> Tensor:
         """Shape: (B, C, H, W) in [0, 1] to (B,) int64."""
-        self.queries += len(images)
         return self._answer(images).argmax(1)
 
     @torch.no_grad()
     def _answer(self, images: Tensor) -> Tensor:
-        return self._logits(images.detach())
+        logits = self._logits(images.detach())
+        self.queries += len(images)  # once there is an answer: a batch too large for memory is asked about again
+        return logits
 
     def score(self, images: Tensor, identities: Tensor) -> Tensor:
         """How much each image looks like its identity, as far as this oracle tells: 1 where it is named, else 0.
@@ -68,7 +69,6 @@ class ScoreOracle(LabelOracle):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Shape: (B, C, H, W) in [0, 1] to (B, classes); no gradient reaches the images."""
-        self.queries += len(images)
         return self._answer(images).softmax(1)
 
     def confidence(self, images: Tensor, identities: Tensor) -> Tensor:
@@ -93,9 +93,10 @@ class WhiteBoxOracle(ScoreOracle):
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Penultimate features and logits of one pass. Shape: (B, C, H, W) to (B, F), (B, classes)."""
-        self.queries += len(images)
         features = self.target_model.features(self.target_model.normalize(images))
-        return features, self.target_model.head(features)
+        logits = self.target_model.head(features)
+        self.queries += len(images)
+        return features, logits
 
     def logits_and_inputs(
         self, images: Tensor, layers: Sequence[nn.Module]
@@ -104,7 +105,6 @@ class WhiteBoxOracle(ScoreOracle):
 
         Shape: (B, C, H, W) to (B, classes), and any with B rows each.
         """
-        self.queries += len(images)
         read: list[tuple[nn.Module, Tensor]] = []
         hooks = [own.register_forward_pre_hook(lambda layer, given: read.append((layer, given[0]))) for own in layers]
         try:
@@ -112,6 +112,7 @@ class WhiteBoxOracle(ScoreOracle):
         finally:
             for hook in hooks:
                 hook.remove()
+        self.queries += len(images)
         return logits, read
 
     def score(self, images: Tensor, identities: Tensor) -> Tensor:

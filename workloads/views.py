@@ -19,15 +19,20 @@ Generators = Iterable[torch.Generator]
 
 
 class View(Protocol):
+    @property
+    def alike(self) -> bool:
+        """Whether every image is to be given the same draws."""
+
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
         """Shape: (B, C, H, W) in [0, 1], kept; gradients pass."""
 
 
 class ViewConfig(FrozenConfig):
-    """One view: a crop, then colours, then a flip, then a turn; each is left out at its neutral value.
+    """One view: a crop, a flip and a turn, then colours, brightness first; each is left out at its neutral value.
 
     Parameters are drawn for each image. The originals that go through torchvision draw one set for a whole batch, which
-    has the same expectation and ties the rows of a batch together.
+    has the same expectation; those that go through kornia change colours between the crop and the flip, in an order of
+    their own for each image.
     """
 
     scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (1.0, 1.0)
@@ -43,7 +48,7 @@ class ViewConfig(FrozenConfig):
     """Degrees, to either side."""
     rotation_probability: Fraction = 0.5
     draws: Literal["per_image", "per_batch"] = "per_image"
-    """`per_batch` gives every image the same draws, as the originals that use torchvision do."""
+    """`per_batch` gives all images of a step the same draws, as the originals that use torchvision do."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +57,28 @@ class RandomView:
 
     config: ViewConfig
 
+    @property
+    def alike(self) -> bool:
+        return self.config.draws == "per_batch"
+
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
         if self.config == ViewConfig():
             return images
         numbers = _uniform(generators, 10)
-        if self.config.draws == "per_batch":
+        if self.alike:
             numbers = numbers[:1].expand_as(numbers)
-        images = self._recoloured(images, numbers[:, 4:7]) if self.config.brightness or self.config.contrast else images
-        return self._moved(images, numbers)
+        images = self._moved(images, numbers)
+        return self._recoloured(images, numbers[:, 4:7]) if self.config.brightness or self.config.contrast else images
 
     def _recoloured(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Brightness, then contrast about the mean grey."""
-        happens = (numbers[:, 2] < self.config.jitter_probability).to(numbers)
+        """Brightness, then contrast about the mean grey, each cut to [0, 1]; other images stay as they are."""
+        happens = (numbers[:, 2] < self.config.jitter_probability).to(images.device)[:, None, None, None]
         spreads = torch.tensor([self.config.brightness, self.config.contrast])
-        factors = 1 + (2 * numbers[:, :2] - 1) * spreads * happens[:, None]
+        factors = 1 + (2 * numbers[:, :2] - 1) * spreads
         brightness, contrast = factors.to(images).T[:, :, None, None, None]
         bright = (images * brightness).clamp(0, 1)
         grey = bright.mean((1, 2, 3), keepdim=True)
-        return (grey + (bright - grey) * contrast).clamp(0, 1)
+        return torch.where(happens, (grey + (bright - grey) * contrast).clamp(0, 1), images)
 
     def _moved(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Crop, flip and turn in one bilinear look-up; what lies outside repeats the edge."""
@@ -93,6 +102,10 @@ class Seen:
 
     first: View
     second: View
+
+    @property
+    def alike(self) -> bool:
+        return self.first.alike
 
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
         own = list(generators)

@@ -157,7 +157,11 @@ def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[
     shared_is_refused = shared is not None and _refusal(_weightless(lambda: PRIORS.build(shared, **shape)))
     for index, attack in enumerate(spec.attacks):
         assert isinstance(attack, AttackConfig)
-        for member in attack.with_prior(spec.prior).members():
+        members = attack.with_prior(spec.prior).members()
+        if len(members) > 1:
+            kind: Any = ATTACKS.class_of(attack)
+            yield f"attacks.{index}", functools.partial(kind.check, attack, prior=None, classes=target.classes)
+        for member in members:
             if shared_is_refused and member.prior == shared:
                 continue  # said once, where the prior stands
             yield f"attacks.{index}", _weightless(functools.partial(build, member))

@@ -201,6 +201,14 @@ def test_labelled_images_carry_the_classes_that_were_seen_in_them() -> None:
     assert set(zip(named.tolist(), which, strict=True)) == {(0, 0), (0, 5), (1, 1), (1, 5), (2, 2), (2, 7)}
 
 
+def test_copies_of_an_image_do_not_stand_for_several_images_of_a_class(tmp_path: Path) -> None:
+    teacher = WhiteBoxOracle(TinyTarget())
+    lessons = small("plg_gan").lessons(public().repeat(3, 1, 1, 1), teacher, context_at(tmp_path))
+    for shown in lessons.shown:
+        first, second = lessons.images[shown]
+        assert not torch.equal(first, second)
+
+
 def test_fewer_public_images_than_wanted_are_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"shown by 30 public images, but there are only 12: lower it or give more"):
         prior_of("plg_gan").fit(public(), teacher=WhiteBoxOracle(TinyTarget()), context=context_at(tmp_path))
@@ -279,6 +287,19 @@ def test_tacgans_generator_learns_classes_after_half_of_ten_steps(step: int, cla
     made, classes = (numbers(own) for own in twin.critic(fake))
     entropy = -log_softmax(classes, axis=1)[np.arange(BATCH), asked].mean()
     assert loss.item() == pytest.approx(-log_expit(made).mean() + class_weight * entropy, rel=1e-4)
+
+
+def test_tacgan_may_tell_real_from_made_by_the_hinge() -> None:
+    lessons = Labelled(public(), CPU, teacher=LabelOracle(TinyTarget()))
+    prior, draws = small("tacgan", warm_up=1.0, realism_loss="hinge"), generator("test", "loss")
+    prior.begin_step(0)
+    twin, fake, _ = twin_outputs(prior, draws)
+    of_critic, _ = copy.deepcopy(prior).critic_loss(lessons, generator("test", "loss"))
+    of_generator, _ = prior.generator_loss(lessons, generator("test", "loss"))
+    made = numbers(twin.critic(fake)[0])
+    real = numbers(twin.critic(lessons.some(BATCH, draws))[0])
+    assert of_critic.item() == pytest.approx((np.maximum(0, 1 - real) + np.maximum(0, 1 + made)).mean(), rel=1e-3)
+    assert of_generator.item() == pytest.approx(-made.mean(), rel=1e-3)
 
 
 # Fitting

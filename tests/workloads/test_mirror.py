@@ -102,7 +102,7 @@ class Coins(Rows):
 
     recorded: Sequence[float] = ()
 
-    def generators(self, *purpose: str | int) -> Iterator[torch.Generator]:
+    def generators(self, *purpose: str | int, alike: bool = False) -> Iterator[torch.Generator]:
         heads = self.recorded[int(purpose[-1])] > 0.5
         return iter([coin(heads)] * len(self))
 

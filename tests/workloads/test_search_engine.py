@@ -155,6 +155,17 @@ def test_a_part_that_is_too_large_for_the_device_is_halved_until_it_fits() -> No
     assert max(map(len, made)) <= 2
 
 
+def test_an_image_is_counted_once_however_often_its_batch_was_too_large() -> None:
+    def logits(images: Tensor) -> Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError
+        return images.flatten(1)
+
+    oracle, images = ScoreOracle(logits), torch.zeros(7, 1, 1, 3)
+    Parts(8).run(lambda part: oracle.probabilities(images[part]), 7)
+    assert oracle.queries == 7
+
+
 def test_a_single_row_that_does_not_fit_is_said() -> None:
     def compute(part: slice) -> None:
         raise torch.OutOfMemoryError

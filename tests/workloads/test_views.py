@@ -100,3 +100,28 @@ def test_gradients_pass_through_a_view() -> None:
     shown = images(2).requires_grad_(True)
     (slope,) = torch.autograd.grad(viewed(FULL, shown, rows(2)).sum(), shown)
     assert slope.abs().sum() > 0
+
+
+def test_draws_of_a_batch_do_not_depend_on_which_rows_share_it() -> None:
+    """Memory decides how a batch is split; the view must not."""
+    view = RandomView(FULL.model_copy(update={"draws": "per_batch"}))
+    shown, own = images(6), rows(6)
+    whole = view(shown, own.generators("view", 3, alike=view.alike))
+    parts = [view(shown[part], own[part].generators("view", 3, alike=view.alike)) for part in (slice(4), slice(4, 6))]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_contrast_is_about_the_grey_of_the_crop() -> None:
+    """A crop of one flat patch has no contrast to change, however much there is around it."""
+    shown = torch.zeros(20, 1, SIZE, SIZE)
+    shown[..., SIZE // 2 :, :] = 1
+    made = viewed(ViewConfig(scale=(1e-4, 1e-4), contrast=1.0), shown, rows(20))
+    flat = made.flatten(1).std(1) < 1e-6
+    values = made[flat][:, 0, 0, 0]
+    assert int(flat.sum()) > 10
+    assert bool(((values == 0) | (values == 1)).all())
+
+
+def test_an_image_whose_colours_are_left_alone_keeps_values_beyond_the_range() -> None:
+    shown = images(3) - 0.5
+    assert torch.equal(viewed(ViewConfig(brightness=0.2, jitter_probability=0.0), shown, rows(3)).sign(), shown.sign())

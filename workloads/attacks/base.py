@@ -207,6 +207,11 @@ class Attack(ABC, Generic[Oracle]):
         return cls.oracle
 
     @classmethod
+    def picks_identities(cls, config: Any) -> bool:
+        """Whether it chooses by itself whom to attack, whoever was named."""
+        return False
+
+    @classmethod
     def facts(cls, config: Any) -> dict[str, str]:
         """What a list of attacks says of it: its access, what it needs, and its stages."""
         return {"access": cls.oracle.access, "needs": _needs(config), "stages": ", ".join(cls.stages)}
@@ -223,16 +228,13 @@ class Attack(ABC, Generic[Oracle]):
                 f"{config.label} needs a prior: give the attack or the spec one, as prior: {{kind: wgan_gp}}."
             )
         teacher = prior.teacher if prior is not None else None
-        if prior is not None and teacher is not None and not issubclass(cls.oracle, teacher):
+        oracle = cls.oracle_for(config)
+        if prior is not None and teacher is not None and not issubclass(oracle, teacher):
             raise ConfigError(
                 f"prior: {prior.config.kind} asks the target model for more ({teacher.access}) than {config.label} may "
-                f"({cls.oracle.access}): give the attack another prior."
+                f"({oracle.access}): give the attack another prior."
             )
-        if config.identities and config.identities > classes:
-            raise ConfigError(
-                f"identities: {config.label} attacks the first {config.identities} classes, but the target model has "
-                f"{classes}: lower it or leave it out."
-            )
+        check_identities(config, classes)
 
     @classmethod
     def check_target(cls, config: Any, target_model: Classifier) -> None:
@@ -259,6 +261,33 @@ class Attack(ABC, Generic[Oracle]):
             "selection": "all" if keep >= made else f"best {keep} by {self.selection}",
             "converged": self.config.converged.model_dump() if self.config.converged else None,
         }
+
+
+def check_identities(config: Any, classes: int) -> None:
+    """Refuse to attack more people than there are."""
+    if config.identities and config.identities > classes:
+        raise ConfigError(
+            f"identities: {config.label} attacks the first {config.identities} classes, but the target model has "
+            f"{classes}: lower it or leave it out."
+        )
+
+
+def check_judges(config: Any, prior: Prior | None, *, usual: str) -> None:
+    """Refuse a prior that cannot say how real an image looks; `usual` is one that can."""
+    if prior is not None and not prior.judges:
+        raise ConfigError(
+            f"prior: {config.label} descends on how real images look, which {prior.config.kind} as it is set does not "
+            f"judge: take {usual}."
+        )
+
+
+def check_takes_names(config: Any) -> None:
+    """Refuse an attack that picks whom it attacks where another attack tells it whom."""
+    if ATTACKS.class_of(config).picks_identities(config):
+        raise ConfigError(
+            f"fidelity: {config.label} as its authors run it attacks whom it hits first, but is told whom here: leave "
+            "its fidelity at fixed."
+        )
 
 
 def _needs(config: type[AttackConfig]) -> str:

@@ -9,13 +9,23 @@ import torch
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, Attack, AttackConfig, Member, Reconstructions
+from workloads.attacks.base import (
+    ATTACKS,
+    Access,
+    Attack,
+    AttackConfig,
+    Member,
+    Reconstructions,
+    check_identities,
+    check_takes_names,
+)
 from workloads.attacks.rows import Rows
 from workloads.attacks.selection import best_of_each, robust_confidence
 from workloads.checkpoints import State
 from workloads.config import ComponentConfig, Fraction
 from workloads.context import JobContext
 from workloads.oracles import LabelOracle
+from workloads.priors.base import Prior
 from workloads.views import RandomView, ViewConfig
 
 PARTS = ("images", "identities", "scores")
@@ -82,6 +92,13 @@ class Battery(Attack[LabelOracle]):
     @classmethod
     def facts(cls, config: Any) -> dict[str, str]:
         return super().facts(config) | {"access": "that of its attacks"}
+
+    @classmethod
+    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
+        """Its attacks are checked one by one, each with its prior; this is about the whole."""
+        check_identities(config, classes)
+        for attack in config.attacks:
+            check_takes_names(attack)
 
     def run(self, access: Access[LabelOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
         saved = context.resume() or {"done": {}, "inner": None}

@@ -26,6 +26,7 @@ DRAWN_AT_ONCE = 256
 class BrepmiConfig(SearchConfig):
     """Defaults are those of the authors' code, but for the identities and for the bounds that it lacks."""
 
+    version: ClassVar[int] = 2
     kind: Literal["brepmi"] = "brepmi"
     restarts: PositiveInt = 1
     """Starts of each identity: the first so many random latents that the target names so."""
@@ -77,6 +78,10 @@ class Brepmi(SearchAttack[LabelOracle]):
                 f"{config.label} draws latents before it knows whose they are, but {prior.config.kind} is told whom "
                 "to show: give the attack another prior, as prior: {kind: wgan_gp}."
             )
+
+    @classmethod
+    def picks_identities(cls, config: BrepmiConfig) -> bool:
+        return config.fidelity == "official"
 
     @torch.no_grad()
     def prepare(self, access: Access[LabelOracle], identities: Tensor, *, context: JobContext) -> State:
@@ -173,7 +178,7 @@ class Brepmi(SearchAttack[LabelOracle]):
 
 
 def _images(access: Access[LabelOracle], latents: Tensor) -> Tensor:
-    return access.generator.synthesize(access.generator.map(latents))
+    return access.generator.synthesize(access.generator.map(latents)).clamp(0, 1)
 
 
 def _names(access: Access[LabelOracle], latents: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ class ErasedView:
     config: RandomErasingConfig
     colour: Tensor
     target: WhiteBoxOracle
+    alike: ClassVar[bool] = False
 
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
         mean, std = self.target.original.mean, self.target.original.std

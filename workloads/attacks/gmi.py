@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access
+from workloads.attacks.base import ATTACKS, Access, check_judges
 from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
 from workloads.attacks.search import Nesterov, Variables
 from workloads.checkpoints import State
 from workloads.objectives import cross_entropy
 from workloads.oracles import WhiteBoxOracle
+from workloads.priors.base import Prior
 
 
 class GmiConfig(GradientAttackConfig):
     """Defaults are those of the authors' code."""
 
+    version: ClassVar[int] = 2
     kind: Literal["gmi"] = "gmi"
     identity_weight: NonNegativeFloat = 100.0
     lr: PositiveFloat = 0.02
@@ -39,6 +41,11 @@ class Gmi(WhiteBoxAttack):
     """
 
     config: GmiConfig
+
+    @classmethod
+    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
+        super().check(config, prior=prior, classes=classes)
+        check_judges(config, prior, usual="wgan_gp")
 
     @property
     def rule(self) -> Nesterov:

@@ -114,7 +114,7 @@ class GradientAttack(SearchAttack[Oracle]):
         seen_through = [Seen(view, lens) for view in views for lens in access.lenses] or views
         looks = images.new_zeros(len(images))
         for number, view in enumerate(seen_through):
-            draws = (own for own in rows.generators("view", number, step) for _ in range(count))
+            draws = (own for own in rows.generators("view", number, step, alike=view.alike) for _ in range(count))
             looks = looks + self.identity_losses(access, view(images, draws), identities)
         return self.identity_weight / max(len(access.lenses), 1) * looks
 

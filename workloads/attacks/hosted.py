@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Self
 
+from pydantic import field_validator
 from torch import Tensor
 
 from workloads.attacks.base import ATTACKS, Access, AttackConfig, Member
@@ -29,6 +30,13 @@ class HostedConfig(AttackConfig):
     """Settings of an attack that wraps another; whom it attacks, how often and with which prior are its host's."""
 
     host: Annotated[ComponentConfig, ATTACKS]
+
+    @field_validator("host")
+    @classmethod
+    def _is_one_attack(cls, host: AttackConfig) -> AttackConfig:
+        if len(host.members()) > 1:
+            raise ValueError(f"{host.kind} runs several attacks, which none can wrap: wrap one of those")
+        return host
 
     identities: ClassVar = _hosts("identities")
     restarts: ClassVar = _hosts("restarts")

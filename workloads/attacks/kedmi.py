@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access
+from workloads.attacks.base import ATTACKS, Access, check_judges
 from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
 from workloads.attacks.rows import Rows
 from workloads.attacks.search import Adam, Variables
 from workloads.checkpoints import State
 from workloads.config import ComponentConfig
-from workloads.errors import ConfigError
 from workloads.objectives import cross_entropy
 from workloads.oracles import WhiteBoxOracle
 from workloads.priors.base import PRIORS, Prior
@@ -24,6 +23,7 @@ from workloads.priors.ked_gan import KedGanConfig
 class KedmiConfig(GradientAttackConfig):
     """Defaults are those of the authors' code."""
 
+    version: ClassVar[int] = 2
     kind: Literal["kedmi"] = "kedmi"
     restarts: PositiveInt = 1
     """Gaussians fitted to each identity."""
@@ -61,11 +61,7 @@ class Kedmi(WhiteBoxAttack):
     @classmethod
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
         super().check(config, prior=prior, classes=classes)
-        if prior is not None and not prior.judges:
-            kind = prior.config.kind
-            raise ConfigError(
-                f"prior: {config.label} descends on how real images look, which {kind} does not judge: take ked_gan."
-            )
+        check_judges(config, prior, usual="ked_gan")
 
     @property
     def rule(self) -> Adam:

@@ -27,6 +27,7 @@ class LoktConfig(ClassSearchConfig):
     the 500,000 images of 1000 classes, and see each image once as it is and once varied; here it is varied always.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["lokt"] = "lokt"
     prior: Annotated[ComponentConfig, PRIORS] | None = TacganConfig()
     surrogate_models: Annotated[tuple[Annotated[ComponentConfig, MODELS], ...], Field(min_length=1)] = (

@@ -17,6 +17,7 @@ from workloads.priors.plg_gan import PlgGanConfig
 class PlgmiConfig(ClassSearchConfig):
     """Defaults are those of the authors' code."""
 
+    version: ClassVar[int] = 2
     kind: Literal["plgmi"] = "plgmi"
     prior: Annotated[ComponentConfig, PRIORS] | None = PlgGanConfig()
 

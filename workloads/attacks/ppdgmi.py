@@ -12,7 +12,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, Attack, Reconstructions
+from workloads.attacks.base import ATTACKS, Access, Attack, Reconstructions, check_takes_names
 from workloads.attacks.hosted import HostedConfig
 from workloads.attacks.rows import Rows
 from workloads.attacks.selection import best_of_each, robust_confidence
@@ -32,6 +32,7 @@ KEPT = ("images", "latents", "identities", "restarts", "scores", "kept")
 class PpdgmiConfig(HostedConfig):
     """What the host keeps of each identity in the last round is what is kept."""
 
+    version: ClassVar[int] = 2
     kind: Literal["ppdgmi"] = "ppdgmi"
     rounds: PositiveInt = 2
     """Attacks on each identity, the first of them on the prior as it was fitted."""
@@ -74,8 +75,12 @@ class Ppdgmi(Attack[LabelOracle]):
     @classmethod
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
         super().check(config, prior=prior, classes=classes)
-        if not isinstance(prior, AdversarialPrior) or not prior.judges:
-            raise ConfigError(f"{config.label} tunes its prior further, which takes one fitted against a critic.")
+        if not isinstance(prior, AdversarialPrior) or not prior.judges or not prior.config.fitted:
+            raise ConfigError(
+                f"{config.label} tunes its prior further, which takes one that is fitted here, against a critic, as "
+                "prior: {kind: wgan_gp}."
+            )
+        check_takes_names(config.host)
         ATTACKS.class_of(config.host).check(config.host, prior=prior, classes=classes)
 
     def run(self, access: Access[LabelOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:

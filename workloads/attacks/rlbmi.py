@@ -21,6 +21,7 @@ SMALLEST_MARGIN = 1e-7
 class RlbmiConfig(SearchConfig):
     """Defaults are those of the authors' code."""
 
+    version: ClassVar[int] = 2
     kind: Literal["rlbmi"] = "rlbmi"
     restarts: PositiveInt = 1
     """Agents of each identity."""
@@ -147,10 +148,6 @@ class Rlbmi(SearchAttack[ScoreOracle]):
 
     def latents(self, access: Access[ScoreOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
         return rows, state["latents"]
-
-    def render(self, access: Access[ScoreOracle], latents: Tensor, rows: Rows) -> Tensor:
-        prior = access.generator
-        return prior.synthesize(prior.map(latents), rows.identities.to(access.device))
 
     def protocol(self) -> dict[str, Any]:
         return super().protocol() | {"fidelity": self.config.fidelity}

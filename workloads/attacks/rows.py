@@ -42,10 +42,10 @@ class Rows:
     def split(self, size: int) -> list[Rows]:
         return [self[slice(start, start + size)] for start in range(0, len(self), size)]
 
-    def generators(self, *purpose: str | int) -> Iterator[torch.Generator]:
-        """A fresh generator for each row, on the CPU."""
+    def generators(self, *purpose: str | int, alike: bool = False) -> Iterator[torch.Generator]:
+        """A fresh generator for each row, on the CPU; where `alike`, all of them begin at the same place."""
         pairs = zip(self.identities.tolist(), self.restarts.tolist(), strict=True)
-        return (generator(self.key, *purpose, identity, restart) for identity, restart in pairs)
+        return (generator(self.key, *purpose, *(() if alike else pair)) for pair in pairs)
 
     def normal(self, size: int, *purpose: str | int) -> Tensor:
         """Standard normal numbers. Shape: (B, size), float32, on the CPU."""

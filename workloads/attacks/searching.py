@@ -49,7 +49,8 @@ class SearchAttack(Attack[Oracle]):
 
     def render(self, access: Access[Oracle], latents: Tensor, rows: Rows) -> Tensor:
         """Images of latents. Shape: (B, ...) to (B, C, H, W) in [0, 1], on the device."""
-        return access.generator.synthesize(latents, rows.identities.to(access.device))
+        prior = access.generator
+        return prior.synthesize(prior.map(latents), rows.identities.to(access.device)).clamp(0, 1)
 
     def scores(self, access: Access[Oracle], images: Tensor, rows: Rows) -> Tensor:
         """How the attacker ranks the images of an identity, by the target model alone. Shape: (B, C, H, W) to (B,)."""

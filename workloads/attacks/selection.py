@@ -34,7 +34,7 @@ def robust_confidence(target: LabelOracle, images: Tensor, rows: Rows, *, views:
     """
     identities, total = rows.identities.to(images.device), images.new_zeros(len(images))
     for number in range(views):
-        total += target.confidence(view(images, list(rows.generators("robust", number))), identities)
+        total += target.confidence(view(images, list(rows.generators("robust", number, alike=view.alike))), identities)
     return total / views
 
 

@@ -88,7 +88,7 @@ class StyleSearch(WhiteBoxAttack):
         return {"latents": start_of(access.findings, rows)}
 
     def render(self, access: Access[WhiteBoxOracle], latents: Tensor, rows: Rows) -> Tensor:
-        return self.framed(super().render(access, latents, rows))
+        return self.framed(access.generator.synthesize(latents))
 
     def views(self, access: Access[WhiteBoxOracle]) -> Sequence[View]:
         return (RandomView(self.config.view),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -22,6 +22,7 @@ from workloads.oracles import WhiteBoxOracle
 class VmiConfig(GradientAttackConfig):
     """Defaults are those of the authors' code, but for the law: theirs is one flow for each layer of a StyleGAN."""
 
+    version: ClassVar[int] = 2
     kind: Literal["vmi"] = "vmi"
     restarts: PositiveInt = 1
     """Laws fitted to each identity."""
@@ -87,10 +88,6 @@ class Vmi(WhiteBoxAttack):
 
     def latents(self, access: Access[WhiteBoxOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
         return self._drawn(access, state["variables"], rows, self.config.draws, "reconstructions")[:2]
-
-    def render(self, access: Access[WhiteBoxOracle], latents: Tensor, rows: Rows) -> Tensor:
-        prior = access.generator
-        return prior.synthesize(prior.map(latents), rows.identities.to(access.device))
 
     def _family(self, access: Access[WhiteBoxOracle]) -> Family:
         if self.config.family == "gaussian":

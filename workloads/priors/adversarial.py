@@ -106,12 +106,15 @@ class AdversarialPrior(Prior):
     def tune(
         self, images: Tensor, *, steps: int, lr: float, teacher: LabelOracle | None = None, context: JobContext
     ) -> None:
-        """Go on fitting for some updates of the critic, in place, on other images. Shape: (N, C, H, W) uint8."""
+        """Go on fitting for some updates of the critic, in place, on other images. Shape: (N, C, H, W) uint8.
+
+        `ema` does not act, since an average over few updates would be mostly of what was there before.
+        """
         adams = {name: self._adam(name, lr) for name in ("generator", "critic")}
         lessons = self.lessons(images, teacher, context)
         self.train().requires_grad_(True)
         for step in range(steps):
-            self._move(step, lessons, adams, context.generator("step", step))
+            self._move(self.config.steps + step, lessons, adams, context.generator("step", step))
         self.eval().requires_grad_(False)
 
     def _move(

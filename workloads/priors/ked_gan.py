@@ -73,7 +73,6 @@ class KedGan(AdversarialPrior):
 
     def lessons(self, images: Tensor, teacher: LabelOracle | None, context: JobContext) -> Lessons:
         assert isinstance(teacher, ScoreOracle)
-        teacher.queries = 0  # a job that was cut off asks the same again and is told the same
         shown = Lessons(images, context.device)
         batches = torch.arange(len(images)).split(ASKED_AT_ONCE)
         answers = torch.cat([teacher.probabilities(shown.at(own)).cpu() for own in batches])

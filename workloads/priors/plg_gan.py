@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -26,6 +26,7 @@ GREY_LEVELS = 256
 class PlgGanConfig(ConditionalConfig):
     """Defaults are those of the authors' code, but for `steps`: theirs are 150,000."""
 
+    version: ClassVar[int] = 2
     kind: Literal["plg_gan"] = "plg_gan"
     images_per_class: PositiveInt = 30
     """Public images that show a class: those in which the target model sees it most. Classes may share some."""
@@ -62,6 +63,7 @@ class PlgGan(ConditionalPrior):
     def lessons(self, images: Tensor, teacher: LabelOracle | None, context: JobContext) -> PseudoLabelled:
         assert isinstance(teacher, WhiteBoxOracle)
         wanted = self.config.images_per_class
+        images = images.unique(dim=0)  # a copy would take the place of another image of its class
         if len(images) < wanted:
             raise ConfigError(
                 f"prior.images_per_class: each class is to be shown by {wanted} public images, but there are only "
