@@ -103,7 +103,8 @@ def show_plan(
     sweep = _sweep(spec, overrides, runs, address=address)
     plans = sweep.plans()
     jobs = {job.key: job for own in plans for job in own.jobs}
-    done = {key: sweep.workspace.store.exists() and sweep.store.manifest(key) is not None for key in jobs}
+    begun = bool(sweep.resolved.spec.storage.artifacts) or sweep.workspace.store.exists()  # opening it would make it
+    done = {key: begun and sweep.store.manifest(key) is not None for key in jobs}
     if as_json:
         rows = [
             {
@@ -153,10 +154,14 @@ def run(
 @app.command()
 def status(run: RunFolder, as_json: AsJson = False) -> None:
     """How far a run is."""
+    from orchestrator.errors import RequestError
     from orchestrator.ledger import fold
     from orchestrator.paths import RunPaths
 
-    state = fold(RunPaths(run).ledger)
+    paths = RunPaths(run)
+    if not paths.resolved.is_file():
+        raise RequestError(f"{run}: not a run folder: it has no {paths.resolved.name}.")
+    state = fold(paths.ledger)
     counts = {name: sum(own.status == name for own in state.trials.values()) for name in ("started", "done", "failed")}
     shape = {
         "run": str(run),
@@ -201,11 +206,12 @@ def rerun(
     from orchestrator.console import run_watched
     from orchestrator.reports.tables import comparison_table
     from orchestrator.rerun import original
+    from orchestrator.sweep import runs_folder
 
     started = time.monotonic()
     if Path(source).is_file():
         source = str(_sweep(Path(source), None, runs, address=address).paths.root)
-    old = original(source, runs=(runs or Path("runs")).absolute(), mlflow_uri=mlflow_uri)
+    old = original(source, runs=runs_folder(runs), mlflow_uri=mlflow_uri)
     fresh = old.fresh()
     summary = run_watched(fresh, _executor(executor, address), spec_file=None, started=started, console=words)
     rows = compare(old.summary, summary)
@@ -222,11 +228,12 @@ def rerun(
 @app.command()
 def sync(run: RunFolder) -> None:
     """Bring MLflow up to what a run's ledger and store say; harmless to repeat."""
+    from orchestrator.paths import without_password
     from orchestrator.sweep import Sweep
 
     sweep = Sweep.reopened(run)
     sweep.sync()
-    words.print(f"{sweep.id}: MLflow at {sweep.mlflow_uri} is up to date.", soft_wrap=True)
+    words.print(f"{sweep.id}: MLflow at {without_password(sweep.mlflow_uri)} is up to date.", soft_wrap=True)
 
 
 @app.command("list")

@@ -37,25 +37,32 @@ class Sweep:
 
     resolved: ResolvedSpec
     workspace: Workspace
+    folder: Path | None = None
+    """Of the run, where it was opened from one; else it follows from the spec."""
 
     @staticmethod
     def of(resolved: ResolvedSpec, runs: Path | None) -> Sweep:
         """Results lie where the command says, or MIDRE_RUNS, or the spec, or in ./runs."""
-        chosen = runs or os.environ.get("MIDRE_RUNS") or resolved.spec.storage.runs or "runs"
-        return Sweep(resolved, Workspace(Path(chosen).absolute()))
+        return Sweep(resolved, Workspace(runs_folder(runs, resolved.spec.storage.runs)))
 
     @staticmethod
     def reopened(folder: Path) -> Sweep:
         """The sweep whose run folder this is.
 
         Raises:
-            RequestError: if it is none.
+            RequestError: if it is none, or was made by a version of midre that gave other keys.
         """
         paths = RunPaths(folder)
         if not paths.resolved.is_file():
             raise RequestError(f"{folder}: not a run folder: it has no {paths.resolved.name}.")
         resolved = ResolvedSpec.model_validate_json(paths.resolved.read_text(encoding="utf-8"))
-        return Sweep(resolved, Workspace(folder.absolute().parent))
+        made_as = fold(paths.ledger).provenance.get("sweep", resolved.sweep)
+        if made_as != resolved.sweep:
+            raise RequestError(
+                f"{folder}: was made as {made_as}, which is {resolved.sweep} now: a component has changed since. "
+                "Read it with the midre it was made with, or run its spec again."
+            )
+        return Sweep(resolved, Workspace(folder.absolute().parent), folder.absolute())
 
     @property
     def id(self) -> str:
@@ -63,7 +70,7 @@ class Sweep:
 
     @property
     def paths(self) -> RunPaths:
-        return self.workspace.run(self.id)
+        return RunPaths(self.folder) if self.folder else self.workspace.run(self.id)
 
     @cached_property
     def store(self) -> ArtifactStore:
@@ -135,11 +142,16 @@ class Sweep:
     def _prepare(self, spec_file: Path | None, executor: str) -> None:
         """Make the run folder and note who begins."""
         self.paths.root.mkdir(parents=True, exist_ok=True)
-        if spec_file is not None and not self.paths.spec.exists():
-            shutil.copyfile(spec_file, self.paths.spec)
-        _write(self.paths.resolved, json.dumps(self.resolved.model_dump(mode="json"), indent=1))
-        with Ledger(self.paths.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
+        with Ledger(self.paths.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:  # else it is somebody else's folder
+            if spec_file is not None and not self.paths.spec.exists():
+                shutil.copyfile(spec_file, self.paths.spec)
+            _write(self.paths.resolved, json.dumps(self.resolved.model_dump(mode="json"), indent=1))
             ledger.append("sweep_started", sweep=self.id, executor=executor, **provenance())
+
+
+def runs_folder(asked: Path | None, by_spec: str | None = None) -> Path:
+    """Where runs lie: as a command says, or MIDRE_RUNS, or a spec, or ./runs."""
+    return Path(asked or os.environ.get("MIDRE_RUNS") or by_spec or "runs").absolute()
 
 
 def provenance() -> dict[str, Any]:
@@ -156,13 +168,22 @@ def provenance() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout this code stands in; None where it stands in none."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """Commit of the checkout that holds this code, `-dirty` where the code differs from it; None where none does.
+
+    A repository that merely surrounds an installed package does not hold it.
+    """
+    here = Path(__file__).parent
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
+        commit, changed = _git(here, "rev-parse", "HEAD"), _git(here, "status", "--porcelain", ".", "../workloads")
+    except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *command: str) -> str:
+    found = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=5, check=True)
+    return found.stdout.strip()
 
 
 def failures(state: RunState, plans: Sequence[TrialPlan]) -> int:

@@ -45,6 +45,7 @@ class TrainingConfig(FrozenConfig):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of SGD; the others ignore it."""
     nesterov: bool = False
+    """Of SGD, which then needs a momentum."""
     weight_decay: NonNegativeFloat = 1e-4
     schedule: Literal["constant", "cosine", "step", "one_cycle"] = "constant"
     milestones: Annotated[tuple[Fraction, ...], LISTED] = (0.75, 0.9)
@@ -75,9 +76,11 @@ class TrainingConfig(FrozenConfig):
         return {**known, **given, "augmentation": augmentation}
 
     @model_validator(mode="after")
-    def _has_what_it_selects_by(self) -> TrainingConfig:
+    def _has_what_it_needs(self) -> TrainingConfig:
         if self.select == "best_validation" and not self.validation_fraction:
             raise ConfigError("select best_validation needs validation images: set validation_fraction, as 0.1")
+        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
+            raise ConfigError("nesterov needs a momentum above 0: raise it, or leave nesterov out")
         return self
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from orchestrator.spec.search_space import Params
 
 
 class Sampler(ABC):
     """Gives the points of a search. Its state is what it was told: telling a new one the same rebuilds it."""
+
+    learns: ClassVar[bool] = False
+    """Whether a point depends on how others turned out, and not on its index alone."""
 
     @abstractmethod
     def ask(self, index: int) -> Params | None:

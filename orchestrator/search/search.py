@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
+
+from pydantic import ValidationError
 
 from orchestrator.graph import Trial
 from orchestrator.ledger import TrialState
@@ -11,9 +14,12 @@ from orchestrator.search.base import Sampler
 from orchestrator.search.grid import Grid
 from orchestrator.search.random import Random
 from orchestrator.spec.apply import applied, undefended
+from orchestrator.spec.messages import message_of
 from orchestrator.spec.model import Spec
 from orchestrator.spec.search_space import GridSampler, Params, RandomSampler, TpeSampler
 from workloads.config import content, digest
+
+logger = logging.getLogger(__name__)
 
 
 class Search:
@@ -28,8 +34,8 @@ class Search:
         self._trials: dict[str, Trial] = {}
         self._waiting: list[Trial] = []
         self._asked = 0
-        self._outcomes: dict[int, dict[str, Mapping[str, float] | None]] = {}
-        self._members: dict[int, list[str]] = {}
+        self._outcomes: dict[str, Mapping[str, float] | None] = {}
+        self._untold: dict[int, list[str]] = {}
         if spec.search.baseline:
             self._add(0, {}, baseline=True)
         self._remember(history)
@@ -41,7 +47,7 @@ class Search:
             if params is None:
                 return None
             self._asked += 1
-            self._add(self._asked, params, baseline=False)
+            self._try(self._asked, params)
         return self._waiting.pop(0)
 
     def give_back(self, trial: Trial) -> None:
@@ -50,11 +56,9 @@ class Search:
 
     def finish(self, trial: str, metrics: Mapping[str, float] | None) -> None:
         """Hear of a trial that is done, or failed where `metrics` is None; the sampler hears of whole points only."""
-        point = self._trials[trial].point
-        outcomes = self._outcomes.setdefault(point, {})
-        outcomes[trial] = metrics
-        if point > 0 and set(outcomes) == set(self._members[point]):
-            self._sampler.tell(point - 1, self._values(list(outcomes.values())))
+        self._outcomes[trial] = metrics
+        for point in [own for own, trials in self._untold.items() if trial in trials]:
+            self._tell_if_whole(point)
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -74,25 +78,48 @@ class Search:
             case RandomSampler(points=points) | TpeSampler(points=points):
                 return (points + search.baseline) * len(search.seeds)
 
+    def _try(self, point: int, params: Params) -> None:
+        """Add a point, unless its values do not go together: it yields nothing, and the sampler hears so."""
+        try:
+            self._add(point, params, baseline=False)
+        except ValidationError as error:
+            logger.warning("point %d, %s, is no valid spec: %s", point, params, message_of(error.errors()[0], Spec))
+            self._sampler.tell(point - 1, None)
+
     def _add(self, point: int, params: Params, *, baseline: bool) -> None:
+        """Trials of a point that coincides with an earlier one are that one's, and so are their numbers."""
         spec = undefended(self._spec) if baseline else applied(self._spec, params)
-        self._members[point] = []
-        for seed in self._spec.search.seeds:
-            trial = Trial(trial_id(spec, seed), point, params, seed, baseline)
+        trials = [Trial(trial_id(spec, seed), point, params, seed, baseline) for seed in self._spec.search.seeds]
+        for trial in trials:
             if trial.id not in self._trials:
                 self._trials[trial.id] = trial
                 self._waiting.append(trial)
-                self._members[point].append(trial.id)
+        if point > 0:
+            self._untold[point] = [trial.id for trial in trials]
+            self._tell_if_whole(point)
+
+    def _tell_if_whole(self, point: int) -> None:
+        trials = self._untold[point]
+        if all(trial in self._outcomes for trial in trials):
+            self._sampler.tell(point - 1, self._values([self._outcomes[trial] for trial in trials]))
+            del self._untold[point]
 
     def _remember(self, history: Iterable[TrialState]) -> None:
-        """Repeat the points of an earlier life, in the order they were asked."""
+        """Repeat the points of an earlier life, in the order they were asked.
+
+        The ledger has no trial of a point that coincided with an earlier one, or was killed before it began. Samplers
+        that learn do not get to choose such a point again; others give it again.
+        """
         points = {state.point: dict(state.params) for state in history if not state.baseline}
-        for point in sorted(points):
-            if point != self._asked + 1:
-                break  # a point was asked and killed before any of its trials started: it is asked afresh
-            self._sampler.repeat(self._asked, points[point])
+        for point in range(1, max(points, default=0) + 1):
+            params = points.get(point)
+            if params is not None:
+                self._sampler.repeat(point - 1, params)
+            elif not self._sampler.learns:
+                params = self._sampler.ask(point - 1)
             self._asked = point
-            self._add(point, points[point], baseline=False)
+            if params is not None:
+                self._try(point, params)
 
     def _values(self, outcomes: list[Mapping[str, float] | None]) -> list[float] | None:
         values = []

@@ -24,6 +24,8 @@ from orchestrator.spec.search_space import (
 class Tpe(Sampler):
     """Learns from finished points. A failed point is told as failed and guides nothing."""
 
+    learns = True
+
     def __init__(self, space: Mapping[str, Distribution], config: TpeSampler, objectives: Sequence[Objective]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._config = space, config

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from orchestrator.graph import Request
 from orchestrator.placement import Node, why_not
+from orchestrator.search.search import build_sampler
 from orchestrator.spec.apply import APPLICABLE, NoSuchField, applied, field_at
 from orchestrator.spec.messages import did_you_mean, message_of
 from orchestrator.spec.model import Spec
 from workloads.attacks.base import ATTACKS, AttackConfig, Member
 from workloads.classifiers import Architecture
-from workloads.config import FrozenConfig, Preset
+from workloads.config import FrozenConfig, Location, Preset
 from workloads.datasets.base import DATASETS, held_out_of
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.errors import MidreError
@@ -27,6 +28,10 @@ from workloads.randomness import generator
 
 NETWORKS = frozenset({"target", "evaluation", "prior", "defenses", "attacks", "metrics"})
 """Sections that decide which networks are built."""
+CONTAINERS = frozenset({"parquet", "image_folder"})
+"""Data sets that hold whatever was put into them, so that two of different kinds may hold the same people."""
+WHOLES = 1000
+"""Points of a search that are checked as wholes."""
 Found = tuple[str, str]
 """Dotted path of the field at fault, and the message."""
 
@@ -35,7 +40,8 @@ def problems_in(spec: Spec, nodes: Sequence[Node] | None) -> list[Found]:
     """All that is wrong with a well-formed spec; placement is left out where `nodes` is None."""
     found = list(_data(spec))
     if not found:
-        found += [*_split(spec), *_search(spec), *_networks(spec), *_measures(spec), *_objectives(spec)]
+        search = [*_search(spec)] or [*_combinations(spec)]
+        found += [*_split(spec), *search, *_networks(spec), *_measures(spec), *_objectives(spec)]
     if nodes is not None:
         found += _resources(spec, nodes)
     return found
@@ -62,7 +68,8 @@ def _data(spec: Spec) -> Iterator[Found]:
     if len(names) < 2:
         return
     shared = sorted(set(names["private"]) & set(names["public"]))
-    if shared and spec.data.private.kind == spec.data.public.kind:
+    kinds = {spec.data.private.kind, spec.data.public.kind}
+    if shared and (len(kinds) == 1 or kinds <= CONTAINERS):
         yield (
             "data.public.identities",
             f"{', '.join(map(repr, shared[:3]))}{f' and {len(shared) - 3} more' * (len(shared) > 3)} "
@@ -141,7 +148,7 @@ def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[
         """None where the model or its defenses are at fault, which they say themselves."""
         try:
             return target.model_copy(update={"defenses": spec.defenses}).build()
-        except MidreError:
+        except (MidreError, RuntimeError):
             return None
 
     def build(member: Member) -> None:
@@ -190,6 +197,8 @@ def _refusal(build: Callable[[], object]) -> str | None:
         build()
     except MidreError as error:
         return str(error)
+    except RuntimeError as error:  # torch's, of sizes beyond any memory
+        return f"cannot be built: {str(error).partition(chr(10))[0]}."
     return None
 
 
@@ -205,12 +214,49 @@ def _search(spec: Spec) -> Iterator[Found]:
         if path.partition(".")[0] not in APPLICABLE:
             yield where, f"cannot be searched: only {', '.join(sorted(APPLICABLE))} can."
             continue
+        if (why := _is_fixed(spec, path)) is not None:
+            yield where, f"cannot be searched: {why}"
+            continue
+        outer = next((other for other in spec.search.space if path.startswith(f"{other}.")), None)
+        if outer is not None:
+            yield where, f"cannot be searched beside {outer}, which replaces it: leave one of them out."
+            continue
         if _is_preset(spec, path):
             whole = path.rpartition(".")[0]
             yield where, f"cannot be searched: it fills in other fields as the spec is read. Search {whole}, whole."
             continue
         for value in distribution.extremes():
             yield from ((where, message) for message in _refusals(spec, path, value))
+
+
+def _combinations(spec: Spec) -> Iterator[Found]:
+    """Values that are valid each by itself and not together, where it is known which will meet."""
+    sampler = None if spec.search.sampler.kind == "tpe" else build_sampler(spec)
+    for index in range(WHOLES if sampler else 0):
+        params = sampler.ask(index) if sampler else None
+        if params is None:
+            return
+        try:
+            applied(spec, params)
+        except ValidationError as error:
+            values = ", ".join(f"{path} {value!r}" for path, value in params.items())
+            yield "search.space", f"{values} do not go together: {message_of(error.errors()[0], Spec)}"
+            return
+
+
+def _is_fixed(spec: Spec, path: str) -> str | None:
+    """Why a field in a section that can be searched is the same for all trials, or None where it need not be."""
+    section, *inner = path.split(".")
+    if section == "attacks" and inner[-1] == "name":
+        return "results are told apart by it."
+    if section != "data":
+        return None
+    if len(inner) < 2 and inner[:1] != ["split"]:
+        return "images are read once for all trials: search a field of them, as data.private.max_per_identity."
+    field = type(getattr(spec.data, inner[0])).model_fields.get(inner[1]) if len(inner) > 1 else None
+    if inner[-1] == "kind" or (field is not None and any(mark is Location for mark in field.metadata)):
+        return "it says which images there are, and these are read once for all trials."
+    return None
 
 
 def _is_preset(spec: Spec, path: str) -> bool:
@@ -229,6 +275,8 @@ def _refusals(spec: Spec, path: str, value: Any) -> Iterator[str]:
         yield f"the value {value!r} is refused: {message_of(error.errors()[0], Spec)}"
         return
     section = path.partition(".")[0]
+    if section == "data":
+        yield from (f"the value {value!r} is refused: {field}: {why}" for field, why in [*_data(point), *_split(point)])
     if section in NETWORKS and not _refusals_of(spec, section):
         yield from (f"the value {value!r} is refused: {why}" for why in _refusals_of(point, section))
 

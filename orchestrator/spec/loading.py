@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from orchestrator.errors import Problem, SpecError
@@ -16,7 +16,7 @@ from orchestrator.spec.apply import NoSuchField, put
 from orchestrator.spec.checks import problems_in
 from orchestrator.spec.messages import problems_of
 from orchestrator.spec.model import ResolvedSpec, Spec
-from orchestrator.spec.yaml_source import Source, read_yaml
+from orchestrator.spec.yaml_source import Source, parse_yaml, read_yaml
 from workloads.datasets.base import DATASETS
 
 
@@ -29,16 +29,21 @@ def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tupl
     source = read_yaml(file)
     for path, text in (overrides or {}).items():
         try:
-            put(source.data, path, yaml.safe_load(text))
+            put(source.data, path, _value_of(text))
         except NoSuchField as error:
             raise SpecError("--set", [Problem(0, path, f"names no field: {error}")]) from error
-        except yaml.YAMLError as error:
+        except (SpecError, RecursionError) as error:
             raise SpecError("--set", [Problem(0, path, f"not a YAML value: {text!r}.")]) from error
     _anchor_paths(source.data, file.parent.absolute())
     try:
         return Spec.model_validate_json(json.dumps(source.data)), source
     except ValidationError as error:
         raise SpecError(source.file, problems_of(error, source, Spec)) from error
+
+
+def _value_of(text: str) -> Any:
+    """One value, by the rules of a spec file."""
+    return parse_yaml(f"value:\n{textwrap.indent(text, '  ')}", Path("--set")).data["value"]
 
 
 def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None) -> ResolvedSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -71,6 +72,13 @@ class ResourcesConfig(FrozenConfig):
     evaluate_attack: ResourceConfig = ResourceConfig()
 
 
+def without_secret(uri: str | None, instead: str) -> str | None:
+    """Refuse a URI with a password: it would lie in resolved.json, in reports and in MLflow."""
+    if uri is not None and urlsplit(uri).password is not None:
+        raise ValueError(f"holds a password, which would be stored with the results: put it into {instead}")
+    return uri
+
+
 class TrackingConfig(FrozenConfig):
     """Where MLflow is."""
 
@@ -79,6 +87,11 @@ class TrackingConfig(FrozenConfig):
     """Tracking server or database; a SQLite file beside the runs where omitted. Credentials belong into MLflow's
     own environment variables, never here."""
     experiment: Annotated[str, Field(min_length=1)] = "midre"
+
+    @field_validator("uri")
+    @classmethod
+    def _keeps_no_secret(cls, uri: str | None) -> str | None:
+        return without_secret(uri, "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 
 class StorageConfig(FrozenConfig):
@@ -90,6 +103,11 @@ class StorageConfig(FrozenConfig):
     """Folder or URI (s3://, gs://) of the artifact store; `store` inside the folder of runs where omitted."""
     checkpoint_every_s: PositiveFloat = 20.0
     """How often a running job saves where it stands: what a killed worker may lose."""
+
+    @field_validator("artifacts")
+    @classmethod
+    def _keeps_no_secret(cls, artifacts: str | None) -> str | None:
+        return without_secret(artifacts, "the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 
 class Spec(FrozenConfig):

@@ -122,6 +122,8 @@ class SearchConfig(FrozenConfig):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not -(2**63) <= seed < 2**63 for seed in seeds):
+            raise ValueError(f"{list(seeds)} has one beyond 64 bits, which no table holds: take smaller ones")
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"{list(seeds)} repeats one: each is trained once")
         return seeds

@@ -26,6 +26,7 @@ for _name, _value in {
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from orchestrator.artifacts import ArtifactStore, Manifest  # noqa: E402
 from orchestrator.errors import TrackingUnavailable  # noqa: E402
@@ -36,6 +37,8 @@ from orchestrator.results import SweepResult, TrialResult  # noqa: E402
 
 BATCH = 1000
 """Metrics in one request: the server's limit."""
+REFUSALS = (MlflowException, OSError, ImportError, SQLAlchemyError)
+"""What comes of a server or database that is not there, says no, or whose driver is not installed."""
 
 
 def export(
@@ -57,9 +60,10 @@ def export(
     """
     try:
         _Export(MlflowClient(uri), result, state, store, paths).run(experiment, artifact_location)
-    except MlflowException as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise TrackingUnavailable(f"MLflow at {without_password(uri)} cannot be written to: {reason}") from error
+    except REFUSALS as error:
+        raise TrackingUnavailable(
+            f"MLflow at {without_password(uri)} cannot be written to: {_reason(error)}"
+        ) from error
 
 
 def download_run(run: str, *, uri: str, folder: Path) -> None:
@@ -68,16 +72,17 @@ def download_run(run: str, *, uri: str, folder: Path) -> None:
     Raises:
         TrackingUnavailable: if the server does not answer, or has no such run of ours.
     """
-    client = MlflowClient(uri)
     try:
+        client = MlflowClient(uri)
         while parent := client.get_run(run).data.tags.get("mlflow.parentRunId"):
             run = parent
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("resolved.json", "summary.json"):
             client.download_artifacts(run, name, str(folder))
-    except (MlflowException, OSError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise TrackingUnavailable(f"MLflow at {without_password(uri)} has no run {run} of ours: {reason}") from error
+    except REFUSALS as error:
+        raise TrackingUnavailable(
+            f"MLflow at {without_password(uri)} has no run {run} of ours: {_reason(error)}"
+        ) from error
 
 
 @dataclass
@@ -103,7 +108,8 @@ class _Export:
         for file in (self.paths.spec, self.paths.resolved, self.paths.summary, self.paths.frontier, self.paths.report):
             if file.exists():
                 self.client.log_artifact(parent, str(file))
-        self._end(parent, "FINISHED", self.state.updated_at)
+        if all(trial.status in ("done", "failed") for trial in self.result.trials):
+            self._end(parent, "FINISHED", self.state.updated_at)
 
     def _trial(self, trial: TrialResult, name: str, parent: str) -> None:
         known = self._runs.get(name)
@@ -111,8 +117,11 @@ class _Export:
             return
         run = self._run_id(name, trial.id, parent)
         plan = trial.plan
-        params = {**plan.trial.params, "seed": plan.trial.seed, "defenses": ", ".join(plan.defenses) or "none"}
-        self.client.log_batch(run, params=[Param(_name_of(key), str(value)) for key, value in params.items()])
+        # Where defenses themselves are searched, their kinds alone would not tell points apart.
+        kinds = {"defenses": ", ".join(plan.defenses) or "none"}
+        params = {**kinds, **plan.trial.params, "seed": plan.trial.seed}
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
+        self.client.log_batch(run, params=[Param(_name_of(key), text) for key, text in texts.items()])
         ended = max(self._finished_at(plan), default=0.0)
         metrics = [
             Metric(_name_of(f"{full}{suffix}"), estimate[bound], int(ended * 1000), 0)
@@ -206,6 +215,11 @@ class _Export:
 
     def _provenance(self, name: str) -> str:
         return str(self.state.provenance.get(name) or "")
+
+
+def _reason(error: Exception) -> str:
+    """Its first line, without what a URI in it may hold."""
+    return without_password(str(error).partition("\n")[0])[:200]
 
 
 def _points(row: Mapping[str, Any]) -> Iterator[Metric]:

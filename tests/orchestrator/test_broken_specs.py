@@ -135,6 +135,21 @@ MALFORMED = {
     "no_identities": ('["5", "6"]', "[]", "4: data.public.identities: needs at least 1 item, got 0."),
     "fractional_gpus_above_one": ("cpus: 1", "gpus: 1.5", "21: resources.train_classifier.gpus: 1.5 GPUs: above one "
                                   "only whole GPUs can be had."),
+    "identity_twice": ('["0", "1"]', '["0", "1", "1"]', "3: data.private.identities: '1' stands there twice: name each "
+                       "once."),
+    "seed_beyond_64_bits": ("[0, 1]", "[9223372036854775808]", "19: search.seeds: [9223372036854775808] has one beyond "
+                            "64 bits, which no table holds: take smaller ones."),
+    "nesterov_without_momentum": ("epochs: 1", "nesterov: true, momentum: 0.0", "7: target.training: nesterov needs a "
+                                  "momentum above 0: raise it, or leave nesterov out."),
+    "password_of_mlflow": ("search:\n", "tracking: {uri: 'http://bob:hunter2@host'}\nsearch:\n", "16: tracking.uri: "
+                           "holds a password, which would be stored with the results: put it into "
+                           "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
+    "password_of_the_store": ("search:\n", "storage: {artifacts: 's3://key:hunter2@bucket'}\nsearch:\n",
+                              "16: storage.artifacts: holds a password, which would be stored with the results: put it "
+                              "into the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
+    "battery_inside_another": ("{kind: gmi, steps: 5, restarts: 5}", "{kind: ppdgmi, host: {kind: battery, attacks: "
+                               "[{kind: gmi}, {kind: gmi, name: again}]}}", "14: attacks.0.host: battery runs several "
+                               "attacks, which none can wrap: wrap one of those."),
     # Sections and search
     "no_prior": ("prior: {kind: wgan_gp, steps: 10}\n", "", "13: attacks.0: gmi needs a prior: give the attack or the "
                  "spec one, as prior: {kind: wgan_gp}."),
@@ -253,6 +268,35 @@ INCONSISTENT = {
     "search_value_below_another": ("[0.2, 0.5]", "[0.05, 0.5]", "18: search.space.defenses.0.max_area: the value "
                                    "0.05 is refused: min_area 0.1 is above max_area 0.05: lower min_area or raise "
                                    "max_area."),
+    "search_of_whom_to_attack": (SPACE, 'data.public.identities: {kind: choice, values: [["5"], ["0"]]}',
+                                 "18: search.space.data.public.identities: the value ['0'] is refused: "
+                                 "data.public.identities: '0' is private too: what the attacker has must not hold what "
+                                 "must not leak."),
+    "search_of_one_image_size": (SPACE, "data.private.image_size: {kind: choice, values: [64]}",
+                                 "18: search.space.data.private.image_size: the value 64 is refused: "
+                                 "data.public.image_size: is 32 but data.private.image_size is 64: make them equal."),
+    "search_of_a_data_set": (SPACE, "data.public: {kind: choice, values: [{kind: avatars}]}",
+                             "18: search.space.data.public: cannot be searched: images are read once for all trials: "
+                             "search a field of them, as data.private.max_per_identity."),
+    "search_of_a_kind_of_data": (SPACE, "data.public.kind: {kind: choice, values: [avatars]}",
+                                 "18: search.space.data.public.kind: cannot be searched: it says which images there "
+                                 "are, and these are read once for all trials."),
+    "search_of_a_name": (SPACE, "attacks.0.name: {kind: choice, values: [a, b]}",
+                         "18: search.space.attacks.0.name: cannot be searched: results are told apart by it."),
+    "search_inside_what_is_searched": (SPACE, f"defenses: {{kind: choice, values: [[]]}}\n    {SPACE}",
+                                       "19: search.space.defenses.0.max_area: cannot be searched beside defenses, "
+                                       "which replaces it: leave one of them out."),
+    "search_values_that_clash": (SPACE, "defenses.0.min_area: {kind: choice, values: [0.1, 0.3]}\n    "
+                                 "defenses.0.max_area: {kind: choice, values: [0.5, 0.2]}",
+                                 "17: search.space: defenses.0.min_area 0.3, defenses.0.max_area 0.2 do not go "
+                                 "together: min_area 0.3 is above max_area 0.2: lower min_area or raise max_area."),
+    "width_beyond_memory": ("small_cnn, width: 4", "small_cnn, width: 1000000000000",
+                            "6: target.model: cannot be built: Storage size calculation overflowed with "
+                            "sizes=[2000000000000, 1000000000000, 3, 3]."),
+    "battery_of_too_many": ("{kind: gmi, steps: 5, restarts: 5}",
+                            "{kind: battery, name: gmi, identities: 3, attacks: [{kind: gmi}, {kind: gmi, name: again}]}",
+                            "14: attacks.0: identities: gmi attacks the first 3 classes, but the target model has "
+                            "2: lower it or leave it out."),
 }  # fmt: skip
 
 # Bytes of a whole file, and the line they earn after "spec.yaml".
@@ -277,6 +321,8 @@ OVERRIDES = {
     "path_into_a_number": ("prior.steps.more", "8", "--set: prior.steps.more: names no field: prior.steps has no "
                            "fields, not 'more'."),
     "path_of_missing_item": ("defenses.3", "{}", "--set: defenses.3: names no field: defenses has 0, not '3'."),
+    "object": ("description", "!!set {a}", "--set: description: not a YAML value: '!!set {a}'."),
+    "list_inside_itself": ("description", "&a [*a]", "--set: description: not a YAML value: '&a [*a]'."),
     "not_yaml": ("prior.steps", "[1", "--set: prior.steps: not a YAML value: '[1'."),
     "unknown_field": ("target.model.widht", "8", "spec.yaml:6: target.model.widht: unknown field. Did you mean "
                       f"'width'? Fields: {CNN_FIELDS}."),
@@ -331,6 +377,11 @@ def test_a_file_that_is_no_spec_is_refused_in_one_line(folder: Path, data: bytes
 @pytest.mark.parametrize(("path", "value", "line"), OVERRIDES.values(), ids=OVERRIDES)
 def test_a_broken_override_is_refused_in_one_line(folder: Path, path: str, value: str, line: str) -> None:
     assert refusal(folder, VALID, {path: value}) == line
+
+
+def test_a_date_is_text_in_an_override_as_in_a_file(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(VALID)
+    assert load_spec(folder / "spec.yaml", overrides={"description": "2024-99-99"})[0].description == "2024-99-99"
 
 
 def test_a_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from orchestrator.graph import Trial
 from orchestrator.ledger import TrialState
+from orchestrator.search.base import Sampler
 from orchestrator.search.pareto import frontier, hypervolume
 from orchestrator.search.search import Search
 from orchestrator.spec.model import Spec
-from orchestrator.spec.search_space import Objective
+from orchestrator.spec.search_space import Objective, Params
 from tests.toy import toy_sweep
 
 GOALS = [Objective(metric="natural_accuracy", goal="max"), Objective(metric="gmi.attack_accuracy", goal="min")]
@@ -88,6 +90,48 @@ def test_tpe_goes_on_knowing_every_finished_trial(tmp_path: Path) -> None:
         assert trial is not None
         again.finish(trial.id, metrics(trial))
     assert drain(again)[0] == points[5]
+
+
+def test_a_point_that_coincides_with_an_earlier_one_hides_nothing_that_came_after_it(tmp_path: Path) -> None:
+    """Six values and twelve points: some coincide, and the ledger has no trial of those."""
+    space = {AREA: {"kind": "choice", "values": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}}
+    spec = spec_with(tmp_path, space=space, sampler={"kind": "tpe", "points": 12, "startup_points": 12})
+    asked = drain(Search(spec))
+    assert asked[-1].point > len(asked) - 1, "no point coincides with one before another: take another seed"
+    assert Search(spec, [state_of(trial, status="done") for trial in asked]).trials == tuple(asked)
+
+
+def test_a_point_that_coincides_is_told_what_its_twin_yields(tmp_path: Path) -> None:
+    told: dict[int, Any] = {}
+
+    class Twice(Sampler):
+        def ask(self, index: int) -> Params | None:
+            return {AREA: 0.3} if index < 3 else None
+
+        def tell(self, index: int, values: Sequence[float] | None) -> None:
+            told[index] = values
+
+    search = Search(spec_with(tmp_path, space={AREA: {"kind": "choice", "values": [0.3]}}, baseline=False))
+    search._sampler = Twice()
+    (only,) = drain(search)
+    search.finish(only.id, {"natural_accuracy": 0.9, "gmi.attack_accuracy": 0.2})
+    assert told == {index: [0.9, 0.2] for index in range(3)}
+
+
+def test_a_point_whose_values_do_not_go_together_is_told_as_failed_and_passed_over(tmp_path: Path) -> None:
+    told: dict[int, Any] = {}
+
+    class Clash(Sampler):
+        def ask(self, index: int) -> Params | None:
+            return {"defenses.0.min_area": (0.9, 0.2)[index], AREA: 0.3} if index < 2 else None
+
+        def tell(self, index: int, values: Sequence[float] | None) -> None:
+            told[index] = values
+
+    search = Search(spec_with(tmp_path, space={AREA: {"kind": "choice", "values": [0.3]}}, baseline=False))
+    search._sampler = Clash()
+    assert [trial.point for trial in drain(search)] == [2]
+    assert told == {0: None}
 
 
 def test_a_failed_or_missing_objective_is_told_as_a_failure(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
 from workloads.config import Addition, ComponentConfig, FrozenConfig
@@ -33,6 +33,14 @@ class DatasetConfig(ComponentConfig):
     omitted."""
     max_per_identity: PositiveInt | None = None
     """The first so many images of each identity, from either part of a published split; all where omitted."""
+
+    @field_validator("identities")
+    @classmethod
+    def _are_distinct(cls, identities: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = [name for name, times in Counter(identities or ()).items() if times > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands there twice: name each once")
+        return identities
 
 
 class Sample(NamedTuple):

@@ -34,8 +34,9 @@ def connected(address: str | None) -> Iterator[None]:
             ray.init(address="local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **options)
         else:
             ray.init(address=address, **options)
-    except ConnectionError as error:
-        raise RequestError(f"--address {address}: no Ray cluster answers there: {error}") from error
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        cause = f"{error}".partition("\n")[0] + (f" ({error.__cause__})" if error.__cause__ else "")
+        raise RequestError(f"--address {address}: no Ray cluster answers there: {cause}") from error
     try:
         yield
     finally:
