@@ -24,6 +24,6 @@ def test_every_published_port_is_bound_to_loopback(services: dict[str, Any]) -> 
 
 
 def test_every_ray_node_asks_for_a_token(services: dict[str, Any]) -> None:
-    for name in ("head", "worker", "driver"):
+    for name in ("head", "worker"):
         assert services[name]["environment"]["RAY_AUTH_MODE"] == "token"
         assert services[name]["secrets"] == ["ray_token"]

@@ -103,6 +103,7 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
 
 def _tables(result: SweepResult) -> list[tuple[str, str, Rows]]:
     points = "Mean over training seeds ± standard deviation over seeds, of points with all trials done."
+    points += " A ratio ± its standard error over training seeds, which a single seed does not have."
     trials = "One training seed each, with 95 % intervals in brackets."
     tables = [("Points", points, point_rows(result)), ("Trials", trials, trial_rows(result))]
     attacks = "One attack on one trial each, with 95 % intervals in brackets and what it cost."

@@ -242,7 +242,7 @@ def trials_table(result: SweepResult) -> Table:
 def points_table(result: SweepResult) -> Table:
     """Every finished point: means over seeds ± standard deviation over seeds."""
     shown, rest = few_names(result)
-    note = f"{STAR} on the frontier; mean ± standard deviation over training seeds{rest}"
+    note = f"{STAR} on the frontier; mean ± standard deviation over training seeds, a ratio ± its standard error{rest}"
     return _table(f"Points of {result.resolved.sweep}", note, point_rows(result, shown))
 
 
