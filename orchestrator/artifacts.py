@@ -66,7 +66,8 @@ class ArtifactStore:
         elif "://" in self.root:
             base, path = fs.FileSystem.from_uri(self.root)
         else:
-            base, path = fs.LocalFileSystem(), str(Path(root).absolute())
+            base, path = fs.LocalFileSystem(), str(Path(root).expanduser().absolute())
+            self.root = path
         base.create_dir(path, recursive=True)
         self._fs = fs.SubTreeFileSystem(path, base)
         self._local = Path(path) if isinstance(base, fs.LocalFileSystem) else None
@@ -175,8 +176,10 @@ class ArtifactStore:
     def set_aside(self, key: str) -> str:
         """Move a damaged artifact out of the way, keeping it for whoever wants to know; where it is now."""
         target = f"damaged/{key[:16]}-{time.time_ns()}"
-        self._fs.create_dir("damaged", recursive=True)
-        self._fs.move(_folder(key), target)
+        if self._fs.get_file_info(_folder(key)).type != fs.FileType.NotFound:  # as it is on a store that is not shared
+            # Copied, since an object store has no folders to move.
+            fs.copy_files(_folder(key), target, source_filesystem=self._fs, destination_filesystem=self._fs)
+            self._fs.delete_dir(_folder(key))
         return f"{self.root.rstrip('/')}/{target}"
 
     def checkpoint_file(self, key: str) -> Path:

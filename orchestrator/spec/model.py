@@ -25,6 +25,9 @@ from workloads.priors.base import PRIORS
 WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage"})
 """Sections that say where and how a sweep runs, or describe it: they change no result and no identity."""
 
+OPENED = frozenset({"file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
+"""Schemes of artifact stores that pyarrow opens."""
+
 
 class DataConfig(FrozenConfig):
     """What must not leak, and what the attacker has."""
@@ -106,7 +109,10 @@ class StorageConfig(FrozenConfig):
 
     @field_validator("artifacts")
     @classmethod
-    def _keeps_no_secret(cls, artifacts: str | None) -> str | None:
+    def _can_be_opened(cls, artifacts: str | None) -> str | None:
+        scheme, separator, _ = (artifacts or "").partition("://")
+        if separator and scheme not in OPENED:
+            raise ValueError(f"{scheme}:// cannot be opened: take a folder, or one of {', '.join(sorted(OPENED))}")
         return without_secret(artifacts, "the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 

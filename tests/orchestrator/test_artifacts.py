@@ -72,6 +72,11 @@ def test_a_damaged_artifact_set_aside_makes_room_and_is_kept(store: ArtifactStor
     assert [file.read_text() for file in tmp_path.rglob("damaged/*/*/result.txt")] == ["bad"]
 
 
+def test_an_artifact_that_is_not_there_needs_no_setting_aside(store: ArtifactStore) -> None:
+    store.set_aside(KEY)
+    assert store.manifest(KEY) is None
+
+
 def test_a_checkpoint_outlives_the_process_that_saved_it_and_goes_with_the_commit(store: ArtifactStore) -> None:
     file = store.checkpoint_file(KEY)
     file.parent.mkdir(parents=True, exist_ok=True)

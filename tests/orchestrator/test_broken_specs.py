@@ -147,6 +147,8 @@ MALFORMED = {
     "password_of_the_store": ("search:\n", "storage: {artifacts: 's3://key:hunter2@bucket'}\nsearch:\n",
                               "16: storage.artifacts: holds a password, which would be stored with the results: put it "
                               "into the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
+    "store_of_no_kind": ("search:\n", "storage: {artifacts: 'foo://bucket'}\nsearch:\n", "16: storage.artifacts: foo:// "
+                         "cannot be opened: take a folder, or one of abfs, abfss, file, gcs, gs, hdfs, s3."),
     "battery_inside_another": ("{kind: gmi, steps: 5, restarts: 5}", "{kind: ppdgmi, host: {kind: battery, attacks: "
                                "[{kind: gmi}, {kind: gmi, name: again}]}}", "14: attacks.0.host: battery runs several "
                                "attacks, which none can wrap: wrap one of those."),
