@@ -147,8 +147,8 @@ MALFORMED = {
     "password_of_the_store": ("search:\n", "storage: {artifacts: 's3://key:hunter2@bucket'}\nsearch:\n",
                               "16: storage.artifacts: holds a password, which would be stored with the results: put it "
                               "into the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
-    "store_of_no_kind": ("search:\n", "storage: {artifacts: 'foo://bucket'}\nsearch:\n", "16: storage.artifacts: foo:// "
-                         "cannot be opened: take a folder, or one of abfs, abfss, file, gcs, gs, hdfs, s3."),
+    "store_of_no_kind": ("search:\n", "storage: {artifacts: 'foo://bucket'}\nsearch:\n", "16: storage.artifacts: "
+                         "foo:// cannot be opened: take a folder, or one of abfs, abfss, file, gcs, gs, hdfs, s3."),
     "battery_inside_another": ("{kind: gmi, steps: 5, restarts: 5}", "{kind: ppdgmi, host: {kind: battery, attacks: "
                                "[{kind: gmi}, {kind: gmi, name: again}]}}", "14: attacks.0.host: battery runs several "
                                "attacks, which none can wrap: wrap one of those."),
@@ -296,7 +296,7 @@ INCONSISTENT = {
                             "6: target.model: cannot be built: Storage size calculation overflowed with "
                             "sizes=[2000000000000, 1000000000000, 3, 3]."),
     "battery_of_too_many": ("{kind: gmi, steps: 5, restarts: 5}",
-                            "{kind: battery, name: gmi, identities: 3, attacks: [{kind: gmi}, {kind: gmi, name: again}]}",
+                            "{kind: battery, name: gmi, identities: 3, attacks: [{kind: gmi}, {kind: gmi, name: b}]}",
                             "14: attacks.0: identities: gmi attacks the first 3 classes, but the target model has "
                             "2: lower it or leave it out."),
 }  # fmt: skip
