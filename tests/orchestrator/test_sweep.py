@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import orchestrator.sweep
+from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.ledger import read_events
+from orchestrator.ledger import Ledger, read_events
 from orchestrator.sweep import Sweep
 from tests.toy import digests, finished_jobs, numbers, toy_sweep
 
@@ -65,6 +68,37 @@ def test_a_failing_job_fails_its_trials_and_the_sweep_goes_on(tmp_path: Path) ->
     trials = sorted(sweep.state().trials.values(), key=lambda trial: trial.point)
     assert [trial.status for trial in trials] == ["failed", "done"]
     assert "DivergedError: loss became" in trials[0].error
+
+
+def test_a_copied_run_folder_is_read_where_it_lies(inline: Sweep) -> None:
+    copy = inline.paths.root.with_name("under_another_name")
+    shutil.copytree(inline.paths.root, copy)
+    read = Sweep.reopened(copy)
+    assert read.paths.root == copy
+    assert [trial.status for trial in read.result().trials] == ["done"] * 3
+
+
+def test_a_run_made_by_other_versions_of_components_is_refused(inline: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    shutil.copy(inline.paths.resolved, tmp_path / "old")
+    with Ledger(tmp_path / "old" / inline.paths.ledger.name) as ledger:
+        ledger.append("sweep_started", sweep="toy-00000000")
+    with pytest.raises(RequestError, match=rf"was made as toy-00000000, which is {inline.id} now"):
+        Sweep.reopened(tmp_path / "old")
+
+
+def test_a_second_driver_that_is_refused_changes_nothing(
+    inline: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orchestrator.sweep, "LEDGER_PATIENCE_S", 0.0)
+    storage = inline.resolved.spec.storage.model_copy(update={"artifacts": str(tmp_path / "elsewhere")})
+    spec = inline.resolved.spec.model_copy(update={"storage": storage})
+    second = Sweep(inline.resolved.model_copy(update={"spec": spec}), inline.workspace)
+    assert second.id == inline.id
+    before = inline.paths.resolved.read_bytes()
+    with Ledger(inline.paths.ledger), pytest.raises(RequestError, match="another process is running this sweep"):
+        run(second, InlineExecutor())
+    assert inline.paths.resolved.read_bytes() == before
 
 
 @pytest.mark.ray
