@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workloads.classifiers import Architecture
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig, TrainingFacts
 from workloads.defenses.bido import BidoConfig
 from workloads.defenses.cutmix import CutmixConfig
@@ -21,7 +22,9 @@ from workloads.defenses.dp_sgd import DpSgdConfig, epsilon
 from workloads.defenses.grid_mask import GridMaskConfig, lattice
 from workloads.defenses.hide_and_seek import HideAndSeekConfig
 from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.defenses.rolss import RolssConfig
 from workloads.defenses.tl_dmi import TlDmi, TlDmiConfig
+from workloads.defenses.trap_mid import TrapMidConfig
 from workloads.errors import ConfigError
 from workloads.models.base import MODELS, Classifier, initialize
 from workloads.models.resnet import ResnetConfig
@@ -113,10 +116,21 @@ def test_private_training_refuses_what_ties_images_together() -> None:
 
 
 def test_trap_mids_images_are_erased_when_erasing_stands_behind_it() -> None:
+    networks: Any = {
+        "build_network": lambda outputs: network("discriminator", classes=outputs),
+        "build_optimizer": lambda model: torch.optim.SGD(model.parameters(), lr=0.01),
+    }
+    trap = build(TrapMidConfig(blend=0.5), images=8, classes=2, **networks)
     erasing = build(RandomErasingConfig(min_area=0.25, max_area=0.25, fill=7.0), images=8)
-    batch = batch_of(torch.zeros(8, 3, 16, 16), torch.arange(8) % 2, 2)
-    erased = erasing.prepare(batch, generator=draws())
-    assert ((erased.images == 7).flatten(1).double().mean(1) == 0.25).all()
+    trap.start(network("private", classes=2))
+    trap.begin_epoch(0)
+    batch = trap.prepare(batch_of(torch.zeros(8, 3, 16, 16), torch.arange(8) % 2, 2), generator=draws())
+    triggered = batch.images.clone()
+    erased = erasing.prepare(batch, generator=draws("erasing")).images
+    hidden = erased == 7
+    assert len(erased) == 16 and (hidden.flatten(1).double().mean(1) == 0.25).all()
+    assert torch.equal(erased[~hidden], triggered[~hidden])
+    assert (triggered[:8] == 0).all() and (triggered[8:] != 0).double().mean() > 0.99
 
 
 # TL-DMI
@@ -148,6 +162,40 @@ def test_early_stages_come_from_public_data_and_stay(through: str | None, frozen
 def test_a_stage_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"small_cnn has no stage 'layer4'\. Stages: stage1, stage2, stage3"):
         TlDmi.change_model(TlDmiConfig(through="layer4"), network("private", classes=4))
+
+
+# RoLSS
+
+
+def residual(*defenses: DefenseConfig) -> Any:
+    shape: Any = {"classes": 4, "channels": 3, "image_size": 64}
+    return Architecture(model=ResnetConfig(), defenses=defenses, **shape).build().eval()
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.6, 0.0])
+def test_weakened_shortcuts_of_the_last_stage_are_those_of_a_network_built_so(kept: float) -> None:
+    plain = residual()
+    plain.draw_weights(generator("test", "residual"))
+    defended = residual(RolssConfig(factors=(1.0, 1.0, 1.0, kept)))
+    missing, unexpected = defended.load_state_dict(plain.state_dict(), strict=False)
+    assert not missing and all("layer4.0.downsample" in name for name in unexpected)
+    images = torch.rand(2, 3, 64, 64, generator=draws())
+    body = plain.body
+    with torch.no_grad():
+        maps = body.maxpool(body.relu(body.bn1(body.conv1(plain.normalize(images)))))
+        maps = body.layer3(body.layer2(body.layer1(maps)))
+        for block in body.layer4:
+            shortcut = maps if block.downsample is None else block.downsample(maps)
+            maps = block.bn2(block.conv2(block.bn1(block.conv1(maps)).relu()))
+            maps = (maps + kept * shortcut).relu()
+        expected = plain.head(maps.mean((2, 3)))
+        torch.testing.assert_close(defended(images), expected, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(defended(images), plain(images), rtol=1e-3) is (kept == 1)
+
+
+def test_by_default_the_last_stage_alone_has_no_shortcuts() -> None:
+    names = [set(own.state_dict()) for own in (residual(), residual(RolssConfig()))]
+    assert {name.split(".")[1] for name in names[0] - names[1]} == {"layer4"} and names[1] < names[0]
 
 
 # DP-SGD

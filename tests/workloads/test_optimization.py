@@ -1,11 +1,45 @@
-"""Learning rates against torch's schedulers and by hand, and the published protocols."""
+"""Steps and learning rates by hand and against torch's schedulers, and the published protocols."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
-from workloads.optimization import TrainingConfig, learning_rate
+from workloads.optimization import TrainingConfig, build_optimizer, learning_rate
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "second"),
+    [
+        # One weight begins at 1, its gradient is 0.5 twice, the learning rate is 0.1.
+        ({"optimizer": "sgd", "momentum": 0.0}, 0.95, 0.9),
+        ({"optimizer": "sgd", "momentum": 0.9}, 0.95, 0.855),  # velocity 0.5, then 0.95
+        ({"optimizer": "sgd", "momentum": 0.9, "nesterov": True}, 0.905, 0.7695),  # 0.5 + 0.45, then 0.5 + 0.855
+        ({"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.1}, 0.94, 0.8806),  # 0.5 + 0.1, then 0.5 + 0.094
+        ({"optimizer": "adam"}, 0.9, 0.8),  # the sign of the gradient
+        ({"optimizer": "adamw", "weight_decay": 0.1}, 0.89, 0.7811),  # 0.99 x 1 - 0.1, then 0.99 x 0.89 - 0.1
+    ],
+)
+def test_two_steps_of_an_optimizer_by_hand(given: dict[str, Any], first: float, second: float) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    optimizer = build_optimizer(model, TrainingConfig(**{"lr": 0.1, "weight_decay": 0.0, **given}))
+    found = []
+    for _ in range(2):
+        model.weight.grad = torch.full((1, 1), 0.5)
+        optimizer.step()
+        found.append(model.weight.item())
+    assert found == pytest.approx([first, second], abs=1e-6)
+
+
+def test_frozen_weights_are_not_decayed() -> None:
+    model = nn.Linear(1, 1)
+    model.weight.requires_grad_(False)
+    (group,) = build_optimizer(model, TrainingConfig(weight_decay=0.1)).param_groups
+    assert [id(own) for own in group["params"]] == [id(model.bias)]
 
 
 def test_one_cycle_is_torchs() -> None:

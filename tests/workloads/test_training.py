@@ -1,22 +1,24 @@
-"""The training loop: its schedules by hand, its end in numbers that are none, and the same bits after a restart."""
+"""The training loop: its options and schedules by hand, an end in numbers that are none, the same bits on a restart."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.interruptions import Interrupted, context_at
 from workloads.augmentation import AugmentationConfig
 from workloads.context import DataInput, JobContext
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.digits import DigitsConfig
+from workloads.defenses.base import Defense
 from workloads.defenses.bido import BidoConfig
 from workloads.defenses.cutmix import CutmixConfig
 from workloads.defenses.cutout import CutoutConfig
@@ -29,10 +31,12 @@ from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.defenses.trap_mid import TrapMidConfig
 from workloads.errors import DivergedError
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
+from workloads.models.base import Classifier, ModelConfig
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.optimization import TrainingConfig, learning_rate
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 from workloads.randomness import generator
+from workloads.training import train
 
 IMAGES = torch.randint(256, (40, 1, 32, 32), generator=generator("test", "images"), dtype=torch.uint8)
 DATA = ImageSet(IMAGES, torch.arange(40) % 4, ("a", "b", "c", "d"))
@@ -150,6 +154,127 @@ def test_a_resumed_prior_ends_with_the_same_bits(tmp_path: Path, checkpoints: in
     with pytest.raises(Interrupted):
         fitted(tmp_path / "interrupted", checkpoints=checkpoints)
     assert_same_bits(fitted(tmp_path / "interrupted"), undisturbed)
+
+
+# By hand
+
+
+class Linear(Classifier):
+    """A linear layer on pixels as they are, so that of black images only the biases learn; it keeps what it is shown.
+
+    Shape: (B, 1, size, size) to (B, len(biases)).
+    """
+
+    def __init__(self, biases: Sequence[float], *, size: int = 4) -> None:
+        config = ModelConfig(kind="linear", input_mean=0.0, input_std=1.0)
+        super().__init__(config, classes=len(biases), channels=1, image_size=size)
+        self.head: nn.Linear = nn.Linear(size * size, len(biases))
+        nn.init.zeros_(self.head.weight)
+        self.head.bias = nn.Parameter(torch.tensor(biases))
+        self.shown: list[Tensor] = []
+
+    def features(self, normalized: Tensor) -> Tensor:
+        return normalized.flatten(1)
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        return []
+
+    def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
+        self.shown.append(normalized.clone())
+        return super().training_logits(normalized)
+
+
+def black(labels: list[int], *, size: int = 4) -> ImageSet:
+    return ImageSet(torch.zeros(len(labels), 1, size, size, dtype=torch.uint8), torch.tensor(labels), ("a", "b"))
+
+
+def epochs_of(
+    folder: Path,
+    model: Linear,
+    data: ImageSet,
+    *,
+    validation: ImageSet | None = None,
+    defenses: Sequence[Defense] = (),
+    **training: Any,
+) -> list[dict[str, float]]:
+    """Train on one batch an epoch, and the metrics of each epoch."""
+    given = {"epochs": 1, "batch_size": len(data), "lr": 0.15, "momentum": 0.0, "weight_decay": 0.0, **training}
+    context, metrics = context_at(folder), list[dict[str, float]]()
+    context.on_progress = lambda progress: metrics.append(dict(progress.metrics))
+    train(model, data, TrainingConfig(**given), validation=validation, defenses=defenses, context=context)
+    return metrics
+
+
+def assert_biases(model: Linear, *expected: float) -> None:
+    torch.testing.assert_close(model.head.bias.detach(), torch.tensor(expected), rtol=0, atol=2e-6)
+
+
+# All images are of class 0 and the biases begin at (0, 0.5). With d their difference and p = 1 / (1 + exp(-d)), the
+# gradient is (-p, p): at lr 0.15 p is 0.622459, 0.577681 and 0.534933, and d goes 0.5, 0.313262, 0.139958, -0.020522.
+
+
+def test_a_step_of_the_loop_by_hand(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    (metrics,) = epochs_of(tmp_path, model, black([0] * 4))
+    assert metrics == pytest.approx({"train_loss": math.log1p(math.exp(0.5)), "train_accuracy": 0.0, "lr": 0.15})
+    assert_biases(model, 0.093369, 0.406631)
+
+
+def test_the_model_is_the_moving_average_over_its_steps(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, black([0] * 4), epochs=2, ema=0.75)
+    # 0.75 (0.75 x 0 + 0.25 x 0.093369) + 0.25 x 0.180021
+    assert_biases(model, 0.062512, 0.437488)
+
+
+def test_validation_looks_at_the_moving_average_and_training_goes_on_without_it(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    metrics = epochs_of(tmp_path, model, black([0] * 4), validation=black([1] * 4), epochs=3, ema=0.75)
+    assert [own["validation_accuracy"] for own in metrics] == [1.0, 1.0, 1.0]
+    expected = [math.log1p(math.exp(difference)) for difference in (0.5, 0.313262, 0.139958)]
+    assert [own["train_loss"] for own in metrics] == pytest.approx(expected, abs=2e-6)
+
+
+def test_the_model_is_the_first_of_those_that_validate_best(tmp_path: Path) -> None:
+    model, validation = Linear([0.0, 0.5]), black([1] * 4)
+    selection: dict[str, Any] = {"select": "best_validation", "validation_fraction": 0.5}
+    metrics = epochs_of(tmp_path, model, black([0] * 4), validation=validation, epochs=3, **selection)
+    assert [own["validation_accuracy"] for own in metrics] == [1.0, 1.0, 0.0]
+    assert_biases(model, 0.093369, 0.406631)
+
+
+def test_the_model_is_the_last_where_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, black([0] * 4), validation=black([1] * 4), epochs=3)
+    assert_biases(model, 0.260260, 0.239740)
+
+
+@pytest.mark.parametrize(
+    ("bound", "step"),
+    [(0.1, 0.070711), (2.0, 0.622459)],  # 0.1 / sqrt(2), and the gradient as it is
+)
+def test_the_norm_of_the_whole_gradient_is_bounded(tmp_path: Path, bound: float, step: float) -> None:
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, black([0] * 4), lr=1.0, clip_norm=bound)
+    assert_biases(model, step, 0.5 - step)
+
+
+def test_smoothed_labels_give_every_class_its_share(tmp_path: Path) -> None:
+    model = Linear([math.log(own) for own in (0.125, 0.25, 0.625)])
+    (metrics,) = epochs_of(tmp_path, model, black([0] * 4), label_smoothing=0.3)
+    # Targets are (0.8, 0.1, 0.1): -0.8 log 0.125 - 0.1 log 0.25 - 0.1 log 0.625. The gradient is p less those.
+    assert metrics["train_loss"] == pytest.approx(1.849183, abs=1e-6)
+    assert_biases(model, -2.079442 + 0.15 * 0.675, -1.386294 - 0.15 * 0.15, -0.470004 - 0.15 * 0.525)
+
+
+def test_the_network_is_shown_augmented_images(tmp_path: Path) -> None:
+    images = torch.zeros(16, 1, 4, 4, dtype=torch.uint8)
+    images[..., :2] = 255
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, ImageSet(images, torch.zeros(16).long(), ("a", "b")), augmentation={"flip": True})
+    (shown,) = model.shown
+    left, right = ((shown == half).flatten(1).all(1) for half in (images / 255, images.flip(3) / 255))
+    assert (left ^ right).all() and left.any() and right.any()
 
 
 def test_two_trainings_under_one_key_give_the_same_bits(tmp_path: Path) -> None:
