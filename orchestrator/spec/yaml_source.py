@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def read_yaml(file: Path) -> Source:
 def parse_yaml(text: str, file: Path) -> Source:
     """Parse YAML text that stands in `file`; raises as `read_yaml` does."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise _refused(file, line, f"not valid YAML: {error.problem}.") from error
@@ -72,6 +73,15 @@ def parse_yaml(text: str, file: Path) -> Source:
     if not isinstance(source.data, dict):
         raise _refused(file, 1, "a spec is a mapping of fields, like `name: my-sweep`.")
     return source
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes 1e-3 for the number it is in YAML 1.2; in YAML 1.1, which PyYAML reads, it is text."""
+
+
+_Loader.add_implicit_resolver(
+    f"{STANDARD_TAG}float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 class _Reader:

@@ -1,4 +1,4 @@
-"""What any attack can reach: neither the evaluation model nor private data, but for what the target learned of them."""
+"""What any attack can reach, and who judges it: no evaluation model, no private data but what its target learned."""
 
 from __future__ import annotations
 
@@ -78,6 +78,33 @@ def test_private_data_reach_an_attack_through_the_target_model_alone(
     private = resolved.spec.data.private.model_dump(mode="json")
     readers = {job.key for job in reached(own, f"attack/{kind}") if private in _datasets(job.config)}
     assert readers == {own.roles["target"]}
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+@pytest.mark.parametrize("kind", ATTACKS.kinds())
+def test_an_attack_is_judged_by_the_evaluation_model_and_nothing_else(
+    resolved: ResolvedSpec, kind: str, baseline: bool
+) -> None:
+    own = planned(resolved, kind, baseline=baseline)
+    asked = {"attack": own.roles[f"attack/{kind}"], "evaluation": own.roles["evaluation"]}
+    assert own.job(f"judged/{kind}").inputs == asked
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+@pytest.mark.parametrize(("role", "model"), [("natural", "target"), ("judge", "evaluation")])
+def test_utility_is_measured_on_the_target_and_the_judge_on_itself(
+    resolved: ResolvedSpec, role: str, model: str, baseline: bool
+) -> None:
+    own = planned(resolved, "gmi", baseline=baseline)
+    assert own.job(role).inputs == {"model": own.roles[model]}
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_victim_and_judge_are_trained_apart_as_the_spec_says(resolved: ResolvedSpec, baseline: bool) -> None:
+    own = planned(resolved, "gmi", baseline=baseline)
+    for role, asked in (("target", resolved.spec.target), ("evaluation", resolved.spec.evaluation)):
+        job = own.job(role)
+        assert (job.config["role"], job.config["model"]) == (role, asked.model.model_dump(mode="json"))
 
 
 def _datasets(config: Any) -> list[Any]:

@@ -19,10 +19,12 @@ def address() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        cluster.add_node(num_cpus=2, num_gpus=1)
-    yield cluster.address
-    cluster.shutdown()
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=2, num_gpus=1)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
 
 
 def test_jobs_of_a_sweep_are_placed_on_both_nodes_and_share_a_gpu(address: str, tmp_path: Path) -> None:

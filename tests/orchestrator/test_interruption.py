@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from orchestrator.executors.inline import InlineExecutor
 from orchestrator.ledger import read_events
 from orchestrator.sweep import Sweep
 from tests.toy import digests, finished_jobs, numbers, toy_sweep, write_spec
+from workloads.checkpoints import load_state
 
 pytestmark = pytest.mark.slow
 
@@ -40,20 +41,44 @@ def wait_until(claim: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def name_of(process: psutil.Process) -> str:
+    """Its name, or nothing where it has just ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return str(process.name())
+    return ""
+
+
+def below(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return list(process.children(recursive=True))
+    return []
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kill those that are still there; psutil knows them by pid and time of birth."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def kill_a_run_once(sweep: Sweep, spec: Path, executor: str, claim: Callable[[], bool]) -> None:
     """Start `midre run` as a process of its own and SIGKILL it as soon as `claim` holds."""
     command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--runs", str(sweep.workspace.root)]
     process = psutil.Popen([*command, "--executor", executor], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: claim() or process.poll() is not None)
-    assert process.poll() is None, "it was over before it could be killed"
-    below = process.children(recursive=True)
-    names = {own.pid: own.name() for own in below}
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for agent in (own for own in below if "Agent" in names[own.pid]):
-        agent.kill()  # Ray's own agents notice after a minute; what works for the sweep must notice by itself
-    _, alive = psutil.wait_procs(below, timeout=PATIENCE_S)
-    assert not alive, "processes outlived their driver"
+    children: list[psutil.Process] = []
+    try:
+        wait_until(lambda: claim() or process.poll() is not None)
+        assert process.poll() is None, "it was over before it could be killed"
+        children = below(process)
+        agents = [own for own in children if "Agent" in name_of(own)]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        end(agents)  # Ray's own agents notice after a minute; what works for the sweep must notice by itself
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
+        assert not alive, "processes outlived their driver"
+    finally:
+        end([*children, *below(process), process])
+        process.wait()
 
 
 @pytest.mark.parametrize("after_jobs", [1, 4, 8])
@@ -122,21 +147,35 @@ def test_a_worker_killed_in_mid_training_costs_no_bit(tmp_path: Path) -> None:
     whole.run(InlineExecutor(), spec_file=None)
     sweep = toy_sweep(tmp_path, tmp_path / "runs", **changes)
     target = sweep.plans()[0].job("target")
-    killed: list[int] = []
+    checkpoint = sweep.store.checkpoint_file(target.key)
+    over = threading.Event()
+    kept: list[tuple[int, float]] = []  # epoch of the checkpoint when the worker was killed, and when that was
 
     def kill_the_worker() -> None:
-        wait_until(sweep.store.checkpoint_file(target.key).exists)
-        for process in psutil.Process().children(recursive=True):
-            if process.name().startswith("ray::Worker.run"):
-                killed.append(process.pid)
-                os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: checkpoint.exists() or over.is_set())
+        workers = [own for own in below(psutil.Process()) if name_of(own).startswith("ray::Worker.run")]
+        try:
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.suspend()  # so that the checkpoint is the one that the next try finds
+            kept.append((load_state(checkpoint)["job"]["epoch"], time.time()))
+        finally:
+            end(workers)
 
     killer = threading.Thread(target=kill_the_worker)
     killer.start()
-    done = sweep.run(RayExecutor(), spec_file=None)
-    killer.join()
+    try:
+        done = sweep.run(RayExecutor(), spec_file=None)
+    finally:
+        over.set()
+        killer.join()
     lost = [event for event in read_events(sweep.paths.ledger) if event["event"] == "job_failed"]
-    assert killed and target.key in {event["key"] for event in lost}
+    assert target.key in {event["key"] for event in lost}
     assert {event["cause"] for event in lost} == {"lost worker"}
     assert (done.trials_done, done.trials_failed) == (1, 0)
     assert digests(sweep) == digests(whole)
+    ((epoch, killed_at),) = kept
+    history = sweep.store.read_json(target.key, "history.json")
+    again = [row["step"] for row in history if row["time"] > killed_at]
+    assert again == list(range(epoch + 1, 401)), "the next try went on from the checkpoint"
+    assert [row["step"] for row in history] == list(range(1, 401))

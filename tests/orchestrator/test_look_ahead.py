@@ -22,12 +22,15 @@ def test_targets_of_later_trials_train_while_all_trials_wait_for_the_prior(tmp_p
     done = sweep.run(RayExecutor(), spec_file=None)
     assert (done.trials_done, done.trials_failed) == (6, 0)
     events = list(read_events(sweep.paths.ledger))
-    trained = {plan.roles["target"]: plan.trial.id for plan in sweep.plans()}
-    begun: set[str] = set()
-    ahead: list[str] = []
-    for event in events:
-        if event["event"] == "trial_started":
-            begun.add(event["trial"])
-        if event["event"] == "job_started" and event["key"] in trained and trained[event["key"]] not in begun:
-            ahead.append(event["key"])
+    first, *others = sweep.plans()
+    prior = first.roles["prior/gmi"]
+    assert {plan.roles["prior/gmi"] for plan in others} == {prior}
+    moments = {(event["event"], event.get("key") or event.get("trial")): at for at, event in enumerate(events)}
+    fitted = range(moments["job_started", prior], moments["job_done", prior])
+    ahead = [
+        plan.trial.id
+        for plan in others
+        if moments["job_started", plan.roles["target"]] in fitted
+        and moments["job_started", plan.roles["target"]] < moments["trial_started", plan.trial.id]
+    ]
     assert ahead, "no target was trained before its trial began"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from orchestrator.errors import TrackingUnavailable
@@ -35,31 +37,38 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return sweep
 
 
-def runs_of(sweep: Sweep) -> dict[str, str]:
+def runs_of(sweep: Sweep) -> list[Run]:
+    """All runs in MLflow: a list, so that one that is there twice is seen."""
     client = MlflowClient(sweep.mlflow_uri)
     experiment = client.get_experiment_by_name("midre")
     assert experiment is not None
-    return {run.data.tags["midre.id"]: run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    return list(client.search_runs([experiment.experiment_id]))
 
 
-def points_of(sweep: Sweep) -> int:
+def names_of(sweep: Sweep) -> list[str]:
+    return sorted(run.data.tags["midre.id"] for run in runs_of(sweep))
+
+
+def points_of(sweep: Sweep) -> list[tuple[Any, ...]]:
+    """Every point of every metric: of which run, its name, value, time and step."""
     client = MlflowClient(sweep.mlflow_uri)
-    return sum(
-        len(client.get_metric_history(run, name))
-        for run in runs_of(sweep).values()
-        for name in client.get_run(run).data.metrics
+    return sorted(
+        (run.data.tags["midre.id"], name, point.value, point.timestamp, point.step)
+        for run in runs_of(sweep)
+        for name in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, name)
     )
 
 
 def test_a_sweep_is_a_run_with_its_trials_and_their_jobs_below(sweep: Sweep) -> None:
     (plan,) = sweep.plans()
     trial = f"{sweep.id}/{plan.trial.id}"
-    assert set(runs_of(sweep)) == {sweep.id, trial, *(f"{trial}/{role}" for role in plan.roles)}
+    assert names_of(sweep) == sorted([sweep.id, trial, *(f"{trial}/{role}" for role in plan.roles)])
 
 
 def test_a_trial_carries_its_numbers_with_their_intervals(sweep: Sweep) -> None:
     (trial,) = sweep.result().trials
-    run = MlflowClient(sweep.mlflow_uri).get_run(runs_of(sweep)[f"{sweep.id}/{trial.id}"])
+    (run,) = (run for run in runs_of(sweep) if run.data.tags["midre.id"] == f"{sweep.id}/{trial.id}")
     for name, estimate in trial.estimates().items():
         assert run.data.metrics[name] == estimate["value"]
         assert run.data.metrics[f"{name}.low"] == estimate["low"]
@@ -67,22 +76,25 @@ def test_a_trial_carries_its_numbers_with_their_intervals(sweep: Sweep) -> None:
 
 def test_no_weights_go_through_the_server(sweep: Sweep) -> None:
     client = MlflowClient(sweep.mlflow_uri)
-    names = {artifact.path for run in runs_of(sweep).values() for artifact in client.list_artifacts(run)}
+    names = {artifact.path for run in runs_of(sweep) for artifact in client.list_artifacts(run.info.run_id)}
     assert {"manifest.json", "pairs.png", "samples.png", "resolved.json"} <= names
     assert not any(name.endswith(".safetensors") for name in names)
 
 
 def test_a_second_export_adds_no_run_and_no_point(sweep: Sweep) -> None:
-    before = runs_of(sweep), points_of(sweep)
+    before = names_of(sweep), points_of(sweep)
     sweep.sync()
-    assert (runs_of(sweep), points_of(sweep)) == before
+    assert (names_of(sweep), points_of(sweep)) == before
 
 
 def test_an_export_to_a_wiped_server_gives_the_same_runs_and_points(sweep: Sweep, tmp_path: Path) -> None:
-    before = set(runs_of(sweep)), points_of(sweep)
-    (sweep.workspace.root / "mlflow.db").rename(tmp_path / "old.db")
-    sweep.sync()
-    assert (set(runs_of(sweep)), points_of(sweep)) == before
+    """Elsewhere, since MLflow goes on using a database that is open, wiped or not."""
+    shutil.copytree(sweep.workspace.root, tmp_path / "runs", ignore=shutil.ignore_patterns("mlflow*"))
+    wiped = Sweep.reopened(tmp_path / "runs" / sweep.id)
+    assert not list(tmp_path.rglob("mlflow*"))
+    wiped.sync()
+    assert (tmp_path / "runs" / "mlflow.db").is_file()
+    assert (names_of(wiped), points_of(wiped)) == (names_of(sweep), points_of(sweep))
 
 
 def test_an_unreachable_server_is_one_line(tmp_path: Path) -> None:
@@ -116,15 +128,15 @@ def test_a_run_without_its_server_finishes_and_syncs_afterwards(tmp_path: Path) 
     try:
         wait_for_server(port)
         sweep.sync()
-        late = set(runs_of(sweep)), points_of(sweep)
+        late = names_of(sweep), points_of(sweep)
         sweep.sync()
-        assert (set(runs_of(sweep)), points_of(sweep)) == late, "twice gives no more"
+        assert (names_of(sweep), points_of(sweep)) == late, "twice gives no more"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
     beside = toy_sweep(tmp_path, tmp_path / "runs", **{**changes, "tracking": {}})
     beside.sync()
-    assert late == (set(runs_of(beside)), points_of(beside)), "as if it had been there"
+    assert late == (names_of(beside), points_of(beside)), "as if it had been there"
 
 
 def wait_for_server(port: int) -> None:
