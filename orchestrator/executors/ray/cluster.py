@@ -35,7 +35,9 @@ def connected(address: str | None) -> Iterator[None]:
         else:
             ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        cause = f"{error}".partition("\n")[0] + (f" ({error.__cause__})" if error.__cause__ else "")
+        if address is None:
+            raise
+        cause = str(error).partition("\n")[0] + (f" ({error.__cause__})" if error.__cause__ else "")
         raise RequestError(f"--address {address}: no Ray cluster answers there: {cause}") from error
     try:
         yield
