@@ -1,0 +1,66 @@
+"""Keys of jobs as they were recorded: a result stays where it was stored, whatever moves in the code.
+
+A key may change only with the version of a component. Write the record anew with
+`python -m tests.contracts.test_job_keys` and say in the changelog why.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from orchestrator.paths import Workspace
+from orchestrator.spec.loading import load_spec
+from orchestrator.spec.model import ResolvedSpec
+from orchestrator.sweep import Sweep
+from tests.contracts.test_components import CONFIGURABLE, config_for
+from workloads.config import content, digest
+
+RECORD = Path(__file__).with_name("job_keys.json")
+SPECS = Path(__file__).parents[2] / "specs"
+LOCAL = {"weights", "path"}  # files of this machine: REQUIRED names them for tests only
+
+
+def keys_of_specs() -> dict[str, list[str]]:
+    """Keys of all jobs of every shipped spec, in the order of planning, as if the data had these digests."""
+    keys = {}
+    for file in sorted(SPECS.glob("*.yaml")):
+        spec, _ = load_spec(file)
+        resolved = ResolvedSpec(spec=spec, private_digest="0" * 64, public_digest="1" * 64)
+        plans = Sweep(resolved, Workspace(Path("unused"))).plans()
+        keys[file.stem] = [resolved.sweep, *(job.key for plan in plans for job in plan.jobs)]
+    return keys
+
+
+def keys_of_components() -> dict[str, str]:
+    """Digest of what determines the results of each component at its defaults."""
+    keys = {}
+    for param in CONFIGURABLE:
+        registry, kind = param.values
+        determining: Any = content(config_for(registry, kind))
+        keys[str(param.id)] = digest(_without_local(determining))
+    return keys
+
+
+def _without_local(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_local(item) for name, item in value.items() if name not in LOCAL}
+    return [_without_local(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def recorded() -> dict[str, Any]:
+    return json.loads(RECORD.read_text(encoding="utf-8"))
+
+
+def test_jobs_of_shipped_specs_keep_their_keys() -> None:
+    assert keys_of_specs() == recorded()["specs"]
+
+
+def test_components_at_their_defaults_keep_their_keys() -> None:
+    assert keys_of_components() == recorded()["components"]
+
+
+if __name__ == "__main__":
+    record = {"specs": keys_of_specs(), "components": keys_of_components()}
+    RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
