@@ -21,24 +21,24 @@ from torch import Tensor, nn
 
 from benchmarks.erasing import cpu_model
 from benchmarks.pipeline import cpu_seconds
-from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.gmi import GmiConfig
 from workloads.attacks.kedmi import KedmiConfig
 from workloads.attacks.lomma import LommaConfig
 from workloads.attacks.plgmi import PlgmiConfig
-from workloads.attacks.rows import Rows
-from workloads.classifiers import Architecture
-from workloads.config import ComponentConfig
-from workloads.folding import folded
+from workloads.core.config import ComponentConfig
+from workloads.core.randomness import generator
+from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.folded_networks import folded
+from workloads.inversion.rows import Rows
 from workloads.models.torchvision import TorchvisionConfig
 from workloads.models.vgg16_bn import Vgg16BnConfig
-from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import PRIORS
 from workloads.priors.ked_gan import KedGanConfig
 from workloads.priors.plg_gan import PlgGanConfig
 from workloads.priors.wgan_gp import WganGpConfig
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture
 
 CLASSES, SIZE, ROWS = 1000, 64, 60
 

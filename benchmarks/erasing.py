@@ -23,10 +23,10 @@ import torchvision
 from timm.data.random_erasing import RandomErasing as TimmErasing
 from torch import Tensor
 
+from workloads.core.randomness import generator
 from workloads.defenses.base import TrainingFacts
 from workloads.defenses.boxes import Coverage
 from workloads.defenses.random_erasing import OFFICIAL_COLOUR, RandomErasing, RandomErasingConfig, draw_boxes
-from workloads.randomness import generator
 
 BATCH = 128
 SIZES = (64, 224)

@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator.artifacts import ArtifactStore
 from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.graph import PlannedJob, Request, Trial, TrialPlan
-from orchestrator.machine import this_machine
-from workloads.config import digest
+from orchestrator.planning.graph import PlannedJob, Request, Trial, TrialPlan
+from orchestrator.planning.machine import this_machine
+from orchestrator.store.artifacts import ArtifactStore
+from workloads.core.config import digest
 
 LIMITS_S = {"fresh": 20.0, "cached": 5.0}
 """What is asked for 200 trials on two cores; plain Ray Tune without reused trials needs about 210 s."""

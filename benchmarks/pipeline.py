@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.augmentation import augment
-from workloads.classifiers import Architecture
-from workloads.config import ComponentConfig
+from workloads.core.config import ComponentConfig
+from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.models.resnet import ResnetConfig
 from workloads.models.vgg16_bn import Vgg16BnConfig
-from workloads.optimization import TrainingConfig, build_optimizer
-from workloads.randomness import generator
+from workloads.recipes.augmentation import augment
+from workloads.recipes.optimization import TrainingConfig, build_optimizer
+from workloads.training.classifiers import Architecture
 
 CLASSES = 530
 

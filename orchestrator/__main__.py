@@ -1,5 +1,5 @@
 """`python -m orchestrator` is `midre`."""
 
-from orchestrator.cli import main
+from orchestrator.cli.commands import main
 
 main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workloads.errors import MidreError
+from workloads.core.errors import MidreError
 
 
 @dataclass(frozen=True, order=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RequestError
-from orchestrator.paths import RunPaths, Workspace
 from orchestrator.spec.model import ResolvedSpec, StorageConfig, TrackingConfig
+from orchestrator.store.paths import RunPaths, Workspace
 from orchestrator.sweep import Sweep
 
 

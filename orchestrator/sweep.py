@@ -10,23 +10,22 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from orchestrator.artifacts import ArtifactStore
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor, Session, Snapshot
-from orchestrator.graph import TrialPlan
-from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger, RunState, fold
-from orchestrator.paths import RunPaths, Workspace
-from orchestrator.plan import plan
-from orchestrator.results import SweepResult, collect, summary
+from orchestrator.planning.graph import TrialPlan
+from orchestrator.planning.plan import plan
+from orchestrator.results.sweep_result import SweepResult, collect, summary
 from orchestrator.search.search import Search
 from orchestrator.spec.model import ResolvedSpec
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, fold
+from orchestrator.store.paths import RunPaths, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +107,8 @@ class Sweep:
 
     def publish(self, *, seconds: float, jobs: dict[str, int]) -> dict[str, Any]:
         """Write tables, report and summary anew from ledger and store; the summary."""
-        from orchestrator.records import write_tables
         from orchestrator.reports.html import write_report  # matplotlib
+        from orchestrator.results.parquet_tables import write_tables
 
         result = self.result()
         shape = summary(result, run=str(self.paths.root), seconds=round(seconds, 3), jobs=jobs)
@@ -184,11 +183,6 @@ def git_commit() -> str | None:
 def _git(folder: Path, *command: str) -> str:
     found = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=5, check=True)
     return found.stdout.strip()
-
-
-def failures(state: RunState, plans: Sequence[TrialPlan]) -> int:
-    """How many of the planned trials failed."""
-    return sum(state.trials[own.trial.id].status == "failed" for own in plans if own.trial.id in state.trials)
 
 
 def _write(path: Path, text: str) -> None:

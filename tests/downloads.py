@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from workloads.datasets.raw import RawDataset
+from workloads.datasets.reading.raw import RawDataset
 
 # Twelve images of four people. Seen four times each: 7, then 5. Seen twice each: 9, then 3.
 CELEBA_PEOPLE = ["7", "5", "9", "3", "5", "7", "7", "9", "5", "3", "7", "5"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workloads.randomness import generator
+from workloads.core.randomness import generator
 
 
 def drawn(*shape: int, purpose: str) -> Tensor:

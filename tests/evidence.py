@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from workloads.classifiers import Architecture
 from workloads.context import JobContext
+from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet
 from workloads.metrics.base import ReconstructionEvidence
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture
 
 SIZE = 16
 

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from workloads.attacks.base import Access
-from workloads.attacks.gradient import GradientAttack
-from workloads.attacks.rows import Rows
-from workloads.attacks.search import Variables
-from workloads.checkpoints import State
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.checkpoints import State
+from workloads.inversion.attack import Access
+from workloads.inversion.gradient_search import GradientAttack
+from workloads.inversion.optimizers import Variables
+from workloads.inversion.rows import Rows
+from workloads.observation.oracles import WhiteBoxOracle
 
 GOLDEN = Path(__file__).parent / "golden"
 IDENTITIES = 6

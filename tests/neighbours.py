@@ -7,7 +7,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from workloads.randomness import generator
+from workloads.core.randomness import generator
 
 
 def points(name: str, rows: int, features: int = 4) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden_networks import BLOCKS, LATENT_SIZE, TinyStyle
-from workloads.attacks.base import Access
 from workloads.context import JobContext
-from workloads.oracles import LabelOracle
+from workloads.inversion.attack import Access
+from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import PriorConfig
 from workloads.priors.staged import StagedPrior
 

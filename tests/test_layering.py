@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from workloads.inversion.attack import ATTACKS
+
 ROOT = Path(__file__).parents[1]
 MODULES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
@@ -23,13 +25,24 @@ ONLY_IN = {
     "mlflow": ("orchestrator.tracking.mlflow",),
     "torchvision": ("workloads.models", "workloads.datasets"),
     "pyarrow": (
-        "orchestrator.artifacts",
-        "orchestrator.records",
+        "orchestrator.store.artifacts",
+        "orchestrator.results.parquet_tables",
         "workloads.datasets.parquet",
-        "workloads.preparation",
+        "workloads.datasets.preparation",
     ),
 }
 """Where a library may be imported: in these modules and below them."""
+
+FLOORS = (
+    ("workloads.core",),
+    ("workloads.datasets", "workloads.models", "workloads.recipes", "workloads.observation"),
+    ("workloads.defenses", "workloads.context"),
+    ("workloads.priors", "workloads.training"),
+    ("workloads.inversion", "workloads.metrics"),
+    ("workloads.attacks", "workloads.jobs"),
+    ("orchestrator",),
+)
+"""Rooms from the ground up: a module imports from its own floor and from those below it."""
 
 
 def imports(module: str, *, when_loaded: bool = False) -> Iterator[str]:
@@ -71,12 +84,43 @@ def test_a_library_is_imported_only_where_it_belongs(library: str, places: tuple
     assert [module for module in users if not within(module, places)] == []
 
 
+def floor_of(module: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if within(module, rooms))
+
+
+def test_no_import_runs_upwards() -> None:
+    rooms = [module for module in MODULES if module != "workloads"]
+    upwards = [
+        f"{module} imports {name}"
+        for module in rooms
+        for name in imports(module)
+        if name in MODULES and name != "workloads" and floor_of(name) > floor_of(module)
+    ]
+    assert upwards == []
+
+
+def test_every_module_stands_in_a_room() -> None:
+    loose = {module for module in MODULES if module.count(".") == 1 and MODULES[module].name != "__init__.py"}
+    assert loose == {
+        "orchestrator.__main__",
+        "orchestrator.errors",
+        "orchestrator.rerun",
+        "orchestrator.sweep",
+        "workloads.context",
+    }
+
+
+def test_the_folder_of_attacks_holds_attacks_alone() -> None:
+    files = {module.rpartition(".")[2] for module in MODULES if module.startswith("workloads.attacks.")}
+    assert files == set(ATTACKS.kinds())
+
+
 def test_no_module_imports_itself_through_others() -> None:
     known = {module: {name for name in imports(module, when_loaded=True) if name in MODULES} for module in MODULES}
     assert len(list(TopologicalSorter(known).static_order())) == len(MODULES)  # raises CycleError, naming the cycle
 
 
 def test_the_command_line_loads_nothing_heavy_before_a_command_runs() -> None:
-    script = "import sys, orchestrator.cli; print(sorted({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
+    script = "import sys, orchestrator.cli.commands; print(sorted({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.ledger import read_events
 from orchestrator.spec.loading import load_spec, resolve
+from orchestrator.store.ledger import read_events
 from orchestrator.sweep import Sweep
 
 TOY: dict[str, Any] = {

@@ -1,1 +1,7 @@
-"""What one job computes: PyTorch and pydantic, no Ray, no MLflow, no notion of a sweep."""
+"""What one job computes: PyTorch and pydantic, no Ray, no MLflow, and no notion of a sweep.
+
+Rooms from the ground up: `core` (configuration, registry, randomness); `datasets`, `models`, `recipes`, `observation`;
+`defenses` and `context`; `priors` and `training`; `inversion` and `metrics`; `attacks` and `jobs` on top.
+A module imports from its own floor and from those below, which `tests/test_layering.py` checks. Begin with
+`context.py` (what a job may touch), then `jobs/` (what the jobs are).
+"""

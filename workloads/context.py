@@ -12,16 +12,16 @@ from typing import Annotated, Any
 
 import torch
 
-from workloads.checkpoints import State, load_state, save_state
-from workloads.config import ComponentConfig, FrozenConfig
-from workloads.datasets.base import DATASETS, ImageSet
-from workloads.randomness import generator
+from workloads.core.checkpoints import State, load_state, save_state
+from workloads.core.config import FrozenConfig
+from workloads.core.randomness import generator
+from workloads.datasets.base import DATASETS, DatasetConfig, ImageSet
 
 
 class DataInput(FrozenConfig):
     """A data set and the digest of the bytes it had when the job was planned."""
 
-    dataset: Annotated[ComponentConfig, DATASETS]
+    dataset: Annotated[DatasetConfig, DATASETS]
     digest: str
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.artifacts import ArtifactStore
 from orchestrator.errors import DamagedArtifact
-from orchestrator.graph import PlannedJob, Trial, TrialPlan
+from orchestrator.planning.graph import PlannedJob, Trial, TrialPlan
+from orchestrator.store.artifacts import ArtifactStore
 
 if TYPE_CHECKING:
     from orchestrator.search.search import Search  # imports torch, which brokers and trials do without

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import Book, Executor, RunningJob, Session, Snapshot
-from orchestrator.graph import PlannedJob, TrialPlan
-from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger
+from orchestrator.planning.graph import PlannedJob, TrialPlan
+from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 from workloads.context import Progress
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from orchestrator.artifacts import ArtifactStore, Manifest
-from orchestrator.graph import PlannedJob
+from orchestrator.planning.graph import PlannedJob
+from orchestrator.store.artifacts import ArtifactStore, Manifest
 from workloads.context import DataInput, JobContext, Progress
+from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS, ImageSet
-from workloads.errors import DataError
 from workloads.jobs.base import job_from
 
 

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from orchestrator.artifacts import ArtifactStore
 from orchestrator.reports.figures import BLUE, GREY, VERMILION
 from orchestrator.reports.tables import attack_label, short_names
-from orchestrator.results import SweepResult, TrialResult
+from orchestrator.results.sweep_result import SweepResult, TrialResult
+from orchestrator.store.artifacts import ArtifactStore
 from workloads.metrics.geometry import convex_hull
 
 METRIC = "feature_space"
@@ -30,7 +30,7 @@ def feature_spaces(result: SweepResult, store: ArtifactStore) -> Iterator[tuple[
     """Captions and figures of both ends of the trade, for each attack whose artifacts hold the points."""
     names = short_names(result)
     for attack in result.resolved.spec.attacks:
-        label: str = attack.label  # type: ignore[attr-defined]
+        label: str = attack.label
         for trial in _extremes(result, label):
             for space, panels in _stored(trial, store, label):
                 yield f"{attack_label(label, trial, names)}; features: {space}", feature_space_figure(panels)

@@ -27,7 +27,7 @@ from orchestrator.reports.tables import (
     short_names,
     value_text,
 )
-from orchestrator.results import PointResult, SweepResult
+from orchestrator.results.sweep_result import PointResult, SweepResult
 from orchestrator.spec.search_space import Choice, Integer, Objective
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"  # of Okabe and Ito, safe for the colour-blind

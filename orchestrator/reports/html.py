@@ -14,8 +14,6 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from orchestrator.artifacts import ArtifactStore
-from orchestrator.paths import RunPaths
 from orchestrator.reports.feature_space import feature_spaces
 from orchestrator.reports.figures import frontier_figure, heat_maps
 from orchestrator.reports.tables import (
@@ -38,9 +36,11 @@ from orchestrator.reports.tables import (
     with_interval,
     with_spread,
 )
-from orchestrator.results import AttackResult, PointResult, SweepResult, TrialResult
+from orchestrator.results.sweep_result import AttackResult, PointResult, SweepResult, TrialResult
 from orchestrator.search.pareto import hypervolume
 from orchestrator.spec.search_space import Objective
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.paths import RunPaths
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -94,7 +94,7 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
         "feature_spaces": [Picture(_uri(_png(own)), caption) for caption, own in feature_spaces(result, store)],
         "defenses": list(_defenses(result, store)),
         "samples": list(_samples(result, store)),
-        "attack_names": [attack.label for attack in spec.attacks],  # type: ignore[attr-defined]
+        "attack_names": [attack.label for attack in spec.attacks],
         "protocol": _protocol(result),
         "failed": [(trial, trial_label(trial, short_names(result))) for trial in result.trials if trial.error],
         "spec": yaml.safe_dump(spec.plain(), sort_keys=False, allow_unicode=True, width=110),
@@ -310,7 +310,7 @@ def _protocol(result: SweepResult) -> list[tuple[str, list[str]]]:
 
 
 def _labels(result: SweepResult) -> list[str]:
-    return [attack.label for attack in result.resolved.spec.attacks]  # type: ignore[attr-defined]
+    return [attack.label for attack in result.resolved.spec.attacks]
 
 
 def _own(result: SweepResult, label: str) -> list[AttackResult]:

@@ -11,11 +11,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.comparison import Comparison
-from orchestrator.records import FRACTION, unit_of
-from orchestrator.results import EstimateRecord, PointResult, SweepResult, TrialResult
+from orchestrator.results.comparison import Comparison
+from orchestrator.results.parquet_tables import FRACTION, unit_of
+from orchestrator.results.sweep_result import EstimateRecord, PointResult, SweepResult, TrialResult
+from orchestrator.results.trade_off import TradeOff, trade_off
 from orchestrator.spec.search_space import Objective
-from orchestrator.trade_off import TradeOff, trade_off
 
 MISSING = "missing"
 STAR = "★"
@@ -40,7 +40,7 @@ class Rows:
 
 def axes(result: SweepResult) -> tuple[Objective, Objective]:
     """What is traded: the first two objectives, filled up with natural and attack accuracy where there is one only."""
-    label: str = result.resolved.spec.attacks[0].label  # type: ignore[attr-defined]
+    label: str = result.resolved.spec.attacks[0].label
     usual = (
         Objective(metric="natural_accuracy", goal="max"),
         Objective(metric=f"{label}.attack_accuracy", goal="min"),

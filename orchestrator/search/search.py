@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
-from orchestrator.graph import Trial
-from orchestrator.ledger import TrialState
+from orchestrator.planning.graph import Trial
 from orchestrator.search.base import Sampler
 from orchestrator.search.grid import Grid
 from orchestrator.search.random import Random
@@ -17,7 +16,8 @@ from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.messages import message_of
 from orchestrator.spec.model import Spec
 from orchestrator.spec.search_space import GridSampler, Params, RandomSampler, TpeSampler
-from workloads.config import content, digest
+from orchestrator.store.ledger import TrialState
+from workloads.core.config import content, digest
 
 logger = logging.getLogger(__name__)
 

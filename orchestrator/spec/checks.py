@@ -9,22 +9,22 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from orchestrator.graph import Request
-from orchestrator.placement import Node, why_not
+from orchestrator.planning.graph import Request
+from orchestrator.planning.placement import Node, why_not
 from orchestrator.search.search import build_sampler
 from orchestrator.spec.apply import APPLICABLE, NoSuchField, applied, field_at
 from orchestrator.spec.messages import did_you_mean, message_of
 from orchestrator.spec.model import Spec
-from workloads.attacks.base import ATTACKS, AttackConfig, Member
-from workloads.classifiers import Architecture
-from workloads.config import FrozenConfig, Location, Preset
+from workloads.core.config import FrozenConfig, Location, Preset
+from workloads.core.errors import MidreError
+from workloads.core.randomness import generator
 from workloads.datasets.base import DATASETS, held_out_of
 from workloads.defenses.base import DEFENSES, TrainingFacts
-from workloads.errors import MidreError
+from workloads.inversion.attack import ATTACKS, AttackConfig, Member
 from workloads.metrics.base import METRICS, ClassifierMetric, JudgedMetric
 from workloads.models.base import Classifier
 from workloads.priors.base import PRIORS
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture
 
 NETWORKS = frozenset({"target", "evaluation", "prior", "defenses", "attacks", "metrics"})
 """Sections that decide which networks are built."""
@@ -52,7 +52,7 @@ def numbers(spec: Spec, classes: int) -> list[str]:
     metrics = [METRICS.build(metric) for metric in spec.metrics]
     plain = [name for metric in metrics if isinstance(metric, ClassifierMetric) for name in metric.names(classes)]
     judged = [name for metric in metrics if isinstance(metric, JudgedMetric) for name in metric.names(classes)]
-    labels = [attack.label for attack in spec.attacks]  # type: ignore[attr-defined]
+    labels = [attack.label for attack in spec.attacks]
     return plain + [f"{label}.{name}" for label in labels for name in judged]
 
 

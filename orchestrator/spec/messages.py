@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.errors import AtField, Problem
 from orchestrator.spec.yaml_source import Path_, Source
-from workloads.registry import Registry
+from workloads.core.registry import Registry
 
 _BOUNDS = {
     "greater_than": ("gt", "above"),
@@ -121,7 +121,7 @@ def _without_tags(loc: tuple[str | int, ...], data: Any) -> Path_:
 def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
     """Names of the fields of the model at a pydantic location."""
     here: Any = model
-    registry: Registry[Any] | None = None
+    registry: Registry[Any, Any] | None = None
     for part in loc:
         if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
             field = here.model_fields[str(part)]
@@ -136,7 +136,7 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
     return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
 
 
-def _registry_in(field: FieldInfo) -> Registry[Any] | None:
+def _registry_in(field: FieldInfo) -> Registry[Any, Any] | None:
     marks = [*field.metadata, *(arg for arg in _nested(field.annotation))]
     return next((mark for mark in marks if isinstance(mark, Registry)), None)
 

@@ -8,19 +8,19 @@ from urllib.parse import urlsplit
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from orchestrator.errors import AtField
-from orchestrator.graph import Request
+from orchestrator.planning.graph import Request
 from orchestrator.spec.search_space import SearchConfig
-from workloads.attacks.base import ATTACKS
-from workloads.config import ComponentConfig, FrozenConfig, content, digest
-from workloads.datasets.base import DATASETS, SplitConfig
-from workloads.defenses.base import DEFENSES
+from workloads.core.config import ComponentConfig, FrozenConfig, content, digest
+from workloads.datasets.base import DATASETS, DatasetConfig, SplitConfig
+from workloads.defenses.base import DEFENSES, DefenseConfig
+from workloads.inversion.attack import ATTACKS, AttackConfig
 from workloads.metrics.attack_accuracy import AttackAccuracyConfig
-from workloads.metrics.base import METRICS
+from workloads.metrics.base import METRICS, MetricConfig
 from workloads.metrics.knn_distance import KnnDistanceConfig
 from workloads.metrics.natural_accuracy import NaturalAccuracyConfig
-from workloads.models.base import MODELS
-from workloads.optimization import TrainingConfig
-from workloads.priors.base import PRIORS
+from workloads.models.base import MODELS, ModelConfig
+from workloads.priors.base import PRIORS, PriorConfig
+from workloads.recipes.optimization import TrainingConfig
 
 WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage"})
 """Sections that say where and how a sweep runs, or describe it: they change no result and no identity."""
@@ -32,15 +32,15 @@ OPENED = frozenset({"file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
 class DataConfig(FrozenConfig):
     """What must not leak, and what the attacker has."""
 
-    private: Annotated[ComponentConfig, DATASETS]
-    public: Annotated[ComponentConfig, DATASETS]
+    private: Annotated[DatasetConfig, DATASETS]
+    public: Annotated[DatasetConfig, DATASETS]
     split: SplitConfig = SplitConfig()
 
 
 class ClassifierConfig(FrozenConfig):
     """A classifier and how it is trained."""
 
-    model: Annotated[ComponentConfig, MODELS]
+    model: Annotated[ModelConfig, MODELS]
     training: TrainingConfig = TrainingConfig()
 
 
@@ -123,12 +123,12 @@ class Spec(FrozenConfig):
     description: str = ""
     data: DataConfig
     target: ClassifierConfig
-    defenses: tuple[Annotated[ComponentConfig, DEFENSES], ...] = ()
+    defenses: tuple[Annotated[DefenseConfig, DEFENSES], ...] = ()
     evaluation: ClassifierConfig
-    prior: Annotated[ComponentConfig, PRIORS] | None = None
+    prior: Annotated[PriorConfig, PRIORS] | None = None
     """Of attacks that name none of their own."""
-    attacks: Annotated[tuple[Annotated[ComponentConfig, ATTACKS], ...], Field(min_length=1)]
-    metrics: Annotated[tuple[Annotated[ComponentConfig, METRICS], ...], Field(min_length=1)] = (
+    attacks: Annotated[tuple[Annotated[AttackConfig, ATTACKS], ...], Field(min_length=1)]
+    metrics: Annotated[tuple[Annotated[MetricConfig, METRICS], ...], Field(min_length=1)] = (
         NaturalAccuracyConfig(),
         AttackAccuracyConfig(),
         KnnDistanceConfig(),
@@ -145,8 +145,8 @@ class Spec(FrozenConfig):
 
     @model_validator(mode="after")
     def _distinct(self) -> Spec:
-        labels = [attack.label for attack in self.attacks]  # type: ignore[attr-defined]
-        metrics = [metric.label for metric in self.metrics]  # type: ignore[attr-defined]
+        labels = [attack.label for attack in self.attacks]
+        metrics = [metric.label for metric in self.metrics]
         for what, names, way_out in (
             ("attacks", labels, "remove it or give it a name of its own"),
             ("metrics", metrics, "remove it"),

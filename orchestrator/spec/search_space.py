@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, PositiveInt, field_validator, model_validator
 
 from orchestrator.errors import AtField
-from workloads.config import FrozenConfig
+from workloads.core.config import FrozenConfig
 
 Params = dict[str, Any]
 

@@ -1,1 +1,3 @@
-"""Export to MLflow, rebuilt from ledger and store at any time."""
+"""Results in MLflow: `mlflow.py`, the one module that imports it, exports a run from its ledger and store, and may be
+repeated without harm.
+"""

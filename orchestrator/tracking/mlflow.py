@@ -28,12 +28,12 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
-from orchestrator.artifacts import ArtifactStore, Manifest  # noqa: E402
 from orchestrator.errors import TrackingUnavailable  # noqa: E402
-from orchestrator.graph import TrialPlan  # noqa: E402
-from orchestrator.ledger import RunState  # noqa: E402
-from orchestrator.paths import RunPaths, without_password  # noqa: E402
-from orchestrator.results import SweepResult, TrialResult  # noqa: E402
+from orchestrator.planning.graph import TrialPlan  # noqa: E402
+from orchestrator.results.sweep_result import SweepResult, TrialResult  # noqa: E402
+from orchestrator.store.artifacts import ArtifactStore, Manifest  # noqa: E402
+from orchestrator.store.ledger import RunState  # noqa: E402
+from orchestrator.store.paths import RunPaths, without_password  # noqa: E402
 
 BATCH = 1000
 """Metrics in one request: the server's limit."""

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.graph import PlannedJob, TrialPlan
-from orchestrator.plan import plan
+from orchestrator.planning.graph import PlannedJob, TrialPlan
+from orchestrator.planning.plan import plan
 from orchestrator.search.search import Search
 from orchestrator.spec.model import ResolvedSpec
 from tests.toy import toy_sweep
-from workloads.attacks.base import ATTACKS
 from workloads.attacks.gmi import GmiConfig
-from workloads.attacks.gradient import GradientAttack
+from workloads.inversion.attack import ATTACKS
+from workloads.inversion.gradient_search import GradientAttack
 from workloads.jobs.base import job_from
 
 HOSTED: dict[str, Any] = {"host": GmiConfig(), "attacks": (GmiConfig(), GmiConfig(name="again", steps=3))}

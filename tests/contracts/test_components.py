@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.evidence import judging
-from workloads.attacks.base import ATTACKS
 from workloads.attacks.gmi import GmiConfig
-from workloads.classifiers import Architecture, load_classifier, save_classifier
-from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
+from workloads.core.config import ComponentConfig
+from workloads.core.randomness import generator
+from workloads.core.registry import Registry
 from workloads.datasets.base import DATASETS, ImageSet
 from workloads.datasets.digits import DigitsConfig
 from workloads.defenses.base import DEFENSES, Defense
+from workloads.inversion.attack import ATTACKS
 from workloads.jobs import train_classifier
 from workloads.jobs.base import JOBS
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
@@ -29,11 +30,10 @@ from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, J
 from workloads.models.base import MODELS, Classifier
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.optimization import TrainingConfig
 from workloads.priors.base import PRIORS, Prior
-from workloads.randomness import generator
-from workloads.registry import Registry
-from workloads.training import features_of
+from workloads.recipes.optimization import TrainingConfig
+from workloads.training.classifiers import Architecture, load_classifier, save_classifier
+from workloads.training.prediction import features_of
 
 REGISTRIES = {
     "attacks": ATTACKS,
@@ -61,7 +61,7 @@ CONFIGURABLE = [param for param in COMPONENTS if param.values[0] is not JOBS]
 CLASSES, SIZE = 12, 32
 
 
-def config_for(registry: Registry[Any], kind: str) -> Any:
+def config_for(registry: Registry[Any, Any], kind: str) -> Any:
     cls = registry.config_of(kind)
     required = {name: REQUIRED[name] for name, field in cls.model_fields.items() if field.is_required()}
     return cls(**required)
@@ -72,30 +72,30 @@ def images(batch: int = 6, channels: int = 3) -> Tensor:
 
 
 @pytest.mark.parametrize(("registry", "kind"), COMPONENTS)
-def test_a_component_says_in_one_line_what_it_is(registry: Registry[Any], kind: str) -> None:
+def test_a_component_says_in_one_line_what_it_is(registry: Registry[Any, Any], kind: str) -> None:
     (summary,) = (row["summary"] for row in registry.describe() if row["kind"] == kind)
     assert summary
 
 
 @pytest.mark.parametrize(("registry", "kind"), COMPONENTS)
-def test_a_component_names_its_source(registry: Registry[Any], kind: str) -> None:
+def test_a_component_names_its_source(registry: Registry[Any, Any], kind: str) -> None:
     (source,) = (row["source"] for row in registry.describe() if row["kind"] == kind)
     assert source
 
 
 @pytest.mark.parametrize(("registry", "kind"), COMPONENTS)
-def test_a_kind_is_the_name_of_its_module(registry: Registry[Any], kind: str) -> None:
+def test_a_kind_is_the_name_of_its_module(registry: Registry[Any, Any], kind: str) -> None:
     assert registry.config_of(kind).__module__.rpartition(".")[2] == kind
 
 
 @pytest.mark.parametrize(("registry", "kind"), CONFIGURABLE)
-def test_a_config_survives_json(registry: Registry[Any], kind: str) -> None:
+def test_a_config_survives_json(registry: Registry[Any, Any], kind: str) -> None:
     config: ComponentConfig = config_for(registry, kind)
     assert type(config).model_validate_json(json.dumps(config.model_dump(mode="json"))) == config
 
 
 @pytest.mark.parametrize(("registry", "kind"), CONFIGURABLE)
-def test_a_config_cannot_be_changed(registry: Registry[Any], kind: str) -> None:
+def test_a_config_cannot_be_changed(registry: Registry[Any, Any], kind: str) -> None:
     with pytest.raises(ValueError, match="Instance is frozen"):
         config_for(registry, kind).kind = "other"
 

@@ -10,16 +10,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.paths import Workspace
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
+from orchestrator.store.paths import Workspace
 from orchestrator.sweep import Sweep
 from tests.contracts.test_components import CONFIGURABLE, config_for
-from workloads.config import content, digest
+from workloads.core.config import content, digest
 
 RECORD = Path(__file__).with_name("job_keys.json")
 SPECS = Path(__file__).parents[2] / "specs"
-LOCAL = {"weights", "path"}  # files of this machine: REQUIRED names them for tests only
+LOCAL = {"weights", "weights_digest", "path"}  # files of this machine: REQUIRED names them for tests only
 
 
 def keys_of_specs() -> dict[str, list[str]]:

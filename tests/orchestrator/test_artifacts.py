@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from orchestrator.artifacts import ArtifactStore
 from orchestrator.errors import DamagedArtifact
+from orchestrator.store.artifacts import ArtifactStore
 
 KEY = "ab" * 32
 

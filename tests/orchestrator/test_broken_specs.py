@@ -10,19 +10,19 @@ import pytest
 from pyarrow import parquet
 
 from orchestrator.errors import SpecError
-from orchestrator.placement import Node
+from orchestrator.planning.placement import Node
 from orchestrator.spec.loading import load_spec, resolve
-from workloads.attacks.base import ATTACKS
+from workloads.core.registry import Registry
 from workloads.datasets.base import DATASETS
 from workloads.defenses.base import DEFENSES
+from workloads.inversion.attack import ATTACKS
 from workloads.metrics.base import METRICS
 from workloads.models.base import MODELS
-from workloads.optimization import TrainingConfig
 from workloads.priors.base import PRIORS
-from workloads.registry import Registry
+from workloads.recipes.optimization import TrainingConfig
 
 
-def kinds(registry: Registry[Any]) -> str:
+def kinds(registry: Registry[Any, Any]) -> str:
     """What a message lists as available: it grows with every component."""
     return ", ".join(registry.kinds())
 

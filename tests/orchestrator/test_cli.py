@@ -18,9 +18,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner, Result
 
-from orchestrator.cli import What, app, main
+from orchestrator.cli.commands import What, app, main
 from orchestrator.errors import RequestError
-from orchestrator.paths import RunPaths
+from orchestrator.store.paths import RunPaths
 from tests.toy import TOY, write_spec
 
 AREA = "defenses.0.max_area"

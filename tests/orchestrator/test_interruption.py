@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.ledger import read_events
+from orchestrator.store.ledger import read_events
 from orchestrator.sweep import Sweep
 from tests.toy import digests, finished_jobs, numbers, toy_sweep, write_spec
-from workloads.checkpoints import load_state
+from workloads.core.checkpoints import load_state
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import RequestError
-from orchestrator.ledger import Ledger, fold, read_events
+from orchestrator.store.ledger import Ledger, fold, read_events
 
 
 def test_events_come_back_in_the_order_they_were_appended_after_a_reopen(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.ledger import read_events
+from orchestrator.store.ledger import read_events
 from tests.toy import toy_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 
 from orchestrator.errors import TrackingUnavailable
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.paths import without_password
+from orchestrator.store.paths import without_password
 from orchestrator.sweep import Sweep
 from tests.toy import toy_sweep, write_spec
 

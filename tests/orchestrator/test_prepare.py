@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from orchestrator.cli import app
+from orchestrator.cli.commands import app
 from orchestrator.errors import RequestError, SpecError
 from orchestrator.spec.loading import load_spec, resolve
 from tests import downloads

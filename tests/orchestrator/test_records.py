@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from pyarrow import parquet
 
-from orchestrator.graph import Trial, TrialPlan
-from orchestrator.paths import RunPaths
-from orchestrator.records import unit_of, write_tables
-from orchestrator.results import AttackResult, SweepResult, TrialResult
+from orchestrator.planning.graph import Trial, TrialPlan
+from orchestrator.results.parquet_tables import unit_of, write_tables
+from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
+from orchestrator.store.paths import RunPaths
 
 SPEC = Path(__file__).parents[2] / "specs" / "quickstart.yaml"
 AREA, ASPECT = "defenses.0.max_area", "defenses.0.max_aspect"

@@ -14,16 +14,16 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.artifacts import ArtifactStore
-from orchestrator.graph import Trial, TrialPlan
-from orchestrator.paths import RunPaths
+from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.reports.feature_space import feature_space_figure, feature_spaces
 from orchestrator.reports.figures import frontier_figure, heat_maps
 from orchestrator.reports.html import headlines, write_report
 from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
-from orchestrator.results import AttackResult, SweepResult, TrialResult
+from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.paths import RunPaths
 
 SPEC = Path(__file__).parents[2] / "specs" / "quickstart.yaml"
 AREA, ASPECT = "defenses.0.max_area", "defenses.0.max_aspect"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.comparison import Comparison, compare
 from orchestrator.errors import RequestError
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.rerun import original
+from orchestrator.results.comparison import Comparison, compare
 from tests.toy import toy_sweep
 
 THEN = {"value": 0.5, "low": 0.4, "high": 0.6}

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.graph import Trial
-from orchestrator.ledger import TrialState
+from orchestrator.planning.graph import Trial
 from orchestrator.search.base import Sampler
 from orchestrator.search.pareto import frontier, hypervolume
 from orchestrator.search.search import Search
 from orchestrator.spec.model import Spec
 from orchestrator.spec.search_space import Objective, Params
+from orchestrator.store.ledger import TrialState
 from tests.toy import toy_sweep
 
 GOALS = [Objective(metric="natural_accuracy", goal="max"), Objective(metric="gmi.attack_accuracy", goal="min")]

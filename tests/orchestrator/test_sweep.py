@@ -13,7 +13,7 @@ import orchestrator.sweep
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.ledger import Ledger, read_events
+from orchestrator.store.ledger import Ledger, read_events
 from orchestrator.sweep import Sweep
 from tests.toy import digests, finished_jobs, numbers, toy_sweep
 

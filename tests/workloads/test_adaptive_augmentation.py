@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workloads.priors.adaptive_augmentation import AdaptiveAugmentation, random_colours, random_moves
-from workloads.randomness import generator
+from workloads.core.randomness import generator
+from workloads.priors.stylegan2.adaptive_augmentation import AdaptiveAugmentation, random_colours, random_moves
 
 
 def draws(*purpose: int | str) -> torch.Generator:

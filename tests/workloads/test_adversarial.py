@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tests.interruptions import Interrupted, context_at
-from workloads.config import content
+from workloads.core.config import content
+from workloads.core.randomness import generator
 from workloads.priors.base import PRIORS
-from workloads.priors.stylegan2 import StyleGan2Config
+from workloads.priors.stylegan2.prior import StyleGan2Config
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
-from workloads.randomness import generator
 
 IMAGES = torch.randint(256, (30, 1, 32, 32), dtype=torch.uint8, generator=generator("test", "images"))
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional as reference
 
-from workloads.augmentation import AugmentationConfig, augment
-from workloads.errors import ConfigError
-from workloads.randomness import generator
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
+from workloads.recipes.augmentation import AugmentationConfig, augment
 
 IMAGES = 0.3 + 0.4 * torch.rand(6, 3, 24, 24, generator=generator("test", "images"))  # colours that no change clips
 

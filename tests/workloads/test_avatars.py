@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from workloads.datasets.avatars import Avatars, AvatarsConfig
-from workloads.datasets.face_drawing import SKINS, Circumstances, Traits, draw_face
+from workloads.datasets.avatars.dataset import Avatars, AvatarsConfig
+from workloads.datasets.avatars.drawing import SKINS, Circumstances, Traits, draw_face
 
 
 def avatars(**settings: int) -> Avatars:

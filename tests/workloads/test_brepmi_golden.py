@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from tests.golden_networks import IDENTITIES, TinyPrior, golden, golden_networks
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.brepmi import Brepmi, BrepmiConfig
-from workloads.attacks.rows import Rows
-from workloads.checkpoints import State
 from workloads.context import JobContext
-from workloads.errors import ConfigError
-from workloads.oracles import LabelOracle
+from workloads.core.checkpoints import State
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.rows import Rows
+from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior
 
 CPU = torch.device("cpu")

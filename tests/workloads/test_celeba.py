@@ -9,8 +9,8 @@ import pytest
 
 from tests import downloads
 from tests.downloads import files, pixels
+from workloads.core.errors import DataError
 from workloads.datasets.celeba import Celeba, CelebaConfig
-from workloads.errors import DataError
 
 # CelebA at 64 pixels
 

@@ -15,17 +15,17 @@ from orchestrator.executors.inline import InlineExecutor
 from tests.golden_networks import IDENTITIES, TinyConditionalPrior, golden_networks
 from tests.interruptions import Interrupted, context_at
 from tests.toy import numbers, toy_sweep
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.lokt import Lokt, LoktConfig
 from workloads.attacks.plgmi import Plgmi, PlgmiConfig
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import Access, Reconstructions
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
+from workloads.observation.views import RandomView, ViewConfig
 from workloads.priors.base import PRIORS
 from workloads.priors.plg_gan import PlgGanConfig
 from workloads.priors.tacgan import TacganConfig
 from workloads.priors.wgan_gp import WganGpConfig
-from workloads.views import RandomView, ViewConfig
 
 CPU = torch.device("cpu")
 EVERYONE = torch.arange(IDENTITIES)

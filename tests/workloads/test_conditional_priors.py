@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.interruptions import Interrupted, context_at
-from workloads.errors import ConfigError
-from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
+from workloads.observation.views import ViewConfig
 from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, Lessons
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalPrior
@@ -24,8 +26,6 @@ from workloads.priors.enlarging import enlarged
 from workloads.priors.plg_gan import PlgGan, PlgGanConfig, PseudoLabelled, pseudo_labels
 from workloads.priors.residual import ConditionalNorm, draw_weights
 from workloads.priors.tacgan import Labelled, Tacgan, TacganConfig
-from workloads.randomness import generator
-from workloads.views import ViewConfig
 
 CPU = torch.device("cpu")
 CLASSES, SIZE, PUBLIC, BATCH = 3, 32, 12, 4

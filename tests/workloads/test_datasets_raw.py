@@ -13,6 +13,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from tests import downloads
 from tests.downloads import files, pixels
+from workloads.core.errors import DataError
 from workloads.datasets.afhq_dogs import AfhqDogs, AfhqDogsConfig
 from workloads.datasets.base import DATASETS
 from workloads.datasets.celeba import Celeba, CelebaConfig
@@ -22,9 +23,8 @@ from workloads.datasets.ffhq import Ffhq, FfhqConfig
 from workloads.datasets.lfw import Lfw, LfwConfig
 from workloads.datasets.metfaces import Metfaces, MetfacesConfig
 from workloads.datasets.mnist import Mnist, MnistConfig
-from workloads.datasets.raw import SUFFIXES, drawn_parts
+from workloads.datasets.reading.raw import SUFFIXES, drawn_parts
 from workloads.datasets.stanford_dogs import StanfordDogs, StanfordDogsConfig
-from workloads.errors import DataError
 
 # The split over drawn images
 

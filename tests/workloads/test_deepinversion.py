@@ -18,7 +18,6 @@ from tests.draws import drawn
 from tests.golden_networks import IDENTITIES, golden_networks
 from tests.interruptions import Interrupted, context_at
 from tests.toy import toy_sweep
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.deepinversion import (
     Deepinversion,
     DeepinversionConfig,
@@ -26,13 +25,14 @@ from workloads.attacks.deepinversion import (
     statistics_gap,
     total_variation,
 )
-from workloads.attacks.rows import Rows
-from workloads.errors import ConfigError
-from workloads.folding import folded
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.folded_networks import folded
+from workloads.inversion.rows import Rows
 from workloads.models.base import MODELS
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.models.vit_b_16 import VitB16Config
-from workloads.oracles import WhiteBoxOracle
+from workloads.observation.oracles import WhiteBoxOracle
 
 CPU = torch.device("cpu")
 SIDE = 8

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tests.interruptions import context_at
 from tests.workloads.test_training import Linear, assert_biases, black, epochs_of
-from workloads.classifiers import Architecture, drawn, load_classifier, save_classifier
 from workloads.context import DataInput
+from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet
 from workloads.datasets.digits import DigitsConfig
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig, TrainingFacts
@@ -22,8 +22,8 @@ from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.jobs.fit_surrogate import FitSurrogate, FitSurrogateConfig
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.optimization import TrainingConfig
-from workloads.randomness import generator
+from workloads.recipes.optimization import TrainingConfig
+from workloads.training.classifiers import Architecture, drawn, load_classifier, save_classifier
 
 CORNER = RandomErasingConfig(min_area=0.25, max_area=0.25, location="fixed_corner", fill=7.0)  # 2 x 2 of 4 x 4 pixels
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.classifiers import Architecture
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig, TrainingFacts
 from workloads.defenses.bido import BidoConfig
 from workloads.defenses.cutmix import CutmixConfig
@@ -25,11 +26,10 @@ from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.defenses.rolss import RolssConfig
 from workloads.defenses.tl_dmi import TlDmi, TlDmiConfig
 from workloads.defenses.trap_mid import TrapMidConfig
-from workloads.errors import ConfigError
 from workloads.models.base import MODELS, Classifier, initialize
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture
 
 MANY = 4000
 

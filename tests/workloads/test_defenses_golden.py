@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.golden_networks import IDENTITIES, TinyClassifier, golden, golden_weights
+from workloads.core.randomness import generator
 from workloads.defenses.base import Batch, TrainingFacts
 from workloads.defenses.bido import Bido, BidoConfig, coco, gaussian_kernel, hsic, hsic_as_published, kernel_of_labels
 from workloads.defenses.mid import Bottleneck, Mid, MidConfig, information
@@ -21,8 +22,7 @@ from workloads.defenses.negative_label_smoothing import (
     share,
 )
 from workloads.defenses.trap_mid import TrapMid, TrapMidConfig
-from workloads.randomness import generator
-from workloads.training import cross_entropy
+from workloads.training.loop import cross_entropy
 
 LAYERS = ("hidden_0", "hidden_1", "hidden_2")
 KERNELS = {"label_linear": "linear", "label_gaussian": "gaussian", "label_IMQ": "imq"}

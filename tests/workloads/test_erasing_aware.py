@@ -13,7 +13,6 @@ from torch import Tensor
 from tests.golden_networks import IDENTITIES, TinyPrior, golden_networks
 from tests.interruptions import Interrupted, context_at
 from tests.workloads.test_search_engine import any_prior
-from workloads.attacks.base import ATTACKS, Access
 from workloads.attacks.battery import Battery, BatteryConfig
 from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.deepinversion import DeepinversionConfig
@@ -21,15 +20,16 @@ from workloads.attacks.erasing_aware import ErasedView, ErasingAware, ErasingAwa
 from workloads.attacks.gmi import Gmi, GmiConfig
 from workloads.attacks.lomma import GmiHost, LommaConfig
 from workloads.attacks.mirror import MirrorConfig
-from workloads.attacks.rows import Rows
 from workloads.attacks.vmi import VmiConfig
-from workloads.classifiers import Architecture
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.errors import ConfigError
+from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.rows import Rows
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.oracles import WhiteBoxOracle
-from workloads.randomness import generator
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.training.classifiers import Architecture
 
 CPU = torch.device("cpu")
 LAW = RandomErasingConfig(min_area=0.3, max_area=0.3)

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.evidence import judging
-from workloads.classifiers import Architecture, save_classifier
 from workloads.context import DataInput
-from workloads.datasets.avatars import Avatars, AvatarsConfig
+from workloads.core.randomness import generator
+from workloads.datasets.avatars.dataset import Avatars, AvatarsConfig
 from workloads.datasets.base import SplitConfig
 from workloads.jobs.evaluate_attack import EvaluateAttack, EvaluateAttackConfig
 from workloads.metrics.attack_accuracy import AttackAccuracyConfig
@@ -30,8 +30,8 @@ from workloads.metrics.psnr import PsnrConfig
 from workloads.metrics.ssim import SsimConfig
 from workloads.metrics.trait_recovery import TraitRecoveryConfig
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.optimization import TrainingConfig
-from workloads.randomness import generator
+from workloads.recipes.optimization import TrainingConfig
+from workloads.training.classifiers import Architecture, save_classifier
 
 PEOPLE, EACH, ATTACKED, KEPT = 4, 8, 3, 5
 DATA = AvatarsConfig(people=PEOPLE, images_per_identity=EACH, image_size=16)

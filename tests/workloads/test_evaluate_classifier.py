@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from tests.interruptions import context_at
-from workloads.classifiers import Architecture, save_classifier
 from workloads.context import DataInput
+from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.digits import DigitsConfig
 from workloads.jobs.evaluate_classifier import EvaluateClassifier, EvaluateClassifierConfig
 from workloads.metrics.natural_accuracy import NaturalAccuracyConfig
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture, save_classifier
 
 
 def constant_classifier(folder: Path) -> Path:

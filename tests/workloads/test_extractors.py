@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.classifiers import Architecture
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
 from workloads.metrics.delta_face import DeltaFaceConfig
 from workloads.metrics.fid import FidConfig
 from workloads.models.base import Classifier, ModelConfig
@@ -20,6 +19,7 @@ from workloads.models.facenet160 import Facenet160Config
 from workloads.models.inception_2015 import Inception2015Config
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.models.timm import TimmConfig
+from workloads.training.classifiers import Architecture
 
 
 def drawn_weights(shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.evidence import evidence, judging, network
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.base import by_content
 from workloads.metrics.delta_eval import DeltaEval, DeltaEvalConfig
 from workloads.metrics.delta_face import DeltaFace, DeltaFaceConfig

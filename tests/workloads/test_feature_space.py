@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from tests.evidence import evidence, judging
 from tests.neighbours import by_scikit_learn
+from workloads.core.errors import ShapeError
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.errors import ShapeError
 from workloads.metrics.base import ReconstructionEvidence
 from workloads.metrics.feature_space import FeatureSpace, FeatureSpaceConfig, in_plane
 from workloads.metrics.geometry import convex_hull, overlap

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workloads.classifiers import Architecture
-from workloads.folding import folded
+from workloads.core.randomness import generator
+from workloads.inversion.folded_networks import folded
 from workloads.models.base import Classifier
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.models.vgg16_bn import Vgg16BnConfig
 from workloads.priors.base import PRIORS
 from workloads.priors.wgan_gp import WganGpConfig
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture
 
 MODELS = {"small_cnn": SmallCnnConfig(width=8), "vgg16_bn": Vgg16BnConfig(), "resnet": ResnetConfig(depth=18)}
 

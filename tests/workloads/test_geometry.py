@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull, Delaunay
 
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.geometry import Polygon, area, convex_hull, intersection, overlap
 
 SQUARE: Polygon = [(0.0, 0.0), (2.0, 0.0), (2.0, 2.0), (0.0, 2.0)]

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from tests.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.gmi import Gmi, GmiConfig
-from workloads.attacks.rows import Rows
-from workloads.attacks.selection import best_of_each
-from workloads.errors import DivergedError
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.errors import DivergedError
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.rows import Rows
+from workloads.inversion.selection import best_of_each
+from workloads.observation.oracles import WhiteBoxOracle
 
 SEEDS = range(5)
 STEPS = 20

@@ -11,9 +11,9 @@ from torchvision.datasets import EMNIST
 
 from tests import downloads
 from tests.downloads import pixels
+from workloads.core.errors import DataError
 from workloads.datasets.emnist import Emnist, EmnistConfig
 from workloads.datasets.mnist import Mnist, MnistConfig
-from workloads.errors import DataError
 
 
 def test_mnist_has_the_published_parts_digit_by_digit(tmp_path: Path) -> None:

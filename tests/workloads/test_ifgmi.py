@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from tests.golden_networks import IDENTITIES, golden, golden_networks
 from tests.interruptions import Interrupted, context_at
 from tests.staged_networks import Signed, TinyStaged, access_to
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.ifgmi import Ifgmi, IfgmiConfig
-from workloads.attacks.l1_ball import within_l1_ball
-from workloads.attacks.rows import Rows
-from workloads.checkpoints import State
-from workloads.errors import ConfigError
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.checkpoints import State
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.l1_ball import within_l1_ball
+from workloads.inversion.rows import Rows
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.views import ViewConfig
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
-from workloads.views import ViewConfig
 
 EXACT = {"rtol": 0.0, "atol": 1e-9}
 STAGES = (8, 5, 5)

@@ -14,13 +14,13 @@ from scipy.special import log_softmax, logsumexp, softmax
 from torch import Tensor
 
 from tests.interruptions import Interrupted, context_at
-from workloads.classifiers import Architecture
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.oracles import ScoreOracle
+from workloads.observation.oracles import ScoreOracle
 from workloads.priors.ked_gan import AnsweredLessons, KedGan, KedGanConfig, MinibatchDiscrimination
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture
 
 CPU = torch.device("cpu")
 CLASSES, BATCH = 3, 4

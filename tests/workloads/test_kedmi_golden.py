@@ -16,14 +16,14 @@ from torch import Tensor
 
 from tests.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.kedmi import Kedmi, KedmiConfig
-from workloads.attacks.rows import Rows
-from workloads.checkpoints import State
-from workloads.config import ComponentConfig
 from workloads.context import JobContext
-from workloads.errors import ConfigError
-from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.core.checkpoints import State
+from workloads.core.config import ComponentConfig
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.rows import Rows
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import Prior, PriorConfig
 from workloads.priors.wgan_gp import WganGpConfig
 

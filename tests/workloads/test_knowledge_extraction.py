@@ -12,12 +12,12 @@ from torch import Tensor
 
 from tests.evidence import SIZE, evidence, judging
 from workloads.context import JobContext, Progress
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.base import ReconstructionEvidence
 from workloads.metrics.intervals import Estimate, wilson
 from workloads.metrics.knowledge_extraction import KnowledgeExtraction, KnowledgeExtractionConfig
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.optimization import TrainingConfig
+from workloads.recipes.optimization import TrainingConfig
 
 STUDENT = SmallCnnConfig(width=4, stages=2)
 TRAINING = TrainingConfig(epochs=6, batch_size=8, lr=0.05)

@@ -13,9 +13,9 @@ from orchestrator.sweep import Sweep
 from tests.toy import numbers, toy_sweep
 from workloads.attacks.lomma import DistillationConfig, GmiHost, KedmiHost, Lomma, LommaConfig
 from workloads.context import JobContext
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.oracles import LabelOracle
+from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior, PriorConfig
 from workloads.priors.ked_gan import KedGanConfig
 from workloads.priors.wgan_gp import WganGpConfig

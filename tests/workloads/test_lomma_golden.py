@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from tests.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.lomma import GmiHost, KedmiHost, Lomma, LommaConfig, mean_features
-from workloads.attacks.rows import Rows
-from workloads.checkpoints import State
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.checkpoints import State
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.rows import Rows
+from workloads.observation.oracles import WhiteBoxOracle
 
 STEPS, STARTS = 20, range(2)
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}

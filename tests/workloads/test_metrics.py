@@ -8,13 +8,13 @@ from scipy import stats
 from torch import Tensor
 
 from tests.evidence import evidence
+from workloads.core.errors import DataError, ShapeError
+from workloads.core.randomness import generator
 from workloads.datasets.base import SplitConfig, split
-from workloads.errors import DataError, ShapeError
 from workloads.metrics.attack_accuracy import AttackAccuracy, AttackAccuracyConfig, within_top
 from workloads.metrics.base import HeldOutEvidence, ReconstructionEvidence, nearest_private
 from workloads.metrics.intervals import bootstrap_over_groups, wilson
 from workloads.metrics.natural_accuracy import NaturalAccuracy, NaturalAccuracyConfig
-from workloads.randomness import generator
 
 
 def draws(name: str | int = "draws") -> torch.Generator:

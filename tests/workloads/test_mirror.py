@@ -17,18 +17,17 @@ from torch import Tensor, nn
 from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
 from tests.interruptions import Interrupted, context_at
 from tests.staged_networks import OneBlock, TinyStaged, access_to
-from workloads.attacks.base import Access, Reconstructions
-from workloads.attacks.genetics import Draws, crossed, mutated, parents_of
-from workloads.attacks.mirror import Mirror, MirrorConfig
-from workloads.attacks.mirror_search import GeneticMirror, GradientMirror
-from workloads.attacks.p_space import PSpace
-from workloads.attacks.pool import best_starts
-from workloads.attacks.rows import Rows
-from workloads.attacks.search import Adam
-from workloads.attacks.selection import best_of_pool, in_widest_agreement
-from workloads.checkpoints import State
-from workloads.errors import ConfigError
-from workloads.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
+from workloads.attacks.mirror import GeneticMirror, GradientMirror, Mirror, MirrorConfig
+from workloads.core.checkpoints import State
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.genetic_operators import Draws, crossed, mutated, parents_of
+from workloads.inversion.latent_pool import best_starts
+from workloads.inversion.optimizers import Adam
+from workloads.inversion.p_space import PSpace
+from workloads.inversion.rows import Rows
+from workloads.inversion.selection import best_of_pool, in_widest_agreement
+from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 
 EXACT = {"rtol": 0.0, "atol": 1e-9}

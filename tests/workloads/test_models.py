@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workloads.classifiers import Architecture
-from workloads.config import content
-from workloads.errors import ConfigError, DataError
+from workloads.core.config import content
+from workloads.core.errors import ConfigError, DataError
+from workloads.core.weights import read_weights
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.weights import read_weights
+from workloads.training.classifiers import Architecture
 
 # Of the published architectures with 1000 classes, as torchvision, timm and the field's literature count them.
 COUNTS = [

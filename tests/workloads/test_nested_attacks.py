@@ -10,24 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.battery import Battery, BatteryConfig
 from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.erasing_aware import ErasingAwareConfig
 from workloads.attacks.gmi import Gmi, GmiConfig
 from workloads.attacks.kedmi import KedmiConfig
 from workloads.attacks.ppdgmi import Ppdgmi, PpdgmiConfig
-from workloads.classifiers import Architecture
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
+from workloads.inversion.attack import Access, Reconstructions
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.oracles import WhiteBoxOracle
+from workloads.observation.oracles import WhiteBoxOracle
 from workloads.priors.base import PRIORS
 from workloads.priors.ked_gan import KedGanConfig
 from workloads.priors.plg_gan import PlgGanConfig
-from workloads.priors.stylegan2 import StyleGan2Config
+from workloads.priors.stylegan2.prior import StyleGan2Config
 from workloads.priors.tacgan import TacganConfig
 from workloads.priors.wgan_gp import WganGpConfig
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture
 
 CPU = torch.device("cpu")
 CLASSES, PUBLIC = 3, 20

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from workloads.optimization import TrainingConfig, build_optimizer, learning_rate
+from workloads.recipes.optimization import TrainingConfig, build_optimizer, learning_rate
 
 
 @pytest.mark.parametrize(

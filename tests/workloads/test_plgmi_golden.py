@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from tests.golden_networks import IDENTITIES, TinyConditionalPrior, follow, golden, golden_networks
-from workloads.attacks.base import Access
 from workloads.attacks.plgmi import Plgmi, PlgmiConfig
-from workloads.attacks.rows import Rows
-from workloads.objectives import cross_entropy, margin, poincare
-from workloads.oracles import WhiteBoxOracle
+from workloads.inversion.attack import Access
+from workloads.inversion.rows import Rows
+from workloads.observation.objectives import cross_entropy, margin, poincare
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.views import ViewConfig
 from workloads.priors.plg_gan import ProjectionCritic, hinge
-from workloads.views import ViewConfig
 
 STEPS = 20
 EXACT = {"rtol": 0.0, "atol": 1e-9}

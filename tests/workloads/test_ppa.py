@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from tests.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
 from tests.interruptions import Interrupted, context_at
 from tests.staged_networks import Signed, TinyStaged, access_to
-from workloads.attacks.base import Access, Reconstructions
-from workloads.attacks.parts import Parts
-from workloads.attacks.pool import draw_pool
 from workloads.attacks.ppa import Ppa, PpaConfig
-from workloads.attacks.rows import Rows
-from workloads.attacks.selection import best_of_each
-from workloads.errors import ConfigError
-from workloads.objectives import poincare
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.latent_pool import draw_pool
+from workloads.inversion.memory_batches import Parts
+from workloads.inversion.rows import Rows
+from workloads.inversion.selection import best_of_each
+from workloads.observation.objectives import poincare
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.views import ViewConfig
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
-from workloads.views import ViewConfig
 
 STILL = ViewConfig()
 STEPS = 20
@@ -100,7 +100,7 @@ def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], networks: nn.Modu
 
 def pooled(case: dict[str, Tensor], networks: nn.ModuleDict, monkeypatch: Any, **settings: Any) -> dict[str, Tensor]:
     """What is found in the recorded pool, of which every entry is a start."""
-    monkeypatch.setattr("workloads.attacks.style_search.draw_pool", lambda *_, **__: case["pool_z"])
+    monkeypatch.setattr("workloads.inversion.style_search.draw_pool", lambda *_, **__: case["pool_z"])
     config = PpaConfig(pool=40, restarts=40, keep=40, cutoff=2, **settings)
     found: dict[str, Tensor] = Ppa(config).prepare(
         access(networks), torch.arange(IDENTITIES), context=context_at(Path())

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.gmi import GmiConfig
 from workloads.attacks.ppdgmi import Ppdgmi, PpdgmiConfig
-from workloads.classifiers import Architecture
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
+from workloads.inversion.attack import Access, Reconstructions
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.oracles import WhiteBoxOracle
+from workloads.observation.oracles import WhiteBoxOracle
 from workloads.priors.base import PRIORS, Prior
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
-from workloads.randomness import generator
+from workloads.training.classifiers import Architecture
 
 CPU = torch.device("cpu")
 HOST = GmiConfig(restarts=4, keep=2, steps=3, batch_reference=1)

@@ -15,12 +15,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests import downloads
+from workloads.core.errors import DataError
 from workloads.datasets.celeba import Celeba, CelebaConfig
 from workloads.datasets.lfw import LfwConfig
 from workloads.datasets.mnist import MnistConfig
 from workloads.datasets.parquet import Parquet, ParquetConfig
-from workloads.errors import DataError
-from workloads.preparation import MANIFEST, Preparation
+from workloads.datasets.preparation import MANIFEST, Preparation
 
 
 def prepare(source: Path, out: Path, *, shard_rows: int = 2, jobs: int = 1, **settings: Any) -> dict[str, Any]:

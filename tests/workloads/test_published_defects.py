@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from tests.evidence import evidence, judging
 from tests.neighbours import by_scikit_learn, hits, points
-from workloads.classifiers import Architecture, load_classifier, save_classifier
 from workloads.metrics.prdc import Prdc, PrdcConfig, prdc
 from workloads.models.base import Classifier
 from workloads.models.inception_2015 import Inception2015Config
 from workloads.models.inception_v3 import InceptionV3, InceptionV3Config
-from workloads.training import features_of
+from workloads.training.classifiers import Architecture, load_classifier, save_classifier
+from workloads.training.prediction import features_of
 
 
 def precision_of(made: Tensor, aimed: list[int], real: Tensor, owners: list[int], folder: Path) -> float:

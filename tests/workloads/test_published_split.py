@@ -11,13 +11,13 @@ from pyarrow import parquet
 from pydantic import ValidationError
 
 from tests import downloads
-from workloads.config import content
+from workloads.core.config import content
+from workloads.core.errors import DataError
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.mnist import Mnist, MnistConfig
 from workloads.datasets.parquet import Parquet, ParquetConfig
-from workloads.errors import DataError
-from workloads.optimization import TrainingConfig
-from workloads.training import hold_back
+from workloads.recipes.optimization import TrainingConfig
+from workloads.training.loop import hold_back
 
 PUBLISHED = SplitConfig(rule="published")
 HELD_OUT = torch.tensor([False, True, False, False, True, False])

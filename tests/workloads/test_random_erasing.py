@@ -16,12 +16,12 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import RandomErasing as TorchvisionErasing
 
-from workloads.checkpoints import load_state, save_state
+from workloads.core.checkpoints import load_state, save_state
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.defenses.boxes import Boxes, regions
 from workloads.defenses.random_erasing import RandomErasing, RandomErasingConfig, draw_boxes, erase
-from workloads.errors import ConfigError
-from workloads.randomness import generator
 
 FILLS = ["mean", "official", "box_colour", "pixel_noise", "blur", -1.5]
 LOCATIONS = ["inside", "uniform", "fixed_centre", "fixed_corner", "per_image"]

@@ -14,14 +14,14 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 from tests.draws import drawn
 from tests.golden_networks import IDENTITIES, LATENT_SIZE, TinyPrior, golden_networks
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions
 from workloads.attacks.rlbmi import Rlbmi, RlbmiConfig
-from workloads.attacks.rows import Rows, select
-from workloads.attacks.search import Variables
-from workloads.attacks.soft_actor_critic import SoftActorCritic
-from workloads.checkpoints import State
-from workloads.oracles import ScoreOracle
-from workloads.randomness import generator
+from workloads.core.checkpoints import State
+from workloads.core.randomness import generator
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.optimizers import Variables
+from workloads.inversion.rows import Rows, select
+from workloads.inversion.soft_actor_critic import SoftActorCritic
+from workloads.observation.oracles import ScoreOracle
 
 CPU = torch.device("cpu")
 SIZE, HIDDEN, BATCH, LR = 3, 5, 7, 1e-2

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from tests.golden_networks import golden
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
 from workloads.models.base import MODELS
 from workloads.models.resnet import ResnetConfig, scale_block_shortcuts
 from workloads.models.small_cnn import SmallCnnConfig

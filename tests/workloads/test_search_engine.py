@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Access, Reconstructions, SearchConfig
-from workloads.attacks.converged import ConvergedConfig
-from workloads.attacks.parts import GIB, Parts
-from workloads.attacks.rows import Rows
-from workloads.attacks.searching import SearchAttack
-from workloads.checkpoints import State
-from workloads.errors import ConfigError, DivergedError
-from workloads.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
+from workloads.core.checkpoints import State
+from workloads.core.errors import ConfigError, DivergedError
+from workloads.inversion.attack import Access, Reconstructions, SearchConfig
+from workloads.inversion.early_stop import ConvergedConfig
+from workloads.inversion.memory_batches import GIB, Parts
+from workloads.inversion.row_search import SearchAttack
+from workloads.inversion.rows import Rows
+from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.priors.base import PRIORS, Prior
 from workloads.priors.wgan_gp import WganGpConfig
 

@@ -14,7 +14,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from tests.evidence import evidence, judging
 from tests.neighbours import by_scikit_learn, points
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.base import ReconstructionEvidence
 from workloads.metrics.fid import Fid, FidConfig, frechet_distance
 from workloads.metrics.prdc import Prdc, PrdcConfig, prdc

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from tests import downloads
-from workloads.datasets.avatars import AvatarsConfig
+from workloads.datasets.avatars.dataset import AvatarsConfig
 from workloads.datasets.base import DATASETS, SplitConfig, held_out_of
 from workloads.datasets.digits import DigitsConfig
 from workloads.datasets.image_folder import ImageFolderConfig

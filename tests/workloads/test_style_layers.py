@@ -11,8 +11,9 @@ from scipy import signal
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.errors import ShapeError
-from workloads.priors.style_layers import (
+from workloads.core.errors import ShapeError
+from workloads.core.randomness import generator
+from workloads.priors.stylegan2.layers import (
     DrawnLayer,
     GroupDeviation,
     ScaledConv,
@@ -25,7 +26,6 @@ from workloads.priors.style_layers import (
     group_deviations,
     smoothed,
 )
-from workloads.randomness import generator
 
 EXACT = {"rtol": 0.0, "atol": 1e-11}  # float64: sums of some hundred products of numbers about 1
 AXIS = np.array([1.0, 3.0, 3.0, 1.0]) / 8

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torchvision.transforms import functional as T
 
 from tests.interruptions import Interrupted, context_at
-from workloads.config import content
-from workloads.errors import ConfigError, DataError
+from workloads.core.config import content
+from workloads.core.errors import ConfigError, DataError
+from workloads.core.randomness import generator
 from workloads.priors.adversarial import Lessons
-from workloads.priors.style_layers import doubled, draw_all
-from workloads.priors.style_networks import Critic, Generator, Shape, widths
-from workloads.priors.style_training import PathLengths, mixed_styles, move_average, path_lengths, slope_penalty
-from workloads.priors.stylegan2 import StyleGan2, StyleGan2Config
-from workloads.randomness import generator
+from workloads.priors.stylegan2.layers import doubled, draw_all
+from workloads.priors.stylegan2.networks import Critic, Generator, Shape, widths
+from workloads.priors.stylegan2.prior import StyleGan2, StyleGan2Config
+from workloads.priors.stylegan2.training import PathLengths, mixed_styles, move_average, path_lengths, slope_penalty
 
 SMALL: dict[str, Any] = {
     **{"latent_size": 4, "style_size": 6, "mapping_layers": 2, "channel_base": 40, "channel_max": 8},

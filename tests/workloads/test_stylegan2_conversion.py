@@ -23,11 +23,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.interruptions import context_at
-from workloads.errors import ConfigError, DataError
-from workloads.priors.convert_stylegan2 import convert, critic_name, generator_name, main
-from workloads.priors.pickled_networks import STAND_INS, read_networks
-from workloads.priors.stylegan2 import StyleGan2, StyleGan2Config
-from workloads.randomness import generator
+from workloads.core.errors import ConfigError, DataError
+from workloads.core.randomness import generator
+from workloads.priors.stylegan2.convert import convert, critic_name, generator_name, main
+from workloads.priors.stylegan2.pickled_networks import STAND_INS, read_networks
+from workloads.priors.stylegan2.prior import StyleGan2, StyleGan2Config
 
 Z, W, LAYERS, BASE, MOST = 5, 6, 2, 64, 8
 Pickle = Callable[..., Path]

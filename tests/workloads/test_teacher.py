@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
-from orchestrator.plan import plan
+from orchestrator.planning.plan import plan
 from orchestrator.sweep import Sweep
 from tests.interruptions import context_at
 from tests.toy import toy_sweep
-from workloads.classifiers import Architecture
+from workloads.core.randomness import generator
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.jobs.base import job_from
 from workloads.jobs.teacher import teacher
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.oracles import LabelOracle, ScoreOracle
-from workloads.randomness import generator
+from workloads.observation.oracles import LabelOracle, ScoreOracle
+from workloads.training.classifiers import Architecture
 
 CORNER = RandomErasingConfig(min_area=0.25, max_area=0.25, location="fixed_corner")  # 4 x 4 of 8 x 8 pixels
 

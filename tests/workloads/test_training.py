@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.interruptions import Interrupted, context_at
-from workloads.augmentation import AugmentationConfig
 from workloads.context import DataInput, JobContext
+from workloads.core.errors import DivergedError
+from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.digits import DigitsConfig
 from workloads.defenses.base import Defense
@@ -29,14 +30,13 @@ from workloads.defenses.mid import MidConfig
 from workloads.defenses.negative_label_smoothing import NegativeLabelSmoothingConfig
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.defenses.trap_mid import TrapMidConfig
-from workloads.errors import DivergedError
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
 from workloads.models.base import Classifier, ModelConfig
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.optimization import TrainingConfig, learning_rate
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
-from workloads.randomness import generator
-from workloads.training import train
+from workloads.recipes.augmentation import AugmentationConfig
+from workloads.recipes.optimization import TrainingConfig, learning_rate
+from workloads.training.loop import train
 
 IMAGES = torch.randint(256, (40, 1, 32, 32), generator=generator("test", "images"), dtype=torch.uint8)
 DATA = ImageSet(IMAGES, torch.arange(40) % 4, ("a", "b", "c", "d"))

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from tests.evidence import evidence
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.trait_recovery import TraitRecovery, TraitRecoveryConfig
 
 PEOPLE, EACH = 12, 10

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workloads.attacks.rows import Rows
-from workloads.views import RandomView, ViewConfig
+from workloads.inversion.rows import Rows
+from workloads.observation.views import RandomView, ViewConfig
 
 SIZE = 16
 FULL = ViewConfig(scale=(0.8, 1.0), brightness=0.2, contrast=0.2, flip=0.5, rotation=5.0)

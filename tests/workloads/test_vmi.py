@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from tests.draws import drawn
 from tests.golden_networks import IDENTITIES, LATENT_SIZE, golden_networks, white_box
 from tests.interruptions import Interrupted, context_at
-from workloads.attacks.base import Reconstructions
-from workloads.attacks.rows import Rows, select
-from workloads.attacks.search import Momentum, Variables
-from workloads.attacks.variational import Flow, Gaussian
 from workloads.attacks.vmi import Vmi, VmiConfig
+from workloads.inversion.attack import Reconstructions
+from workloads.inversion.optimizers import Momentum, Variables
+from workloads.inversion.rows import Rows, select
+from workloads.inversion.variational import Flow, Gaussian
 
 CPU = torch.device("cpu")
 ROWS = Rows(torch.tensor([4, 1]), torch.tensor([0, 2]), "key")

@@ -9,7 +9,10 @@ import torch
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
-from workloads.attacks.base import (
+from workloads.context import JobContext
+from workloads.core.checkpoints import State
+from workloads.core.config import ComponentConfig, Fraction
+from workloads.inversion.attack import (
     ATTACKS,
     Access,
     Attack,
@@ -19,21 +22,18 @@ from workloads.attacks.base import (
     check_identities,
     check_takes_names,
 )
-from workloads.attacks.rows import Rows
-from workloads.attacks.selection import best_of_each, robust_confidence
-from workloads.checkpoints import State
-from workloads.config import ComponentConfig, Fraction
-from workloads.context import JobContext
-from workloads.oracles import LabelOracle
-from workloads.priors.base import Prior
-from workloads.views import RandomView, ViewConfig
+from workloads.inversion.rows import Rows
+from workloads.inversion.selection import best_of_each, robust_confidence
+from workloads.observation.oracles import LabelOracle
+from workloads.observation.views import RandomView, ViewConfig
+from workloads.priors.base import Prior, PriorConfig
 
 PARTS = ("images", "identities", "scores")
 
 
 class BatteryConfig(AttackConfig):
     kind: Literal["battery"] = "battery"
-    attacks: Annotated[tuple[Annotated[ComponentConfig, ATTACKS], ...], Field(min_length=2)]
+    attacks: Annotated[tuple[Annotated[AttackConfig, ATTACKS], ...], Field(min_length=2)]
     """In this order: the cheapest first."""
     identities: PositiveInt | None = None
     """Attack the first so many classes; all where omitted. Those of the attacks themselves are ignored."""
@@ -59,7 +59,7 @@ class BatteryConfig(AttackConfig):
     def members(self) -> tuple[Member, ...]:
         return tuple(attack.members()[0] for attack in self._attacks)
 
-    def with_prior(self, prior: ComponentConfig | None) -> Self:
+    def with_prior(self, prior: PriorConfig | None) -> Self:
         return self.model_copy(update={"attacks": tuple(attack.with_prior(prior) for attack in self._attacks)})
 
     def against(self, defenses: Sequence[ComponentConfig]) -> AttackConfig:
@@ -70,7 +70,7 @@ class BatteryConfig(AttackConfig):
 
     @property
     def _attacks(self) -> tuple[AttackConfig, ...]:
-        return self.attacks  # type: ignore[return-value]
+        return self.attacks
 
 
 @ATTACKS.register(BatteryConfig)
@@ -144,7 +144,7 @@ class Battery(Attack[LabelOracle]):
     def _joined(self, done: State) -> Reconstructions:
         images, identities, scores = (torch.cat([own[name] for own in done.values()]) for name in PARTS)
         restarts = torch.cat([torch.full((len(own["scores"]),), int(number)) for number, own in done.items()])
-        labels = [config.label for config in self.config.attacks]  # type: ignore[attr-defined]
+        labels = [config.label for config in self.config.attacks]
         return Reconstructions(
             images=images,
             latents=torch.zeros(len(images), 0),  # they belong to different priors

@@ -10,13 +10,13 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.attacks.base import ATTACKS, Access, SearchConfig
-from workloads.attacks.rows import Rows
-from workloads.attacks.searching import SearchAttack
-from workloads.checkpoints import State
 from workloads.context import JobContext
-from workloads.errors import ConfigError
-from workloads.oracles import LabelOracle
+from workloads.core.checkpoints import State
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import ATTACKS, Access, SearchConfig
+from workloads.inversion.row_search import SearchAttack
+from workloads.inversion.rows import Rows
+from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior
 
 FULL = 0.75  # of the points: a sphere grows where those inside outnumber those outside by more

@@ -9,16 +9,16 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from workloads.attacks.base import ATTACKS, Access
-from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
-from workloads.attacks.rows import Rows
-from workloads.attacks.search import Adam, Variables
-from workloads.checkpoints import State
-from workloads.config import Fraction
-from workloads.errors import ConfigError
+from workloads.core.checkpoints import State
+from workloads.core.config import Fraction
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.optimizers import Adam, Variables
+from workloads.inversion.rows import Rows
 from workloads.models.base import Classifier
-from workloads.objectives import cross_entropy
-from workloads.oracles import OpenClassifier, WhiteBoxOracle
+from workloads.observation.objectives import cross_entropy
+from workloads.observation.oracles import OpenClassifier, WhiteBoxOracle
 
 MEAN, SPREAD = 0.5, 0.25  # about those of ImageNet: the authors' rate and weights are for images normalised by them
 Beta = Annotated[float, Field(ge=0, lt=1)]

@@ -10,17 +10,17 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, Attack, AttackConfig, Reconstructions
-from workloads.attacks.hosted import HostedConfig
-from workloads.config import ComponentConfig
 from workloads.context import JobContext
+from workloads.core.config import ComponentConfig
+from workloads.core.errors import ConfigError
+from workloads.defenses.erased_images import erased
 from workloads.defenses.random_erasing import RandomErasingConfig, draw_boxes
-from workloads.erased import erased
-from workloads.errors import ConfigError
+from workloads.inversion.attack import ATTACKS, Access, Attack, AttackConfig, Reconstructions
+from workloads.inversion.wrapped_attack import HostedConfig
 from workloads.models.base import Classifier
-from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
+from workloads.observation.views import Generators
 from workloads.priors.base import Prior
-from workloads.views import Generators
 
 
 class ErasingAwareConfig(HostedConfig):

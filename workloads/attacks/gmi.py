@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, check_judges
-from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
-from workloads.attacks.search import Nesterov, Variables
-from workloads.checkpoints import State
-from workloads.objectives import cross_entropy
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.checkpoints import State
+from workloads.inversion.attack import ATTACKS, Access, check_judges
+from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.optimizers import Nesterov, Variables
+from workloads.observation.objectives import cross_entropy
+from workloads.observation.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
 
 

@@ -9,15 +9,15 @@ import torch
 from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access
-from workloads.attacks.l1_ball import within_l1_ball
-from workloads.attacks.rows import Rows, select
-from workloads.attacks.search import Afresh, Rule, Variables
-from workloads.attacks.style_search import StyleSearch, StyleSearchConfig
-from workloads.checkpoints import State
-from workloads.config import Preset, begun_with
-from workloads.errors import ConfigError
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.checkpoints import State
+from workloads.core.config import Preset, with_preset
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.l1_ball import within_l1_ball
+from workloads.inversion.optimizers import Afresh, Rule, Variables
+from workloads.inversion.rows import Rows, select
+from workloads.inversion.style_search import StyleSearch, StyleSearchConfig
+from workloads.observation.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
 from workloads.priors.staged import StagedPrior
 
@@ -64,7 +64,7 @@ class IfgmiConfig(StyleSearchConfig):
     @model_validator(mode="before")
     @classmethod
     def _begin_with_preset(cls, given: Any) -> Any:
-        return begun_with(PRESETS.get(str(given.get("preset")), {}), given) if isinstance(given, dict) else given
+        return with_preset(PRESETS.get(str(given.get("preset")), {}), given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _every_stage_has_its_radii(self) -> IfgmiConfig:

@@ -8,15 +8,14 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, check_judges
-from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
-from workloads.attacks.rows import Rows
-from workloads.attacks.search import Adam, Variables
-from workloads.checkpoints import State
-from workloads.config import ComponentConfig
-from workloads.objectives import cross_entropy
-from workloads.oracles import WhiteBoxOracle
-from workloads.priors.base import PRIORS, Prior
+from workloads.core.checkpoints import State
+from workloads.inversion.attack import ATTACKS, Access, check_judges
+from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.optimizers import Adam, Variables
+from workloads.inversion.rows import Rows
+from workloads.observation.objectives import cross_entropy
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.priors.base import PRIORS, Prior, PriorConfig
 from workloads.priors.ked_gan import KedGanConfig
 
 
@@ -31,7 +30,7 @@ class KedmiConfig(GradientAttackConfig):
     """Reconstructions drawn from each Gaussian."""
     keep: PositiveInt = 5
     steps: PositiveInt = 2400
-    prior: Annotated[ComponentConfig, PRIORS] | None = KedGanConfig()
+    prior: Annotated[PriorConfig, PRIORS] | None = KedGanConfig()
     identity_weight: NonNegativeFloat = 100.0
     lr: PositiveFloat = 0.02
     clip: PositiveFloat | None = None

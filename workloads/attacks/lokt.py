@@ -8,16 +8,15 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, SurrogateConfig
-from workloads.attacks.class_search import ClassSearch, ClassSearchConfig
-from workloads.augmentation import AugmentationConfig
-from workloads.config import ComponentConfig
-from workloads.models.base import MODELS
+from workloads.inversion.attack import ATTACKS, Access, SurrogateConfig
+from workloads.inversion.class_conditional_search import ClassSearch, ClassSearchConfig
+from workloads.models.base import MODELS, ModelConfig
 from workloads.models.densenet import DensenetConfig
-from workloads.optimization import TrainingConfig
-from workloads.oracles import LabelOracle
-from workloads.priors.base import PRIORS
+from workloads.observation.oracles import LabelOracle
+from workloads.priors.base import PRIORS, PriorConfig
 from workloads.priors.tacgan import TacganConfig
+from workloads.recipes.augmentation import AugmentationConfig
+from workloads.recipes.optimization import TrainingConfig
 
 
 class LoktConfig(ClassSearchConfig):
@@ -29,8 +28,8 @@ class LoktConfig(ClassSearchConfig):
 
     version: ClassVar[int] = 2
     kind: Literal["lokt"] = "lokt"
-    prior: Annotated[ComponentConfig, PRIORS] | None = TacganConfig()
-    surrogate_models: Annotated[tuple[Annotated[ComponentConfig, MODELS], ...], Field(min_length=1)] = (
+    prior: Annotated[PriorConfig, PRIORS] | None = TacganConfig()
+    surrogate_models: Annotated[tuple[Annotated[ModelConfig, MODELS], ...], Field(min_length=1)] = (
         DensenetConfig(depth=121),
         DensenetConfig(depth=161),
         DensenetConfig(depth=169),

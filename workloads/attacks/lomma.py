@@ -9,18 +9,18 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, SurrogateConfig
 from workloads.attacks.gmi import GmiConfig
-from workloads.attacks.hosted import HostedAttack, HostedConfig
 from workloads.attacks.kedmi import KedmiConfig
-from workloads.checkpoints import State
-from workloads.config import ComponentConfig, FrozenConfig
 from workloads.context import JobContext
-from workloads.models.base import MODELS
+from workloads.core.checkpoints import State
+from workloads.core.config import FrozenConfig
+from workloads.inversion.attack import ATTACKS, Access, SurrogateConfig
+from workloads.inversion.wrapped_attack import HostedAttack, HostedConfig
+from workloads.models.base import MODELS, ModelConfig
 from workloads.models.torchvision import TorchvisionConfig
-from workloads.objectives import OBJECTIVES
-from workloads.optimization import TrainingConfig
-from workloads.oracles import WhiteBoxOracle
+from workloads.observation.objectives import OBJECTIVES
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.recipes.optimization import TrainingConfig
 
 ASKED_AT_ONCE = 50
 
@@ -44,7 +44,7 @@ class DistillationConfig(FrozenConfig):
     The authors' networks begin with weights for ImageNet: give the models `weights: imagenet`, or a file of them.
     """
 
-    models: tuple[Annotated[ComponentConfig, MODELS], ...] = Field(
+    models: tuple[Annotated[ModelConfig, MODELS], ...] = Field(
         default=tuple(TorchvisionConfig(name=f"efficientnet_b{size}") for size in range(3)), min_length=1
     )
     training: TrainingConfig = TrainingConfig(

@@ -6,11 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access
-from workloads.attacks.class_search import ClassSearch, ClassSearchConfig
-from workloads.config import ComponentConfig
-from workloads.oracles import LabelOracle, WhiteBoxOracle
-from workloads.priors.base import PRIORS
+from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.class_conditional_search import ClassSearch, ClassSearchConfig
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
+from workloads.priors.base import PRIORS, PriorConfig
 from workloads.priors.plg_gan import PlgGanConfig
 
 
@@ -19,7 +18,7 @@ class PlgmiConfig(ClassSearchConfig):
 
     version: ClassVar[int] = 2
     kind: Literal["plgmi"] = "plgmi"
-    prior: Annotated[ComponentConfig, PRIORS] | None = PlgGanConfig()
+    prior: Annotated[PriorConfig, PRIORS] | None = PlgGanConfig()
 
 
 @ATTACKS.register(PlgmiConfig)

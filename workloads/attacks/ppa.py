@@ -8,12 +8,12 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validat
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.attacks.base import ATTACKS, Access
-from workloads.attacks.search import Adam, steps_down
-from workloads.attacks.style_search import StyleSearch, StyleSearchConfig
-from workloads.config import Preset, begun_with
-from workloads.errors import ConfigError
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.config import Preset, with_preset
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.optimizers import Adam, steps_down
+from workloads.inversion.style_search import StyleSearch, StyleSearchConfig
+from workloads.observation.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
 
 OFFICIAL = {"pool_seed": 42, "restarts": 200, "keep": 50, "batch_reference": 25, "milestones": ()}
@@ -49,7 +49,7 @@ class PpaConfig(StyleSearchConfig):
     @model_validator(mode="before")
     @classmethod
     def _begin_with_preset(cls, given: Any) -> Any:
-        return begun_with(PRESETS.get(str(given.get("preset")), {}), given) if isinstance(given, dict) else given
+        return with_preset(PRESETS.get(str(given.get("preset")), {}), given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _judges_whole_images(self) -> PpaConfig:

@@ -12,18 +12,18 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, Attack, Reconstructions, check_takes_names
-from workloads.attacks.hosted import HostedConfig
-from workloads.attacks.rows import Rows
-from workloads.attacks.selection import best_of_each, robust_confidence
-from workloads.checkpoints import State
-from workloads.config import Fraction
 from workloads.context import JobContext
-from workloads.errors import ConfigError
-from workloads.oracles import LabelOracle
+from workloads.core.checkpoints import State
+from workloads.core.config import Fraction
+from workloads.core.errors import ConfigError
+from workloads.inversion.attack import ATTACKS, Access, Attack, Reconstructions, check_takes_names
+from workloads.inversion.rows import Rows
+from workloads.inversion.selection import best_of_each, robust_confidence
+from workloads.inversion.wrapped_attack import HostedConfig
+from workloads.observation.oracles import LabelOracle
+from workloads.observation.views import RandomView, ViewConfig
 from workloads.priors.adversarial import AdversarialPrior
 from workloads.priors.base import Prior
-from workloads.views import RandomView, ViewConfig
 
 IMAGES = 4000  # to tune a prior on; the few pseudo-private ones are repeated to their share
 KEPT = ("images", "latents", "identities", "restarts", "scores", "kept")

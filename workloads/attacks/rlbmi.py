@@ -8,12 +8,12 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access, SearchConfig
-from workloads.attacks.rows import Rows
-from workloads.attacks.searching import SearchAttack
-from workloads.attacks.soft_actor_critic import SoftActorCritic
-from workloads.checkpoints import State
-from workloads.oracles import LabelOracle, ScoreOracle
+from workloads.core.checkpoints import State
+from workloads.inversion.attack import ATTACKS, Access, SearchConfig
+from workloads.inversion.row_search import SearchAttack
+from workloads.inversion.rows import Rows
+from workloads.inversion.soft_actor_critic import SoftActorCritic
+from workloads.observation.oracles import LabelOracle, ScoreOracle
 
 SMALLEST_MARGIN = 1e-7
 

@@ -8,15 +8,15 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from workloads.attacks.base import ATTACKS, Access
-from workloads.attacks.gradient import GradientAttackConfig, WhiteBoxAttack
-from workloads.attacks.rows import Rows
-from workloads.attacks.search import Momentum, Variables
-from workloads.attacks.variational import Family, Flow, Gaussian
-from workloads.checkpoints import State
 from workloads.context import JobContext
-from workloads.objectives import cross_entropy
-from workloads.oracles import WhiteBoxOracle
+from workloads.core.checkpoints import State
+from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.optimizers import Momentum, Variables
+from workloads.inversion.rows import Rows
+from workloads.inversion.variational import Family, Flow, Gaussian
+from workloads.observation.objectives import cross_entropy
+from workloads.observation.oracles import WhiteBoxOracle
 
 
 class VmiConfig(GradientAttackConfig):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.raw import CroppedConfig, Entry, RawConfig, RawDataset, Side, images_in, located
+from workloads.datasets.reading.raw import CroppedConfig, Entry, RawConfig, RawDataset, Side, images_in, located
 
 
 class AfhqDogsConfig(CroppedConfig):

@@ -14,10 +14,10 @@ from PIL import Image
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
-from workloads.config import Addition, ComponentConfig, FrozenConfig
-from workloads.errors import DataError
-from workloads.randomness import generator
-from workloads.registry import Registry
+from workloads.core.config import Addition, ComponentConfig, FrozenConfig
+from workloads.core.errors import DataError
+from workloads.core.randomness import generator
+from workloads.core.registry import Registry
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -238,4 +238,4 @@ def held_out_of(images: int, config: SplitConfig) -> int:
     return min(max(round(images * config.test_fraction), 1), images - 1)
 
 
-DATASETS: Registry[Dataset] = Registry("workloads.datasets")
+DATASETS: Registry[DatasetConfig, Dataset] = Registry("workloads.datasets")

@@ -10,9 +10,10 @@ from typing import Literal, get_args
 
 from pydantic import PositiveInt
 
+from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS
-from workloads.datasets.decoding import stored
-from workloads.datasets.raw import (
+from workloads.datasets.reading.decoding import stored
+from workloads.datasets.reading.raw import (
     Box,
     CheckedConfig,
     Entry,
@@ -25,7 +26,6 @@ from workloads.datasets.raw import (
     expect,
     located,
 )
-from workloads.errors import DataError
 
 PUBLISHED = {
     "lr_64": {"people": 1_000, "train": 27_018, "test": 3_009, "public": 30_000},

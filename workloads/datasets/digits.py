@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
-from workloads.errors import DataError
 
 
 class DigitsConfig(DatasetConfig):

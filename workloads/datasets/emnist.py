@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.idx import IdxDataset
-from workloads.datasets.raw import Entry, Part, RawConfig, Side
+from workloads.datasets.reading.idx import IdxDataset
+from workloads.datasets.reading.raw import Entry, Part, RawConfig, Side
 
 CHARACTERS = {
     "letters": f" {string.ascii_lowercase}",  # counted from 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.raw import (
+from workloads.datasets.reading.raw import (
     CheckedConfig,
     CroppedConfig,
     Entry,

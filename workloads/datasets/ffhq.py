@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.raw import CroppedConfig, Entry, RawConfig, RawDataset, Side
+from workloads.datasets.reading.raw import CroppedConfig, Entry, RawConfig, RawDataset, Side
 
 
 class FfhqConfig(CroppedConfig):

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from workloads.config import Location
+from workloads.core.config import Location
+from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
-from workloads.datasets.decoding import decode, stored
-from workloads.errors import DataError
+from workloads.datasets.reading.decoding import decode, stored
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 

@@ -8,7 +8,16 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.raw import CheckedConfig, CroppedConfig, Entry, RawConfig, RawDataset, Side, expect, people_in
+from workloads.datasets.reading.raw import (
+    CheckedConfig,
+    CroppedConfig,
+    Entry,
+    RawConfig,
+    RawDataset,
+    Side,
+    expect,
+    people_in,
+)
 
 
 class LfwConfig(CheckedConfig, CroppedConfig):

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.raw import CroppedConfig, Entry, RawConfig, RawDataset, Side, images_in, located
+from workloads.datasets.reading.raw import CroppedConfig, Entry, RawConfig, RawDataset, Side, images_in, located
 
 
 class MetfacesConfig(CroppedConfig):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.idx import IdxDataset
-from workloads.datasets.raw import Part, RawConfig, Side
+from workloads.datasets.reading.idx import IdxDataset
+from workloads.datasets.reading.raw import Part, RawConfig, Side
 
 
 class MnistConfig(RawConfig):

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from workloads.config import Addition, Location
+from workloads.core.config import Addition, Location
+from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
-from workloads.datasets.decoding import decode
-from workloads.errors import DataError
+from workloads.datasets.reading.decoding import decode
 
 
 class ParquetConfig(DatasetConfig):

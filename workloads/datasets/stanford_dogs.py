@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS
-from workloads.datasets.decoding import stored
-from workloads.datasets.raw import Box, CheckedConfig, Entry, RawDataset, drawn_parts, expect
-from workloads.errors import DataError
+from workloads.datasets.reading.decoding import stored
+from workloads.datasets.reading.raw import Box, CheckedConfig, Entry, RawDataset, drawn_parts, expect
 
 
 class StanfordDogsConfig(CheckedConfig):

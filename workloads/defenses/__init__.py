@@ -1,1 +1,6 @@
-"""Defenses: hooks into training that compose in a list."""
+"""Defenses and controls: one a file, each a set of hooks into training that do nothing by default.
+
+`base.py` defines `Defense` and says when each hook is called; `random_erasing.py` is the defense that the project is
+about, `boxes.py` places its rectangles, `erased_images.py` applies it with gradients for an attacker who knows it.
+Imports from the rooms below. Begin with `base.py`, then `cutout.py`.
+"""

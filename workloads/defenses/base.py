@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from workloads.checkpoints import State
-from workloads.config import ComponentConfig
+from workloads.core.checkpoints import State
+from workloads.core.config import ComponentConfig
+from workloads.core.registry import Registry
 from workloads.models.base import Classifier
-from workloads.optimization import TrainingConfig
-from workloads.registry import Registry
+from workloads.recipes.optimization import TrainingConfig
 
 
 class DefenseConfig(ComponentConfig):
@@ -136,4 +136,4 @@ class Defense:
         return {}, {}
 
 
-DEFENSES: Registry[Defense] = Registry("workloads.defenses")
+DEFENSES: Registry[DefenseConfig, Defense] = Registry("workloads.defenses")

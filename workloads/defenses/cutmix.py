@@ -10,7 +10,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from workloads.config import Fraction
+from workloads.core.config import Fraction
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig
 from workloads.defenses.boxes import Boxes, regions
 

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from workloads.checkpoints import State
-from workloads.config import Fraction
+from workloads.core.checkpoints import State
+from workloads.core.config import Fraction
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, TrainingFacts
 from workloads.defenses.boxes import Boxes, Coverage, regions
 

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from workloads.checkpoints import State
+from workloads.core.checkpoints import State
+from workloads.core.errors import ConfigError
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
-from workloads.errors import ConfigError
 from workloads.models.base import Classifier
 
 LARGEST_GROUPS = 32

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from workloads.config import Fraction
+from workloads.core.config import Fraction
+from workloads.core.errors import ConfigError
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
-from workloads.errors import ConfigError
 
 
 class GridMaskConfig(DefenseConfig):

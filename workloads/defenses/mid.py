@@ -9,10 +9,10 @@ from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig
-from workloads.errors import ConfigError
 from workloads.models.base import Classifier
-from workloads.randomness import generator
 
 RAW_SHIFT = 5.0  # the standard deviation is softplus(raw - 5): next to nothing before training
 EVALUATION_NOISE = "mid/evaluation"

@@ -11,10 +11,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.config import Fraction
+from workloads.core.config import Fraction
+from workloads.core.errors import ConfigError
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, TrainingFacts
 from workloads.defenses.boxes import Boxes, Coverage, regions
-from workloads.errors import ConfigError
 
 ATTEMPTS = 10  # of torchvision and timm, before an image is left as it is
 OFFICIAL_COLOUR = (0.485, 0.456, 0.406)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from workloads.config import Fraction
+from workloads.core.config import Fraction
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
 from workloads.models.base import Classifier
 

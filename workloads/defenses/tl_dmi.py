@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from workloads.core.errors import ConfigError
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
-from workloads.errors import ConfigError
 from workloads.models.base import Classifier
-from workloads.optimization import TrainingConfig
+from workloads.recipes.optimization import TrainingConfig
 
 NORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -10,8 +10,8 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.checkpoints import State
-from workloads.config import Fraction
+from workloads.core.checkpoints import State
+from workloads.core.config import Fraction
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig, TrainingFacts
 from workloads.models.base import Classifier
 

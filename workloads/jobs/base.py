@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from workloads.config import ComponentConfig, FrozenConfig
 from workloads.context import JobContext
-from workloads.registry import Registry
+from workloads.core.config import ComponentConfig, FrozenConfig
+from workloads.core.registry import Registry
 
 
 class JobConfig(ComponentConfig):
@@ -30,11 +30,11 @@ class Job(ABC):
         """Compute, and leave all results as files in `context.output`."""
 
 
-JOBS: Registry[Job] = Registry("workloads.jobs")
+JOBS: Registry[JobConfig, Job] = Registry("workloads.jobs")
 
 
 class _AnyJob(FrozenConfig):
-    job: Annotated[ComponentConfig, JOBS]
+    job: Annotated[JobConfig, JOBS]
 
 
 def job_from(config: Mapping[str, Any]) -> Job:

@@ -12,23 +12,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from workloads.classifiers import Architecture, load_classifier
-from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
+from workloads.core.pictures import save_grid
 from workloads.datasets.base import DATASETS, ImageSet, SplitConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.metrics.base import (
     METRICS,
     JudgedMetric,
     Metric,
+    MetricConfig,
     ReconstructionEvidence,
     ReconstructionMetric,
     over_identities,
 )
 from workloads.metrics.intervals import bootstrap_over_groups
 from workloads.models.base import Classifier, ModelConfig
-from workloads.pictures import save_grid
-from workloads.training import features_of
+from workloads.training.classifiers import Architecture, load_classifier
+from workloads.training.prediction import features_of
 
 SHOWN_IDENTITIES = 10
 
@@ -37,7 +37,7 @@ class EvaluateAttackConfig(JobConfig):
     kind: Literal["evaluate_attack"] = "evaluate_attack"
     data: DataInput
     split: SplitConfig
-    metrics: tuple[Annotated[ComponentConfig, METRICS], ...]
+    metrics: tuple[Annotated[MetricConfig, METRICS], ...]
 
 
 @JOBS.register(EvaluateAttackConfig)

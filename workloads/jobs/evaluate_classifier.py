@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from workloads.classifiers import load_classifier
-from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
 from workloads.datasets.base import SplitConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
-from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence
-from workloads.training import predict
+from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, MetricConfig
+from workloads.training.classifiers import load_classifier
+from workloads.training.prediction import predict
 
 
 class EvaluateClassifierConfig(JobConfig):
     kind: Literal["evaluate_classifier"] = "evaluate_classifier"
     data: DataInput
     split: SplitConfig
-    metrics: tuple[Annotated[ComponentConfig, METRICS], ...]
+    metrics: tuple[Annotated[MetricConfig, METRICS], ...]
 
 
 @JOBS.register(EvaluateClassifierConfig)

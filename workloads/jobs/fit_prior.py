@@ -10,18 +10,17 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from workloads.attacks.parts import Parts
-from workloads.classifiers import load_classifier
-from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
+from workloads.core.networks import load_network, save_network
+from workloads.core.pictures import save_grid
 from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.inversion.memory_batches import Parts
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.jobs.teacher import teacher
 from workloads.metrics.random_features import sample_quality
-from workloads.oracles import LabelOracle
-from workloads.pictures import save_grid
-from workloads.priors.base import PRIORS, Prior
-from workloads.storage import load_network, save_network
+from workloads.observation.oracles import LabelOracle
+from workloads.priors.base import PRIORS, Prior, PriorConfig
+from workloads.training.classifiers import load_classifier
 
 SHOWN = 64
 JUDGED = 2000
@@ -31,7 +30,7 @@ AT_ONCE = 100
 class FitPriorConfig(JobConfig):
     kind: Literal["fit_prior"] = "fit_prior"
     data: DataInput
-    prior: Annotated[ComponentConfig, PRIORS]
+    prior: Annotated[PriorConfig, PRIORS]
     erasing: RandomErasingConfig | None = None
     """Show the teacher images erased by this law, as an attacker does who knows how it was trained."""
 
@@ -56,7 +55,7 @@ class FitPrior(Job):
         save_network(context.output, "prior", prior, config=self.config.prior, runtime=runtime)
         context.write_history()
         context.write_json("protocol.json", {"queries": taught_by.queries if taught_by else 0})
-        made = _samples(prior, min(JUDGED if self.config.prior.fitted else SHOWN, len(data)), context)  # type: ignore[attr-defined]
+        made = _samples(prior, min(JUDGED if self.config.prior.fitted else SHOWN, len(data)), context)
         context.write_json("quality.json", sample_quality(made, data.images))
         save_grid(context.output / "samples.png", made[:SHOWN], columns=8, scale=2)
         save_grid(

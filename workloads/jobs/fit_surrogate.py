@@ -10,20 +10,20 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.classifiers import Architecture, drawn, load_classifier, save_classifier
-from workloads.config import Addition, ComponentConfig
 from workloads.context import DataInput, JobContext
+from workloads.core.config import Addition
+from workloads.core.networks import load_network
 from workloads.datasets.base import ImageSet
 from workloads.defenses.base import Batch, Defense, DefenseConfig, TrainingFacts
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.jobs.teacher import teacher
 from workloads.models.base import MODELS, ModelConfig
-from workloads.optimization import TrainingConfig
-from workloads.oracles import LabelOracle, ScoreOracle
+from workloads.observation.oracles import LabelOracle, ScoreOracle
 from workloads.priors.base import PRIORS
-from workloads.storage import load_network
-from workloads.training import train
+from workloads.recipes.optimization import TrainingConfig
+from workloads.training.classifiers import Architecture, drawn, load_classifier, save_classifier
+from workloads.training.loop import train
 
 ASKED_AT_ONCE = 256
 
@@ -36,7 +36,7 @@ class FitSurrogateConfig(JobConfig):
     """Public images; what is asked about, unless they come from a prior."""
     generated_per_class: PositiveInt | None = None
     """Ask about so many images of each class from the prior among the inputs instead."""
-    model: Annotated[ComponentConfig, MODELS]
+    model: Annotated[ModelConfig, MODELS]
     training: TrainingConfig
     number: int = 0
     """Tells surrogates of one architecture apart."""

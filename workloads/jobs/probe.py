@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat
 
 from workloads.context import JobContext
-from workloads.errors import MidreError
+from workloads.core.errors import MidreError
 from workloads.jobs.base import JOBS, Job, JobConfig
 
 

@@ -10,24 +10,23 @@ from typing import Annotated, Any, Literal
 import torch
 from safetensors.torch import save_file
 
-from workloads.attacks.base import ATTACKS, Access, Member
-from workloads.attacks.parts import Parts
-from workloads.classifiers import load_classifier
-from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
-from workloads.folding import folded
+from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Member
+from workloads.inversion.folded_networks import folded
+from workloads.inversion.memory_batches import Parts
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.jobs.fit_prior import load_prior
 from workloads.models.base import Classifier
-from workloads.oracles import LabelOracle, WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import Prior
+from workloads.training.classifiers import load_classifier
 
 PROBES = 4  # images that folding is checked on
 
 
 class RunAttackConfig(JobConfig):
     kind: Literal["run_attack"] = "run_attack"
-    attack: Annotated[ComponentConfig, ATTACKS]
+    attack: Annotated[AttackConfig, ATTACKS]
     public: DataInput
     """What the attacker has besides; read only by attacks that ask for it."""
 
@@ -91,7 +90,7 @@ class RunAttack(Job):
 
     def _probes(self, prior: Prior | None, target_model: Classifier, context: JobContext) -> torch.Tensor:
         """Images to check folding on. Shape: (PROBES, C, H, W)."""
-        size = prior.image_size if prior else self.config.public.dataset.image_size  # type: ignore[attr-defined]
+        size = prior.image_size if prior else self.config.public.dataset.image_size
         shape = (PROBES, target_model.mean.shape[0], size, size)
         return torch.rand(shape, generator=context.generator("probes")).to(context.device)
 

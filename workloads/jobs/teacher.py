@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from workloads.context import JobContext
+from workloads.defenses.erased_images import Erased
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.erased import Erased
 from workloads.models.base import Classifier
-from workloads.oracles import LabelOracle
-from workloads.training import channel_mean
+from workloads.observation.oracles import LabelOracle
+from workloads.training.prediction import channel_mean
 
 
 def teacher(

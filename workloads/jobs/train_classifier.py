@@ -8,16 +8,16 @@ from typing import Annotated, Literal
 import torch
 from safetensors.torch import load_file, save_file
 
-from workloads.classifiers import Architecture, drawn, save_classifier
-from workloads.config import ComponentConfig
 from workloads.context import DataInput, JobContext
+from workloads.core.pictures import save_grid
 from workloads.datasets.base import ImageSet, SplitConfig
-from workloads.defenses.base import DEFENSES, Defense, TrainingFacts
+from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, TrainingFacts
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.models.base import MODELS, Classifier, ModelConfig
-from workloads.optimization import TrainingConfig, build_optimizer
-from workloads.pictures import save_grid
-from workloads.training import channel_mean, hold_back, train
+from workloads.recipes.optimization import TrainingConfig, build_optimizer
+from workloads.training.classifiers import Architecture, drawn, save_classifier
+from workloads.training.loop import hold_back, train
+from workloads.training.prediction import channel_mean
 
 
 class TrainClassifierConfig(JobConfig):
@@ -27,9 +27,9 @@ class TrainClassifierConfig(JobConfig):
     data: DataInput
     split: SplitConfig | None
     """The held-out part stays out of training; None trains on all images, as on public ones."""
-    model: Annotated[ComponentConfig, MODELS]
+    model: Annotated[ModelConfig, MODELS]
     training: TrainingConfig
-    defenses: tuple[Annotated[ComponentConfig, DEFENSES], ...] = ()
+    defenses: tuple[Annotated[DefenseConfig, DEFENSES], ...] = ()
     seed: int = 0
 
 

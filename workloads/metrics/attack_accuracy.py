@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
 
 FEWEST_CLASSES_FOR_TOP5 = 11

@@ -12,13 +12,13 @@ import torch
 from pydantic import field_validator
 from torch import Tensor
 
-from workloads.config import ComponentConfig
 from workloads.context import JobContext
+from workloads.core.config import ComponentConfig
+from workloads.core.errors import ShapeError
+from workloads.core.registry import Registry
 from workloads.datasets.base import ImageSet
-from workloads.errors import ShapeError
 from workloads.metrics.intervals import Estimate, bootstrap_over_groups
 from workloads.models.base import MODELS, Classifier, ModelConfig
-from workloads.registry import Registry
 
 
 class MetricConfig(ComponentConfig):
@@ -33,7 +33,7 @@ class MetricConfig(ComponentConfig):
 class ExtractorMetricConfig(MetricConfig):
     """Settings of a metric in the features of a network, which is part of its numbers' names."""
 
-    extractor: Annotated[ComponentConfig, MODELS] | None = None
+    extractor: Annotated[ModelConfig, MODELS] | None = None
     """A network with weights of its own, such as an Inception with those for ImageNet; the evaluation model where
     omitted."""
 
@@ -163,7 +163,7 @@ class ExtractorMetric(JudgedMetric):
 
     @property
     def extractor(self) -> ModelConfig | None:
-        return self.config.extractor  # type: ignore[return-value]
+        return self.config.extractor
 
 
 class ReconstructionMetric(JudgedMetric):
@@ -218,4 +218,4 @@ def by_content(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.tensor(sorted(rows, key=lambda row: images[row].numpy().tobytes()), dtype=torch.int64)
 
 
-METRICS: Registry[Metric] = Registry("workloads.metrics")
+METRICS: Registry[MetricConfig, Metric] = Registry("workloads.metrics")

@@ -26,7 +26,7 @@ from workloads.metrics.geometry import convex_hull, overlap
 from workloads.metrics.intervals import Estimate
 from workloads.metrics.prdc import prdc
 from workloads.models.base import Classifier
-from workloads.training import channel_mean
+from workloads.training.prediction import channel_mean
 
 ROWS = 128
 SHOWN_IDENTITIES = 4

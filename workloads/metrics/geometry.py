@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 
 Point = tuple[float, float]
 Polygon = list[Point]

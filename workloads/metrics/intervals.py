@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 
 Z95 = 1.959963984540054  # two-sided 95 % of the normal law
 

@@ -7,21 +7,21 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from workloads.classifiers import Architecture
-from workloads.config import ComponentConfig
 from workloads.context import JobContext
+from workloads.core.errors import ShapeError
 from workloads.datasets.base import ImageSet
-from workloads.errors import ShapeError
 from workloads.metrics.base import METRICS, JudgedMetric, MetricConfig, ReconstructionEvidence, by_content
 from workloads.metrics.intervals import Estimate, wilson
 from workloads.models.base import MODELS, Classifier, ModelConfig
-from workloads.optimization import TrainingConfig
-from workloads.training import hold_back, predict, train
+from workloads.recipes.optimization import TrainingConfig
+from workloads.training.classifiers import Architecture
+from workloads.training.loop import hold_back, train
+from workloads.training.prediction import predict
 
 
 class KnowledgeExtractionConfig(MetricConfig):
     kind: Literal["knowledge_extraction"] = "knowledge_extraction"
-    student: Annotated[ComponentConfig, MODELS] | None = None
+    student: Annotated[ModelConfig, MODELS] | None = None
     """The network that learns; one like the evaluation model where omitted."""
     training: TrainingConfig = TrainingConfig(
         epochs=75, batch_size=32, optimizer="sgd", lr=0.1, weight_decay=1e-4, schedule="cosine"

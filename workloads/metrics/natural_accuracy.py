@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, MetricConfig
 from workloads.metrics.intervals import Estimate, wilson
 

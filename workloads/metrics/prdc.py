@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from workloads.context import JobContext
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.base import (
     METRICS,
     ExtractorMetric,

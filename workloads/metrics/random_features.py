@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workloads.classifiers import Architecture
+from workloads.core.randomness import generator
 from workloads.metrics.fid import frechet_distance
 from workloads.models.small_cnn import SmallCnnConfig
-from workloads.randomness import generator
-from workloads.training import features_of
+from workloads.training.classifiers import Architecture
+from workloads.training.prediction import features_of
 
 
 def sample_quality(made: Tensor, public: Tensor) -> dict[str, float]:

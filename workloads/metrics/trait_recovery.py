@@ -9,7 +9,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.errors import ShapeError
+from workloads.core.errors import ShapeError
 from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
 
 

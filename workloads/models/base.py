@@ -13,10 +13,10 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workloads.config import ComponentConfig, Location
-from workloads.errors import ConfigError
-from workloads.registry import Registry
-from workloads.weights import cached_file, digest_of, fill, read_weights
+from workloads.core.config import ComponentConfig, Location
+from workloads.core.errors import ConfigError
+from workloads.core.registry import Registry
+from workloads.core.weights import cached_file, digest_of, fill, read_weights
 
 
 class ModelConfig(ComponentConfig):
@@ -196,7 +196,7 @@ def _widen_first_convolution(body: nn.Module, channels: int) -> None:
     setattr(body.get_submodule(path), last, fresh)
 
 
-MODELS: Registry[Classifier] = Registry("workloads.models")
+MODELS: Registry[ModelConfig, Classifier] = Registry("workloads.models")
 
 
 WITHOUT_DRAWS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm, nn.PReLU)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
 from workloads.models.base import Classifier, ModelConfig
 from workloads.models.resnet import NoShortcut, ScaledShortcut
 

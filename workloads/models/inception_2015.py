@@ -11,8 +11,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from workloads.core.weights import fill, read_weights
 from workloads.models.base import MODELS, Classifier, LibraryClassifier, ModelConfig
-from workloads.weights import fill, read_weights
 
 PUBLISHED_CLASSES = 1008
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
 from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
 
 HEADS = ("fc", "classifier", "heads", "head")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
 from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
 
 

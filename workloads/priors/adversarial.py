@@ -13,11 +13,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from workloads.checkpoints import State
-from workloads.config import Addition
 from workloads.context import JobContext
-from workloads.errors import DivergedError
-from workloads.oracles import LabelOracle
+from workloads.core.checkpoints import State
+from workloads.core.config import Addition
+from workloads.core.errors import DivergedError
+from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior, PriorConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]

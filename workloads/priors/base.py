@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from workloads.config import ComponentConfig
 from workloads.context import JobContext
+from workloads.core.config import ComponentConfig
+from workloads.core.registry import Registry
 from workloads.models.base import initialize
-from workloads.oracles import LabelOracle
-from workloads.registry import Registry
+from workloads.observation.oracles import LabelOracle
 
 
 class PriorConfig(ComponentConfig):
@@ -81,4 +81,4 @@ class Prior(nn.Module, ABC):
         """
 
 
-PRIORS: Registry[Prior] = Registry("workloads.priors")
+PRIORS: Registry[PriorConfig, Prior] = Registry("workloads.priors")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.context import JobContext
-from workloads.oracles import LabelOracle, ScoreOracle
+from workloads.observation.oracles import LabelOracle, ScoreOracle
 from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, Lessons
 from workloads.priors.base import PRIORS
 from workloads.priors.wgan_gp import dcgan_generator, layer_widths

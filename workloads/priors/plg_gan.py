@@ -10,14 +10,14 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from workloads.context import JobContext
-from workloads.errors import ConfigError
-from workloads.objectives import margin
-from workloads.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
+from workloads.core.errors import ConfigError
+from workloads.observation.objectives import margin
+from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
+from workloads.observation.views import RandomView, ViewConfig
 from workloads.priors.adversarial import Figures, Lessons
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalConfig, ConditionalPrior
 from workloads.priors.residual import Trunk, spectral
-from workloads.views import RandomView, ViewConfig
 
 ASKED_AT_ONCE = 256
 GREY_LEVELS = 256

@@ -10,9 +10,9 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workloads.config import Addition, Fraction
 from workloads.context import JobContext
-from workloads.oracles import LabelOracle
+from workloads.core.config import Addition, Fraction
+from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import Figures, Lessons
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalConfig, ConditionalPrior

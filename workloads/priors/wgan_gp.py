@@ -10,7 +10,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from workloads.errors import ConfigError
+from workloads.core.errors import ConfigError
 from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, Lessons
 from workloads.priors.base import PRIORS
 

@@ -12,13 +12,13 @@ from typing import Any
 import ray
 from ray import exceptions
 
-from orchestrator.artifacts import ArtifactStore
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import Book, RunningJob, Snapshot
 from orchestrator.executors.ray.pool import NowhereToRun, Pool, Slot
 from orchestrator.executors.ray.worker import read_data
-from orchestrator.graph import Outcome, PlannedJob, TrialPlan
-from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger
+from orchestrator.planning.graph import Outcome, PlannedJob, TrialPlan
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 
 logger = logging.getLogger(__name__)
 

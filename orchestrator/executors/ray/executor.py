@@ -21,9 +21,9 @@ from orchestrator.executors.ray.broker import Broker
 from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
-from orchestrator.graph import TrialPlan
-from orchestrator.ledger import LEDGER_PATIENCE_S, Ledger
-from orchestrator.placement import why_not
+from orchestrator.planning.graph import TrialPlan
+from orchestrator.planning.placement import why_not
+from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 
 TRIALS_BESIDE_CPUS = 1
 """Trials in flight beyond one for each CPU, which then have work while others wait for a job that all share.

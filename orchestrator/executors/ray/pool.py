@@ -16,9 +16,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.executors.ray.cluster import alive_nodes
 from orchestrator.executors.ray.worker import Worker
-from orchestrator.graph import Request
-from orchestrator.placement import Node, place, why_not
-from workloads.errors import MidreError
+from orchestrator.planning.graph import Request
+from orchestrator.planning.placement import Node, place, why_not
+from workloads.core.errors import MidreError
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from orchestrator.graph import Outcome
+from orchestrator.planning.graph import Outcome
 
 
 class ThinTrial(tune.Trainable):

@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
-from orchestrator.artifacts import ArtifactStore
-from orchestrator.graph import PlannedJob
+from orchestrator.planning.graph import PlannedJob
+from orchestrator.store.artifacts import ArtifactStore
 
 PROGRESS_EVERY_S = 0.5
 
@@ -65,7 +65,7 @@ class Worker:
         """Images in memory shared with every other worker of this node, read-only."""
         import torch
 
-        from workloads.config import digest
+        from workloads.core.config import digest
         from workloads.datasets.base import ImageSet
 
         name = digest(data.model_dump(mode="json"))

@@ -1,0 +1,96 @@
+"""`midre data prepare` around the preparing: options into a config, progress, and what came of it in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from orchestrator.errors import RequestError
+from orchestrator.spec.messages import did_you_mean, message_of
+from workloads.datasets.base import DATASETS
+from workloads.datasets.preparation import MANIFEST, UNDIVIDED, Preparation
+from workloads.datasets.reading.raw import RawConfig, RawDataset
+
+SHOWN_PROBLEMS = 20
+NOT_OPTIONS = frozenset({"kind", "path", "side", "image_size", "channels", "max_per_identity"})
+"""Fields with an argument of their own, or used when images are read: a prepared set serves any size."""
+
+
+def config_for(name: str, source: Path, settings: Mapping[str, str]) -> RawConfig:
+    """The data set to prepare; `settings` are YAML values by field.
+
+    Raises:
+        RequestError: naming what there is, if there is no such data set, option or value.
+    """
+    kinds = {kind: DATASETS.config_of(kind) for kind in DATASETS.kinds()}
+    raw = {kind: config for kind, config in kinds.items() if issubclass(config, RawConfig)}
+    if name not in raw:
+        raise RequestError(
+            f"{name}: no data set that can be prepared.{did_you_mean(name, raw)} Available: {', '.join(raw)}."
+        )
+    options = sorted(raw[name].model_fields.keys() - NOT_OPTIONS)
+    fields: dict[str, Any] = {"kind": name, "path": str(source)}
+    for option, text in settings.items():
+        if option not in options:
+            near = did_you_mean(option, options)
+            raise RequestError(f"--set {option}: no option of {name}.{near} Options: {', '.join(options)}.")
+        fields[option] = _value(option, text)
+    try:
+        return raw[name].model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        where = ".".join(map(str, details["loc"]))
+        raise RequestError(f"--set {where}: {message_of(details, raw[name])}") from error
+
+
+def prepare(config: RawConfig, out: Path, *, download: bool, jobs: int, console: Console) -> dict[str, Any]:
+    """Prepare a data set under a progress bar; its manifest."""
+    if download:
+        dataset = DATASETS.build(config)
+        assert isinstance(dataset, RawDataset)
+        dataset.download()
+    preparation = Preparation.of(config, out)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"{config.kind}: images", total=preparation.images)
+        return preparation.run(jobs=jobs, on_images=lambda count: progress.advance(task, count))
+
+
+def summary(manifest: Mapping[str, Any], out: Path) -> str:
+    """What was made, and the first problems with it."""
+    lines = []
+    for side, facts in manifest["sides"].items():
+        images = ", ".join(f"{count} {part} images" for part, count in facts["images"].items())
+        lines.append(f"{side}: {facts['identities']} identities, {images}, {len(facts['shards'])} shards")
+    problems = [problem["message"] for problem in manifest["problems"]]
+    if problems:
+        lines += [f"{len(problems)} images are missing or damaged:", *problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"and {len(problems) - SHOWN_PROBLEMS} more: {out / MANIFEST} lists them all.")
+    return "\n".join(lines)
+
+
+def spec_lines(manifest: Mapping[str, Any], out: Path) -> str:
+    """The section of a spec that reads what was made."""
+    section: dict[str, dict[str, str]] = {
+        side: {"kind": "parquet", "path": str((out / side).absolute()), "order": "first_seen"}
+        for side in manifest["sides"]
+    }
+    if "private" in section and UNDIVIDED not in manifest["sides"]["private"]["images"]:
+        section["private"]["part_column"] = "part"
+        section["split"] = {"rule": "published"}
+    return yaml.safe_dump({"data": section}, sort_keys=False).rstrip()
+
+
+def _value(option: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RequestError(f"--set {option}: not a YAML value: {text!r}.") from error

@@ -1,0 +1,16 @@
+"""What the machine at hand has, without Ray."""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.planning.placement import Node
+
+
+def this_machine() -> Node:
+    """This machine as the one node of an embedded cluster."""
+    import torch  # counts GPUs; heavy, so only where a spec is checked
+
+    gpus = torch.cuda.device_count()
+    cpus = len(os.sched_getaffinity(0))
+    return Node("this machine", cpus, (1.0,) * gpus, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)

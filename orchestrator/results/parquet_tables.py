@@ -1,0 +1,155 @@
+"""Result tables as Parquet: one row a trial, one an attack on it, one an identity of that; a view, rebuilt at will."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from orchestrator.results.sweep_result import AttackResult, EstimateRecord, SweepResult, TrialResult
+from orchestrator.store.paths import RunPaths
+
+FRACTION = "fraction in [0, 1]"
+SQUARED_DISTANCE = "squared L2 distance"
+
+Row = dict[str, Any]
+
+_BOUNDS = ("low", "high", "n", "method")
+_TYPES = {
+    "point": pa.int64(),
+    "seed": pa.int64(),
+    "baseline": pa.bool_(),
+    "defenses": pa.list_(pa.string()),
+    "steps": pa.int64(),
+    "restarts": pa.int64(),
+    "kept": pa.int64(),
+    "identities_attacked": pa.int64(),
+    "queries": pa.int64(),
+    "reconstructions": pa.int64(),
+    "seconds_s": pa.float64(),
+}
+"""Types of columns whatever they hold, so that a table without rows has them too; every other fixed one is text."""
+
+_TRIAL = ("sweep", "trial", "point", "seed", "baseline", "status", "error", "defenses", "params")
+_PROTOCOL = ("access", "steps", "restarts", "kept", "selection", "identities_attacked", "queries", "seconds_s")
+
+
+def unit_of(name: str) -> str | None:
+    """The unit of a number by its name, with or without its attack; None where it has none that is known."""
+    metric = name.rpartition(".")[2]
+    if metric.partition("_top")[0].endswith("accuracy"):
+        return FRACTION
+    return SQUARED_DISTANCE if metric.endswith("_distance") or metric.startswith("delta_") else None
+
+
+def write_tables(result: SweepResult, paths: RunPaths) -> None:
+    """Write the Parquet tables 'trials', 'attacks' and 'identities'; what is not known is null.
+
+    Every trial has a row in 'trials'; the other two hold what finished trials came to.
+    """
+    attacked = [(trial, attack) for trial in result.trials for attack in trial.attacks.values()]
+    trials = [_trial_row(result, trial) | _estimates(trial.utility) for trial in result.trials]
+    attacks = [_attack_row(result, *own) | _estimates(own[1].estimates) for own in attacked]
+    identities = [
+        _attack_row(result, *own) | _identity(record) | _estimates(record["estimates"])
+        for own in attacked
+        for record in own[1].identities
+    ]
+    _write(paths.table("trials"), trials, _TRIAL)
+    _write(paths.table("attacks"), attacks, (*_TRIAL, "attack", *_PROTOCOL))
+    _write(paths.table("identities"), identities, (*_TRIAL, "attack", *_PROTOCOL, "identity", "reconstructions"))
+
+
+def _trial_row(result: SweepResult, trial: TrialResult) -> Row:
+    own = trial.plan.trial
+    return {
+        "sweep": result.resolved.sweep,
+        "trial": trial.id,
+        "point": own.point,
+        "seed": own.seed,
+        "baseline": own.baseline,
+        "status": trial.status,
+        "error": trial.error or None,
+        "defenses": list(trial.plan.defenses),
+        "params": json.dumps(dict(own.params), sort_keys=True),
+        **{f"param.{path}": own.params.get(path) for path in _searched(result)},
+    }
+
+
+def _searched(result: SweepResult) -> list[str]:
+    """Dotted paths of all fields that differ between trials, in the order met."""
+    return list(dict.fromkeys(path for trial in result.trials for path in trial.plan.trial.params))
+
+
+def _attack_row(result: SweepResult, trial: TrialResult, attack: AttackResult) -> Row:
+    known = dict(attack.protocol) | {
+        "identities_attacked": attack.protocol.get("identities"),
+        "seconds_s": attack.seconds,
+    }
+    return _trial_row(result, trial) | {"attack": attack.label} | {name: known.get(name) for name in _PROTOCOL}
+
+
+def _identity(record: Mapping[str, Any]) -> Row:
+    return {"identity": str(record["identity"]), "reconstructions": record.get("reconstructions")}
+
+
+def _estimates(estimates: Mapping[str, EstimateRecord]) -> Row:
+    row: Row = {}
+    for name, estimate in estimates.items():
+        row[name] = estimate["value"]
+        row |= {f"{name}_{bound}": estimate[bound] for bound in _BOUNDS}
+    return row
+
+
+def _write(path: Path, rows: Sequence[Row], fixed: Iterable[str]) -> None:
+    """Put a table in place whole: written aside first, so that no reader meets half of one."""
+    names = list(dict.fromkeys([*fixed, *(name for row in rows for name in row)]))
+    fields, columns = [], []
+    for name in names:
+        values = [row.get(name) for row in rows]
+        kind, values = _typed(name, values)
+        unit = _unit(name)
+        fields.append(pa.field(name, kind, metadata={"unit": unit} if unit else None))
+        columns.append(pa.array(values, kind))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    parquet.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), aside)
+    os.replace(aside, path)
+
+
+def _typed(name: str, values: list[Any]) -> tuple[Any, list[Any]]:
+    """The Arrow type of a column and its values; those of a searched field that share no type become JSON."""
+    if name.startswith("param."):
+        return _param(values)
+    metric, _, bound = name.rpartition("_")
+    if name in _TYPES:
+        return _TYPES[name], values
+    if metric and bound == "n":
+        return pa.int64(), values
+    known = unit_of(name) or unit_of(metric) or any(isinstance(value, float) for value in values)
+    return (pa.float64() if known and bound != "method" else pa.string()), values
+
+
+def _param(values: list[Any]) -> tuple[Any, list[Any]]:
+    kinds = {type(value) for value in values if value is not None}
+    for accepted, kind in (
+        ({bool}, pa.bool_()),
+        ({int}, pa.int64()),
+        ({int, float}, pa.float64()),
+        ({str}, pa.string()),
+    ):
+        if kinds <= accepted:
+            return kind, values
+    return pa.string(), [None if value is None else json.dumps(value) for value in values]
+
+
+def _unit(name: str) -> str | None:
+    if name in _TYPES:
+        return "s" if name.endswith("_s") else None
+    metric, _, bound = name.rpartition("_")
+    return unit_of(metric if bound in ("low", "high") else name)

@@ -1,0 +1,184 @@
+"""The results of a sweep as plain records, read from ledger and store: what tables, report and MLflow are made of."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.planning.graph import TrialPlan
+from orchestrator.search.pareto import frontier
+from orchestrator.spec.model import ResolvedSpec
+from orchestrator.store.artifacts import ArtifactStore, Manifest
+from orchestrator.store.ledger import RunState
+
+EstimateRecord = Mapping[str, Any]
+"""value, low, high, n, method: see `workloads.metrics.intervals.Estimate`."""
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What one attack on one target came to."""
+
+    label: str
+    estimates: Mapping[str, EstimateRecord]
+    protocol: Mapping[str, Any]
+    identities: Sequence[Mapping[str, Any]]
+    seconds: float
+
+    @property
+    def queries(self) -> int:
+        return int(self.protocol["queries"])
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one trial came to; numbers only where it is done."""
+
+    plan: TrialPlan
+    status: str
+    error: str
+    utility: Mapping[str, EstimateRecord]
+    attacks: Mapping[str, AttackResult]
+
+    @property
+    def id(self) -> str:
+        return self.plan.trial.id
+
+    def value(self, name: str) -> float:
+        """A number by its full name, such as 'natural_accuracy' or 'gmi.attack_accuracy'."""
+        label, dot, metric = name.partition(".")
+        return float(self.attacks[label].estimates[metric]["value"] if dot else self.utility[name]["value"])
+
+    def estimates(self) -> dict[str, EstimateRecord]:
+        """Every number of the trial by its full name."""
+        judged = {
+            f"{label}.{name}": estimate
+            for label, attack in self.attacks.items()
+            for name, estimate in attack.estimates.items()
+        }
+        return {**self.utility, **judged}
+
+
+@dataclass(frozen=True)
+class PointResult:
+    """One point of the search over its training seeds."""
+
+    point: int
+    params: Mapping[str, Any]
+    baseline: bool
+    trials: tuple[TrialResult, ...]
+
+    def mean(self, name: str) -> float:
+        return statistics.fmean(trial.value(name) for trial in self.trials)
+
+    def spread(self, name: str) -> float | None:
+        """Sample standard deviation over training seeds, shown apart from every interval; None for a single seed."""
+        values = [trial.value(name) for trial in self.trials]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """All results of a sweep."""
+
+    resolved: ResolvedSpec
+    trials: tuple[TrialResult, ...]
+    judge: Mapping[str, EstimateRecord]
+    """The evaluation model on held-out images: what its verdicts are worth."""
+
+    @property
+    def finished(self) -> tuple[TrialResult, ...]:
+        return tuple(trial for trial in self.trials if trial.status == "done")
+
+    def points(self) -> tuple[PointResult, ...]:
+        """Points whose trials are all done, the baseline first."""
+        groups: dict[int, list[TrialResult]] = {}
+        for trial in self.trials:
+            groups.setdefault(trial.plan.trial.point, []).append(trial)
+        return tuple(
+            PointResult(point, own[0].plan.trial.params, own[0].plan.trial.baseline, tuple(own))
+            for point, own in sorted(groups.items())
+            if all(trial.status == "done" for trial in own)
+        )
+
+    def pareto(self) -> tuple[str, ...]:
+        """Trials of the points nobody beats, judged by their means over seeds."""
+        objectives = self.resolved.spec.search.objectives
+        points = {own.point: own for own in self.points()}
+        values = {name: [own.mean(objective.metric) for objective in objectives] for name, own in points.items()}
+        return tuple(trial.id for name in frontier(values, objectives) for trial in points[name].trials)
+
+
+def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState, store: ArtifactStore) -> SweepResult:
+    """Read the results of all `plans`.
+
+    Raises:
+        DamagedArtifact: if a finished trial's numbers cannot be read.
+    """
+    trials = tuple(_trial(plan, state, store) for plan in plans)
+    finished = next((trial for trial in trials if trial.status == "done"), None)
+    judge = store.read_json(finished.plan.roles["judge"], "metrics.json")["estimates"] if finished else {}
+    return SweepResult(resolved, trials, judge)
+
+
+def _trial(plan: TrialPlan, state: RunState, store: ArtifactStore) -> TrialResult:
+    known = state.trials.get(plan.trial.id)
+    status = known.status if known else "waiting"
+    if status != "done":
+        return TrialResult(plan, status, known.error if known else "", {}, {})
+    utility = store.read_json(plan.roles["natural"], "metrics.json")["estimates"]
+    labels = [role.removeprefix("attack/") for role in plan.roles if role.startswith("attack/")]
+    return TrialResult(plan, status, "", utility, {label: _attack(plan, label, store) for label in labels})
+
+
+def _attack(plan: TrialPlan, label: str, store: ArtifactStore) -> AttackResult:
+    judged = plan.roles[f"judged/{label}"]
+    metrics = store.read_json(judged, "metrics.json")
+    made = store.manifest(plan.roles[f"attack/{label}"])
+    assert isinstance(made, Manifest), label
+    return AttackResult(
+        label=label,
+        estimates=metrics["estimates"],
+        protocol=metrics["protocol"],
+        identities=store.read_json(judged, "identities.json"),
+        seconds=made.facts["seconds"],
+    )
+
+
+def summary(result: SweepResult, *, run: str, seconds: float, jobs: Mapping[str, int]) -> dict[str, Any]:
+    """The machine-readable shape of a sweep's results, as `midre run --json` prints it."""
+    return {
+        "sweep": result.resolved.sweep,
+        "run": run,
+        "seconds": seconds,
+        "jobs": dict(jobs),
+        "trials": [_trial_summary(trial) for trial in result.trials],
+        "pareto": list(result.pareto()),
+    }
+
+
+def _trial_summary(trial: TrialResult) -> dict[str, Any]:
+    attacks = {
+        label: {
+            **{name: _interval(estimate) for name, estimate in attack.estimates.items()},
+            "queries": attack.queries,
+            "seconds": attack.seconds,
+        }
+        for label, attack in trial.attacks.items()
+    }
+    own: dict[str, Any] = {
+        "id": trial.id,
+        "status": trial.status,
+        "seed": trial.plan.trial.seed,
+        "params": dict(trial.plan.trial.params),
+        "defenses": list(trial.plan.defenses),
+        **{name: _interval(estimate) for name, estimate in trial.utility.items()},
+        "attacks": attacks,
+    }
+    return own | {"error": trial.error} if trial.error else own
+
+
+def _interval(estimate: EstimateRecord) -> dict[str, float]:
+    return {bound: float(estimate[bound]) for bound in ("value", "low", "high")}

@@ -1,0 +1,94 @@
+"""Components that users pick by name: one file or one package each, found by walking the package they stand in."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from workloads.core.config import ComponentConfig
+
+Config = TypeVar("Config", bound=ComponentConfig)
+Component = TypeVar("Component")
+Registered = TypeVar("Registered")
+
+
+class Registry(Generic[Config, Component]):
+    """The components of one package, by kind.
+
+    As an annotation, `Annotated[DefenseConfig, DEFENSES]` is a pydantic union over all registered configs, told apart
+    by `kind`; a type checker sees the base class `DefenseConfig`.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self._classes: dict[str, type[Component]] = {}
+        self._configs: dict[str, type[Config]] = {}
+
+    def register(self, config: type[Config]) -> Callable[[type[Registered]], type[Registered]]:
+        """Class decorator: register the class as the component that `config` describes.
+
+        Raises:
+            TypeError: if the kind is taken, or is not the name of the module or package that defines the class.
+        """
+        kind = config.model_fields["kind"].default
+
+        def add(cls: type[Registered]) -> type[Registered]:
+            if kind in self._classes:
+                raise TypeError(f"{self._package}: kind {kind!r} is taken by {self._classes[kind].__name__}")
+            if kind not in cls.__module__.split("."):
+                raise TypeError(f"{cls.__module__}: kind {kind!r} must be the name of its module or package")
+            self._classes[kind] = cast("type[Component]", cls)
+            self._configs[kind] = config
+            return cls
+
+        return add
+
+    def discover(self) -> None:
+        """Import every module and package inside the registry's package. Cheap when done already."""
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__, prefix=f"{self._package}."):
+            importlib.import_module(module.name)
+
+    def kinds(self) -> tuple[str, ...]:
+        self.discover()
+        return tuple(sorted(self._classes))
+
+    def config_of(self, kind: str) -> type[Config]:
+        self.discover()
+        return self._configs[kind]
+
+    def class_of(self, config: Config) -> type[Component]:
+        self.discover()
+        return self._classes[config.kind]
+
+    def build(self, config: Config, **runtime: Any) -> Component:
+        """The component that `config` describes, given what exists only at run time."""
+        return self.class_of(config)(config, **runtime)  # type: ignore[call-arg]
+
+    def describe(self) -> list[dict[str, str]]:
+        """Kind, summary and source of every component, from its docstring, and what its `facts` method adds."""
+        self.discover()
+        return [
+            {"kind": kind, **_docstring_facts(self._classes[kind]), **self._own_facts(kind)} for kind in self.kinds()
+        ]
+
+    def _own_facts(self, kind: str) -> dict[str, str]:
+        facts = getattr(self._classes[kind], "facts", None)
+        return facts(self._configs[kind]) if facts else {}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        self.discover()
+        choices = {kind: handler.generate_schema(config) for kind, config in sorted(self._configs.items())}
+        return core_schema.tagged_union_schema(choices=choices, discriminator="kind")
+
+
+def _docstring_facts(cls: type) -> dict[str, str]:
+    text = inspect.cleandoc(cls.__doc__ or "")
+    _, _, source = text.partition("Source:")
+    return {"summary": text.partition("\n")[0], "source": " ".join(source.partition("\n\n")[0].split())}

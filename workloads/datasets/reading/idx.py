@@ -1,0 +1,84 @@
+"""Data sets as idx files: one of images and one of labels for each part."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from PIL import Image
+
+from workloads.core.errors import DataError
+from workloads.datasets.reading.decoding import as_png, stored
+from workloads.datasets.reading.raw import Entry, Part, RawDataset, located
+
+BYTES = b"\0\0\x08"
+"""How an idx file of unsigned bytes begins; the number of dimensions follows, then their sizes, big-endian."""
+
+
+class IdxDataset(RawDataset):
+    """Small grey images in idx files, plain or gzipped; an identity is a character."""
+
+    @abstractmethod
+    def file_of(self, part: Part, what: str) -> str:
+        """Name of the file of 'images-idx3' or 'labels-idx1', without '.gz'."""
+
+    @abstractmethod
+    def character(self, label: int) -> str:
+        """What a label stands for."""
+
+    def list_entries(self) -> list[Entry]:
+        labelled: list[tuple[int, Entry]] = []
+        for part in get_args(Part):
+            images = self._located(part, "images-idx3")
+            labels = read_idx(self.root / self._located(part, "labels-idx1"))
+            rows = enumerate(labels.tolist())
+            labelled += [(label, Entry(f"{images}/{row:05d}", self.character(label), part)) for row, label in rows]
+        return [entry for _, entry in sorted(labelled, key=lambda own: own[0])]
+
+    def sources(self, entry: Entry) -> tuple[Path, ...]:
+        return (self.root / entry.file.rpartition("/")[0],)
+
+    def image(self, entry: Entry) -> Image.Image:
+        file, _, row = entry.file.rpartition("/")
+        images = self._images[file]
+        if int(row) >= len(images):
+            raise DataError(f"{entry.file}: labelled, but {file} has {len(images)} images.")
+        return Image.fromarray(images[int(row)])
+
+    def encoded(self, entry: Entry) -> bytes:
+        return as_png(self.image(entry))
+
+    @cached_property
+    def _images(self) -> dict[str, np.ndarray]:
+        files = [self._located(part, "images-idx3") for part in get_args(Part)]
+        return {file: read_idx(self.root / file) for file in files}
+
+    def _located(self, part: Part, what: str) -> str:
+        name = self.file_of(part, what)
+        return located(self.root, name, f"{name}.gz")
+
+
+def read_idx(file: Path) -> np.ndarray:
+    """The unsigned bytes of an idx file, in the shape it says.
+
+    Raises:
+        DataError: if it is no whole idx file of bytes.
+    """
+    data = stored(file)
+    try:
+        data = gzip.decompress(data) if file.suffix == ".gz" else data
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"path: {file} is damaged: {error}") from error
+    dimensions = data[3] if len(data) > 3 and data[:3] == BYTES else 0
+    header = 4 + 4 * dimensions
+    sizes = struct.unpack(f">{dimensions}I", data[4:header]) if len(data) >= header else ()
+    if not sizes or len(data) != header + math.prod(sizes):
+        raise DataError(f"path: {file} is not a whole idx file of bytes: download it anew.")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(sizes)

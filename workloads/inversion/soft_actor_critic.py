@@ -1,0 +1,106 @@
+"""Soft actor-critic agents, one a row, in a world where every episode ends after its first action."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workloads.core.checkpoints import State
+from workloads.inversion.optimizers import Adam, Variables
+from workloads.inversion.rows import Rows
+from workloads.inversion.stacked_networks import draw_layers, run_layers
+
+LOG_STD = (-20.0, 2.0)
+LAST_LAYER = 3e-3  # last layers begin so small that the first policy and the first values are nearly flat
+
+
+@dataclass(frozen=True)
+class SoftActorCritic:
+    """How agents act and learn; what they know is a `State` with one entry a row.
+
+    An action is worth its reward, so critics learn rewards: the discount and the target networks of the general case
+    would count for nothing. Actions lie in (-1, 1), and the policy aims at the entropy -size.
+
+    Source: Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018, algorithm 1 and appendix C.
+    """
+
+    size: int
+    """Numbers of a state and of an action."""
+    hidden: int
+    lr: float
+    critics: tuple[str, ...] = ("critic_1", "critic_2")
+    """The least of their values is believed."""
+    averaged: bool = False
+    """Average the log-probabilities of dimensions, which should be summed."""
+    shared_noise: bool = False
+    """Move all dimensions, and a whole batch, by one number."""
+
+    def begin(self, rows: Rows, *, device: torch.device) -> State:
+        """Agents before their first action."""
+        wide = (self.hidden, self.hidden)
+        sizes = {"actor": (self.size, *wide, 2 * self.size)} | dict.fromkeys(self.critics, (2 * self.size, *wide, 1))
+        networks = {name: draw_layers(rows, own, name, device=device, last=LAST_LAYER) for name, own in sizes.items()}
+        networks["temperature"] = {"log": torch.zeros(len(rows), device=device)}
+        return {"networks": networks, "memory": {name: Adam(self.lr).begin(own) for name, own in networks.items()}}
+
+    def act(self, agents: State, states: Tensor, noise: Tensor) -> Tensor:
+        """Actions that the policies draw; those most likely where noise is 0. Shape: (B, N, size), all three."""
+        return self._drawn(agents["networks"]["actor"], states, noise)[0]
+
+    def learn(
+        self, agents: State, states: Tensor, actions: Tensor, rewards: Tensor, *, noise: Tensor, step: int
+    ) -> State:
+        """Agents after a step of all their networks, counted from 0.
+
+        Shape: states, actions and noise (B, N, size), rewards (B, N).
+        """
+        for name in self.critics:
+            leaves = _leaves(agents["networks"][name])
+            errors = (_values(leaves, states, actions) - rewards).square().mean(1) / 2
+            agents = self._moved(agents, name, _slopes(errors, leaves), step)
+        return self._improved(agents, states, noise, step)
+
+    def _improved(self, agents: State, states: Tensor, noise: Tensor, step: int) -> State:
+        """Policies that draw what the critics value, and the temperatures that pay them for being uncertain."""
+        networks = agents["networks"]
+        leaves, temperature = _leaves(networks["actor"]), networks["temperature"]["log"].exp()
+        actions, log_prob = self._drawn(leaves, states, noise)
+        worth = torch.stack([_values(networks[name], states, actions) for name in self.critics]).amin(0)
+        costs = (temperature[:, None] * log_prob - worth).mean(1)
+        agents = self._moved(agents, "actor", _slopes(costs, leaves), step)
+        missing = log_prob.detach().mean(1) - self.size  # of the entropy aimed at
+        return self._moved(agents, "temperature", {"log": -missing}, step)
+
+    def _moved(self, agents: State, name: str, slopes: Variables, step: int) -> State:
+        networks, memory = agents["networks"], agents["memory"]
+        moved, remembered = Adam(self.lr).step(networks[name], slopes, memory[name], step)
+        return {"networks": {**networks, name: moved}, "memory": {**memory, name: remembered}}
+
+    def _drawn(self, actor: Variables, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions and their log-probabilities. Shape: (B, N, size), (B, N)."""
+        mean, log_std = run_layers(actor, states, F.relu).chunk(2, -1)
+        log_std = log_std.clamp(*LOG_STD)
+        noise = noise[:, :1, :1] if self.shared_noise else noise
+        drawn = mean + log_std.exp() * noise
+        normal = -noise.square() / 2 - log_std - math.log(2 * math.pi) / 2
+        squeezed = 2 * (math.log(2) - drawn - F.softplus(-2 * drawn))  # log(1 - tanh^2), safe where tanh rounds to 1
+        log_prob = normal - squeezed
+        return drawn.tanh(), log_prob.mean(-1) if self.averaged else log_prob.sum(-1)
+
+
+def _values(critic: Variables, states: Tensor, actions: Tensor) -> Tensor:
+    """Shape: (B, N, size), (B, N, size) to (B, N)."""
+    return run_layers(critic, torch.cat((states, actions), -1), F.relu).squeeze(-1)
+
+
+def _leaves(weights: Variables) -> Variables:
+    return {name: own.detach().requires_grad_(True) for name, own in weights.items()}
+
+
+def _slopes(losses: Tensor, leaves: Variables) -> Variables:
+    """Gradients of each row's own loss."""
+    return dict(zip(leaves, torch.autograd.grad(losses.sum(), list(leaves.values())), strict=True))

@@ -1,0 +1,86 @@
+"""Families of laws over latents, one law a row: what they draw, and how far they are from the law of the prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workloads.inversion.optimizers import Variables
+from workloads.inversion.rows import Rows
+from workloads.inversion.stacked_networks import draw_layers, run_layers
+
+
+class Family(Protocol):
+    def begin(self, rows: Rows, *, device: torch.device) -> Variables:
+        """The standard normal law for each row."""
+
+    def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents made of standard normal noise, and KL(law || N(0, 1)) of each row, known or estimated on them.
+
+        Shape: (B, N, Z) to (B, N, Z), (B,).
+        """
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent normal numbers, each with a mean and a deviation of its own."""
+
+    size: int
+
+    def begin(self, rows: Rows, *, device: torch.device) -> Variables:
+        return {name: torch.zeros(len(rows), self.size, device=device) for name in ("mean", "log_std")}
+
+    def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = variables["mean"], variables["log_std"]
+        divergence = (mean.square() + (2 * log_std).exp() - 1).sum(1) / 2 - log_std.sum(1)
+        return mean[:, None] + log_std.exp()[:, None] * noise, divergence
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Noise through blocks of scaling and shifting each number, a fixed permutation, and an additive coupling.
+
+    A coupling adds to one half of the numbers what a small network makes of the other. Its last layer begins at 0, so
+    that each law begins as the standard normal one.
+
+    Source: Kingma and Dhariwal, "Glow", NeurIPS 2018, section 3, with fixed permutations and additive coupling as in
+    Wang et al., "Variational Model Inversion Attacks", NeurIPS 2021.
+    """
+
+    permutations: Tensor
+    """One of all numbers for each block, the same for all rows. Shape: (blocks, Z)."""
+    hidden: int
+
+    def begin(self, rows: Rows, *, device: torch.device) -> Variables:
+        blocks, size = self.permutations.shape
+        sizes = (size // 2, self.hidden, self.hidden, size - size // 2)
+        variables: Variables = {}
+        for block in range(blocks):
+            coupling = draw_layers(rows, sizes, "coupling", block, device=device, last=0.0)
+            variables |= {f"{block}.coupling.{name}": own for name, own in coupling.items()}
+            variables |= {
+                f"{block}.{name}": torch.zeros(len(rows), size, device=device) for name in ("log_scale", "shift")
+            }
+        return variables
+
+    def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
+        latents, stretched = noise, noise.new_zeros(len(noise))
+        for block, permutation in enumerate(self.permutations):
+            log_scale = variables[f"{block}.log_scale"]
+            latents = (latents + variables[f"{block}.shift"][:, None]) * log_scale.exp()[:, None]
+            stretched = stretched + log_scale.sum(1)  # what follows keeps volumes
+            latents = self._coupled(variables, block, latents[:, :, permutation])
+        # log q(latents) - log p(latents), where q is the law of the noise over the volume it was stretched to
+        divergence = (latents.square() - noise.square()).sum(2).mean(1) / 2 - stretched
+        return latents, divergence
+
+    def _coupled(self, variables: Variables, block: int, latents: Tensor) -> Tensor:
+        prefix = f"{block}.coupling."
+        network = {name.removeprefix(prefix): own for name, own in variables.items() if name.startswith(prefix)}
+        half = latents.shape[2] // 2
+        still, moved = latents[:, :, :half], latents[:, :, half:]
+        return torch.cat((still, moved + run_layers(network, still, F.elu)), 2)

@@ -1,0 +1,121 @@
+"""Random views of images on their way to the target model, differentiable, each image by draws of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from workloads.core.config import Fraction, FrozenConfig
+
+Generators = Iterable[torch.Generator]
+"""One on the CPU for each image, made only when it is asked for."""
+
+
+class View(Protocol):
+    @property
+    def alike(self) -> bool:
+        """Whether every image is to be given the same draws."""
+
+    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
+        """Shape: (B, C, H, W) in [0, 1], kept; gradients pass."""
+
+
+class ViewConfig(FrozenConfig):
+    """One view: a crop, a flip and a turn, then colours, brightness first; each is left out at its neutral value.
+
+    Parameters are drawn for each image. The originals that go through torchvision draw one set for a whole batch, which
+    has the same expectation; those that go through kornia change colours between the crop and the flip, in an order of
+    their own for each image.
+    """
+
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (1.0, 1.0)
+    """Area of the crop, as a fraction of the image."""
+    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    """Width by height of the crop, drawn in its logarithm."""
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    jitter_probability: Fraction = 1.0
+    flip: Fraction = 0.0
+    """Probability."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Degrees, to either side."""
+    rotation_probability: Fraction = 0.5
+    draws: Literal["per_image", "per_batch"] = "per_image"
+    """`per_batch` gives all images of a step the same draws, as the originals that use torchvision do."""
+
+
+@dataclass(frozen=True)
+class RandomView:
+    """What a `ViewConfig` describes."""
+
+    config: ViewConfig
+
+    @property
+    def alike(self) -> bool:
+        return self.config.draws == "per_batch"
+
+    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
+        if self.config == ViewConfig():
+            return images
+        numbers = _uniform(generators, 10)
+        if self.alike:
+            numbers = numbers[:1].expand_as(numbers)
+        images = self._moved(images, numbers)
+        return self._recoloured(images, numbers[:, 4:7]) if self.config.brightness or self.config.contrast else images
+
+    def _recoloured(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Brightness, then contrast about the mean grey, each cut to [0, 1]; other images stay as they are."""
+        happens = (numbers[:, 2] < self.config.jitter_probability).to(images.device)[:, None, None, None]
+        spreads = torch.tensor([self.config.brightness, self.config.contrast])
+        factors = 1 + (2 * numbers[:, :2] - 1) * spreads
+        brightness, contrast = factors.to(images).T[:, :, None, None, None]
+        bright = (images * brightness).clamp(0, 1)
+        grey = bright.mean((1, 2, 3), keepdim=True)
+        return torch.where(happens, (grey + (bright - grey) * contrast).clamp(0, 1), images)
+
+    def _moved(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Crop, flip and turn in one bilinear look-up; what lies outside repeats the edge."""
+        area = _between(numbers[:, 0], self.config.scale)
+        ratio = _between(numbers[:, 1], (math.log(self.config.ratio[0]), math.log(self.config.ratio[1]))).exp()
+        sides = torch.stack(((area * ratio).sqrt(), (area / ratio).sqrt()), 1).clamp(max=1)
+        centre = (2 * numbers[:, 2:4] - 1) * (1 - sides)
+        turns = (numbers[:, 8] < self.config.rotation_probability) * (2 * numbers[:, 9] - 1)
+        angle = turns * math.radians(self.config.rotation)
+        mirror = 1 - 2 * (numbers[:, 7] < self.config.flip).to(numbers)
+        across = torch.stack((mirror * angle.cos(), -mirror * angle.sin()), 1) * sides[:, :1]
+        down = torch.stack((angle.sin(), angle.cos()), 1) * sides[:, 1:]
+        theta = torch.cat((torch.stack((across, down), 1), centre[:, :, None]), 2).to(images)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One view after another, by the same generators."""
+
+    first: View
+    second: View
+
+    @property
+    def alike(self) -> bool:
+        return self.first.alike
+
+    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
+        own = list(generators)
+        return self.second(self.first(images, own), own)
+
+
+def _uniform(generators: Generators, count: int) -> Tensor:
+    """Shape: (B, count) in [0, 1)."""
+    return torch.stack([torch.rand(count, generator=own) for own in generators])
+
+
+def _between(number: Tensor, bounds: tuple[float, float]) -> Tensor:
+    return bounds[0] + (bounds[1] - bounds[0]) * number

@@ -1,0 +1,254 @@
+"""Layers of StyleGAN2: weights scaled when used, convolutions modulated by a style, sizes changed with a smooth filter.
+
+Parameters are zero until they are drawn or loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workloads.core.errors import ShapeError
+
+SLOPE = 0.2
+GAIN = math.sqrt(2)  # keeps the variance that the leaky rectifier takes away
+SMOOTH = (1.0, 3.0, 3.0, 1.0)
+"""The filter of both axes wherever the size changes, before it is scaled to sum to 1."""
+TINY = 1e-8
+GROUP = 4
+"""Images among which the deviation is taken, where a batch has as many."""
+REMEMBERED = 0.99
+
+
+class DrawnLayer(nn.Module, ABC):
+    """A layer that knows the law its parameters begin with."""
+
+    @abstractmethod
+    def draw_weights(self, draws: torch.Generator) -> None:
+        """Draw the layer's own parameters anew, on the CPU whatever the layer's device."""
+
+
+def draw_all(network: nn.Module, draws: torch.Generator) -> None:
+    """Draw every parameter of a network anew."""
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, DrawnLayer):
+                layer.draw_weights(draws)
+
+
+def normal_like(tensor: Tensor, draws: torch.Generator) -> Tensor:
+    return torch.randn(tensor.shape, generator=draws).to(tensor)
+
+
+class ScaledLinear(DrawnLayer):
+    """A linear layer whose weights are drawn with variance 1 and scaled when used, so that Adam moves all layers alike.
+
+    `rate` multiplies how fast it learns without changing what it begins with.
+
+    Source: Karras et al., "Progressive Growing of GANs", ICLR 2018, section 4.1; the rate: Karras et al., CVPR 2019,
+    appendix C.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, active: bool = False, rate: float = 1.0, bias: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self._active, self._rate, self._first_bias = active, rate, bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scale = self._rate / math.sqrt(self.weight.shape[1])
+        outputs = F.linear(inputs, self.weight * scale, self.bias * self._rate)
+        return F.leaky_relu(outputs, SLOPE) * GAIN if self._active else outputs
+
+    def draw_weights(self, draws: torch.Generator) -> None:
+        self.weight.copy_(normal_like(self.weight, draws) / self._rate)
+        self.bias.fill_(self._first_bias)
+
+
+class ScaledConv(DrawnLayer):
+    """A convolution with scaled weights, and a bias and leaky rectifier where `active`; `halve` halves the size.
+
+    Source: Karras et al., ICLR 2018, section 4.1; the smoothing: Karras et al., CVPR 2019, section 2.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        side: int,
+        *,
+        halve: bool = False,
+        active: bool = True,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, side, side))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if active else None
+        self._halve, self._clamp = halve, clamp
+
+    def forward(self, maps: Tensor) -> Tensor:
+        weight = self.weight / math.sqrt(self.weight[0].numel())
+        edge = self.weight.shape[2] // 2
+        if not self._halve:
+            made = F.conv2d(maps, weight, padding=edge)
+        elif edge:
+            made = F.conv2d(smoothed(maps, padding=edge + 1), weight, stride=2)
+        else:
+            made = F.conv2d(smoothed(maps, padding=1, stride=2), weight)
+        if self.bias is not None:
+            made = F.leaky_relu(made + self.bias[:, None, None], SLOPE) * GAIN
+        return clamped(made, self._clamp)
+
+    def draw_weights(self, draws: torch.Generator) -> None:
+        self.weight.copy_(normal_like(self.weight, draws))
+        if self.bias is not None:
+            self.bias.zero_()
+
+
+class StyledConv(DrawnLayer):
+    """A 3 x 3 convolution with weights of its own for every image, noise, a bias and a leaky rectifier.
+
+    A style scales the input channels, and the outputs are divided by the norm that gives them. Scaling maps instead of
+    weights gives the same without one group of weights an image, for which a CPU takes nearly twice as long.
+
+    Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 2.2.
+    """
+
+    noise: Tensor
+
+    def __init__(
+        self, inputs: int, outputs: int, *, style_size: int, size: int, double: bool, clamp: float | None
+    ) -> None:
+        """`size` is the side of the maps put out, twice that of those taken in where `double`."""
+        super().__init__()
+        self.affine = ScaledLinear(style_size, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise", torch.zeros(size, size))
+        self._double, self._clamp = double, clamp
+
+    def forward(self, maps: Tensor, style: Tensor, draws: torch.Generator | None) -> Tensor:
+        """Noise is the layer's own, or fresh for every image where there are `draws`."""
+        scales = self.affine(style)
+        made = maps * scales[:, :, None, None]
+        made = doubled_conv(made, self.weight) if self._double else F.conv2d(made, self.weight, padding=1)
+        # The rectifier is homogeneous: its gain is applied to factors and offsets, which are small.
+        factors = GAIN * normalizers(self.weight, scales)
+        offsets = GAIN * (self.noise_strength * self._noise(len(maps), draws) + self.bias[:, None, None])
+        made = torch.addcmul(offsets.to(made), made, factors[:, :, None, None].to(made))
+        return clamped(F.leaky_relu(made, SLOPE), self._clamp)
+
+    def draw_weights(self, draws: torch.Generator) -> None:
+        self.weight.copy_(normal_like(self.weight, draws))
+        self.noise.copy_(normal_like(self.noise, draws))
+        self.bias.zero_()
+        self.noise_strength.zero_()
+
+    def _noise(self, count: int, draws: torch.Generator | None) -> Tensor:
+        if draws is None:
+            return self.noise
+        return torch.randn(count, 1, *self.noise.shape, generator=draws).to(self.noise)
+
+
+class ToColours(DrawnLayer):
+    """Colours of features: a 1 x 1 convolution whose input channels a style scales, outputs left as they come."""
+
+    def __init__(self, inputs: int, channels: int, *, style_size: int, clamp: float | None) -> None:
+        super().__init__()
+        self.affine = ScaledLinear(style_size, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.zeros(channels, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self._clamp = clamp
+
+    def forward(self, maps: Tensor, style: Tensor) -> Tensor:
+        scales = self.affine(style) / math.sqrt(self.weight.shape[1])
+        return clamped(F.conv2d(maps * scales[:, :, None, None], self.weight, self.bias), self._clamp)
+
+    def draw_weights(self, draws: torch.Generator) -> None:
+        self.weight.copy_(normal_like(self.weight, draws))
+        self.bias.zero_()
+
+
+class GroupDeviation(nn.Module):
+    """One map more, which says how much images of a group differ, so that a generator of few images is found out.
+
+    In use an image is judged by itself: the map then says how much images differed while the layer was trained.
+
+    Source: Karras et al., ICLR 2018, section 3.
+    """
+
+    usual: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("usual", torch.zeros([]))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Shape: (B, C, H, W) to (B, C + 1, H, W)."""
+        deviations = self._watched(maps) if self.training else self.usual.expand(len(maps))
+        plane = deviations[:, None, None, None].expand(-1, 1, *maps.shape[2:])
+        return torch.cat((maps, plane), 1)
+
+    def _watched(self, maps: Tensor) -> Tensor:
+        deviations = group_deviations(maps)
+        with torch.no_grad():
+            self.usual.copy_(torch.lerp(deviations.mean(), self.usual, REMEMBERED))
+        return deviations
+
+
+def group_deviations(maps: Tensor, *, group: int = GROUP) -> Tensor:
+    """Standard deviation of each image's group, over channels and pixels on average; group members are far apart.
+
+    Shape: (B, C, H, W) to (B,).
+
+    Raises:
+        ShapeError: if groups of so many, or of all where there are fewer, do not come out even.
+    """
+    members = min(group, len(maps))
+    if len(maps) % members:
+        raise ShapeError(f"{len(maps)} images make no groups of {members}: take a multiple of {members}.")
+    groups = maps.unflatten(0, (members, -1))
+    return (groups.var(0, correction=0) + TINY).sqrt().mean((1, 2, 3)).repeat(members)
+
+
+def normalizers(weight: Tensor, scales: Tensor) -> Tensor:
+    """One over the norm of each output's weights once their inputs are scaled.
+
+    Shape: (O, I, K, K), (B, I) to (B, O).
+    """
+    return (scales.square() @ weight.square().sum((2, 3)).T + TINY).rsqrt()
+
+
+def doubled_conv(maps: Tensor, weight: Tensor) -> Tensor:
+    """Maps doubled in size by zeros between, convolved with a 3 x 3 kernel, and smoothed.
+
+    Shape: (B, I, S, S), (O, I, 3, 3) to (B, O, 2S, 2S).
+    """
+    return smoothed(F.conv_transpose2d(maps, weight.transpose(0, 1), stride=2), padding=1, gain=4)
+
+
+def doubled(images: Tensor) -> Tensor:
+    """Images of twice the size, smooth between their pixels. Shape: (B, C, S, S) to (B, C, 2S, 2S)."""
+    return F.conv_transpose2d(images, _smooth(images, gain=4), stride=2, padding=1, groups=images.shape[1])
+
+
+def smoothed(maps: Tensor, *, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
+    """Every map under the smooth filter, with zeros beyond its edges."""
+    return F.conv2d(maps, _smooth(maps, gain), padding=padding, stride=stride, groups=maps.shape[1])
+
+
+def _smooth(maps: Tensor, gain: float) -> Tensor:
+    """The filter for each channel. Shape: (C, 1, 4, 4)."""
+    axis = torch.tensor(SMOOTH).to(maps) / sum(SMOOTH)
+    return (torch.outer(axis, axis) * gain).expand(maps.shape[1], 1, -1, -1)
+
+
+def clamped(maps: Tensor, bound: float | None) -> Tensor:
+    return maps if bound is None else maps.clamp(-bound, bound)

@@ -1,0 +1,189 @@
+"""The two networks of StyleGAN2: styles to images block by block, and the critic that judges images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from workloads.core.errors import ConfigError
+from workloads.priors.stylegan2.layers import (
+    TINY,
+    DrawnLayer,
+    GroupDeviation,
+    ScaledConv,
+    ScaledLinear,
+    StyledConv,
+    ToColours,
+    doubled,
+    normal_like,
+)
+
+SMALLEST = 4
+SIZES = tuple(2**power for power in range(3, 11))
+MAPPING_RATE = 0.01
+MEAN_REMEMBERED = 0.995
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What both networks are built from."""
+
+    channels: int
+    size: int
+    latent_size: int
+    style_size: int
+    mapping_layers: int
+    widths: tuple[int, ...]
+    """Channels of the maps of 4, 8, ... pixels."""
+    clamp: float | None
+
+
+def widths(size: int, *, base: int, most: int) -> tuple[int, ...]:
+    """Channels of the maps of 4, 8, ..., `size` pixels: `base` over their side, `most` at most.
+
+    Raises:
+        ConfigError: for a size that is no power of two from 8 to 1024, or that leaves no channel.
+    """
+    if size not in SIZES:
+        raise ConfigError(
+            f"resolution: stylegan2 makes images of {', '.join(map(str, SIZES))} pixels, not {size}: set it to one of "
+            "them, and its images are resized to those of the data."
+        )
+    if base < size:
+        raise ConfigError(f"channel_base: {base} leaves no channel at {size} pixels: raise it to {size} or more.")
+    return tuple(min(base // 2**power, most) for power in range(2, int(math.log2(size)) + 1))
+
+
+class Mapping(nn.Module):
+    """Latents to styles: layers that learn slowly, on latents brought to length 1 on average.
+
+    Source: Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", CVPR 2019.
+    """
+
+    mean: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.latent_size = shape.latent_size
+        sizes = [shape.latent_size] + [shape.style_size] * shape.mapping_layers
+        self.layers = nn.Sequential(
+            *(ScaledLinear(before, after, active=True, rate=MAPPING_RATE) for before, after in pairwise(sizes))
+        )
+        self.register_buffer("mean", torch.zeros(shape.style_size))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Shape: (B, latent_size) to (B, style_size)."""
+        return self.layers(latents * (latents.square().mean(1, keepdim=True) + TINY).rsqrt())
+
+    @torch.no_grad()
+    def remember(self, styles: Tensor) -> None:
+        """Move the mean style towards that of a batch."""
+        self.mean.copy_(torch.lerp(styles.mean(0), self.mean, MEAN_REMEMBERED))
+
+
+class Block(nn.Module):
+    """Maps of one size, made from those of half of it, and their colours added to the image so far."""
+
+    def __init__(self, shape: Shape, level: int) -> None:
+        super().__init__()
+        after = shape.widths[level]
+        styled = {"style_size": shape.style_size, "size": SMALLEST << level, "clamp": shape.clamp}
+        self.enlarge = StyledConv(shape.widths[level - 1], after, double=True, **styled) if level else None  # type: ignore[arg-type]
+        self.refine = StyledConv(after, after, double=False, **styled)  # type: ignore[arg-type]
+        self.to_colours = ToColours(after, shape.channels, style_size=shape.style_size, clamp=shape.clamp)
+
+    def forward(
+        self, maps: Tensor, image: Tensor | None, styles: Sequence[Tensor], draws: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """`styles` are those of its convolutions and of its colours, in that order."""
+        if self.enlarge is not None:
+            maps = self.enlarge(maps, styles[0], draws)
+        maps = self.refine(maps, styles[-2], draws)
+        colours = self.to_colours(maps, styles[-1])
+        return maps, colours if image is None else doubled(image) + colours
+
+
+class Generator(DrawnLayer):
+    """Mapping and blocks. Its image is the sum of every block's colours, in about [-1, 1].
+
+    Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 4.1 (skips).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.mapping = Mapping(shape)
+        self.constant = nn.Parameter(torch.zeros(shape.widths[0], SMALLEST, SMALLEST))
+        self.blocks = nn.ModuleList(Block(shape, level) for level in range(len(shape.widths)))
+
+    def draw_weights(self, draws: torch.Generator) -> None:
+        self.constant.copy_(normal_like(self.constant, draws))
+
+    @property
+    def layers(self) -> int:
+        """Styles of an image: one each convolution, and one for the last colours."""
+        return 2 * len(self.blocks)
+
+    def run(
+        self,
+        styles: Tensor,
+        maps: Tensor | None = None,
+        image: Tensor | None = None,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        draws: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Maps and image after block `last`, from those before block `first`; fresh noise where there are `draws`.
+
+        Shape: styles (B, layers, style_size); maps and image (B, C, H, W).
+        """
+        last = len(self.blocks) - 1 if last is None else last
+        if first == 0:
+            maps = self.constant.expand(len(styles), -1, -1, -1)
+        for level in range(first, last + 1):
+            # Colours share their style with the next block's first convolution.
+            own = styles[:, max(2 * level - 1, 0) : 2 * level + 2].unbind(1)
+            maps, image = self.blocks[level](maps, image, own, draws)
+        assert maps is not None and image is not None
+        return maps, image
+
+
+class CriticBlock(nn.Module):
+    """Two convolutions that halve the size, added to a linear way around them.
+
+    Source: Karras et al., CVPR 2020, section 4.1 (residual discriminator).
+    """
+
+    def __init__(self, before: int, after: int, clamp: float | None) -> None:
+        super().__init__()
+        self.refine = ScaledConv(before, before, 3, clamp=clamp)
+        self.shrink = ScaledConv(before, after, 3, halve=True, clamp=clamp)
+        self.around = ScaledConv(before, after, 1, halve=True, active=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return (self.around(maps) + self.shrink(self.refine(maps))) * math.sqrt(0.5)
+
+
+class Critic(nn.Module):
+    """How real images look, as a logit."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        sizes = shape.widths[::-1]
+        last = sizes[-1]
+        self.from_colours = ScaledConv(shape.channels, sizes[0], 1, clamp=shape.clamp)
+        self.blocks = nn.Sequential(*(CriticBlock(before, after, shape.clamp) for before, after in pairwise(sizes)))
+        self.deviation = GroupDeviation()
+        self.refine = ScaledConv(last + 1, last, 3, clamp=shape.clamp)
+        self.hidden = ScaledLinear(last * SMALLEST**2, last, active=True)
+        self.judge = ScaledLinear(last, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape: (B, C, S, S) in [-1, 1] to (B,)."""
+        maps = self.deviation(self.blocks(self.from_colours(images)))
+        return self.judge(self.hidden(self.refine(maps).flatten(1))).flatten()

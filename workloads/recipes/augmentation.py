@@ -1,0 +1,123 @@
+"""Augmentation of a whole batch on its device: each image gets its own draw, and the draws come from the CPU."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from workloads.core.config import LISTED, FrozenConfig
+from workloads.core.errors import ConfigError
+
+LUMA = (0.2989, 0.587, 0.114)  # of ITU-R 601-2, as torchvision has it
+TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+
+
+class AugmentationConfig(FrozenConfig):
+    """How training images are varied before they are normalised; evaluation sees them as they are."""
+
+    flip: bool = False
+    """Mirror half of the images."""
+    shift: NonNegativeInt = 0
+    """Move each image by up to so many pixels either way, filling with its edge."""
+    crop_scale: Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=1)]] | None, LISTED] = None
+    """Show a square of so much of the image's area, at a random place, scaled to the whole size."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Turn by up to so many degrees either way."""
+    brightness: NonNegativeFloat = 0.0
+    contrast: NonNegativeFloat = 0.0
+    saturation: NonNegativeFloat = 0.0
+    """Each of the three: a factor between 1 - x and 1 + x, never below 0."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Turn the colour circle by up to so much of a full turn either way."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentationConfig:
+        if self.crop_scale and self.crop_scale[0] > self.crop_scale[1]:
+            raise ConfigError(f"crop_scale {list(self.crop_scale)} begins above its end: swap the two")
+        return self
+
+
+def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Generator) -> Tensor:
+    """Vary each image by its own draws. Shape: (B, C, H, W) float in [0, 1], kept; `generator` on the CPU.
+
+    The order is that of the published recipes: crop, turn, colours, mirror. Colours differ from torchvision's in two
+    ways: the four changes have a fixed order and are clamped once at the end, and hue turns the YIQ plane instead of
+    HSV's hexagon, which costs a fifth.
+    """
+    if config.crop_scale or config.rotation:
+        images = _resample(images, config, generator)
+    if config.shift:
+        images = _shifted(images, config.shift, generator)
+    if config.brightness or config.contrast or config.saturation or config.hue:
+        images = _recoloured(images, config, generator)
+    if config.flip:
+        mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return images
+
+
+def _resample(images: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
+    """Crop to a random square and turn, in one bilinear look-up. What lies outside repeats the edge."""
+    low, high = config.crop_scale or (1.0, 1.0)
+    area, across, down, turn = torch.rand(4, len(images), generator=generator)
+    side = (low + (high - low) * area).sqrt()
+    angle = (2 * turn - 1) * math.radians(config.rotation)
+    centre = torch.stack((2 * across - 1, 2 * down - 1), 1) * (1 - side)[:, None]
+    turned = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), 1).view(-1, 2, 2)
+    theta = torch.cat((turned * side[:, None, None], centre[:, :, None]), 2).to(images)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    height, width = images.shape[2:]
+    padded = F.pad(images, (shift,) * 4, mode="replicate")
+    corners = torch.randint(2 * shift + 1, (len(images), 2), generator=generator)
+    rows = corners[:, :1] + torch.arange(height)
+    columns = corners[:, 1:] + torch.arange(width)
+    batch = torch.arange(len(images))[:, None, None]
+    where = (index.to(images.device) for index in (batch, rows[:, :, None], columns[:, None, :]))
+    first, second, third = where
+    return padded[first, :, second, third].permute(0, 3, 1, 2).contiguous()
+
+
+def _recoloured(images: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast, saturation and hue as one 3 x 3 matrix and one offset an image."""
+    draws = 2 * torch.rand(4, len(images), generator=generator).to(images) - 1
+    strengths = (config.brightness, config.contrast, config.saturation)
+    brightness, contrast, saturation = (
+        (1 + own * draw).clamp(min=0)[:, None, None] for own, draw in zip(strengths, draws[:3], strict=True)
+    )
+    grey = brightness * _luma(images).mean((2, 3))[:, :, None]
+    if images.shape[1] != 3:
+        scaled = images * (brightness * contrast)[..., None] + ((1 - contrast) * grey)[..., None]
+        return scaled.clamp_(0, 1)
+    weights = torch.tensor(LUMA).to(images)
+    identity = torch.eye(3).to(images)
+    saturate = saturation * identity + (1 - saturation) * weights.expand(3, 3)
+    colours = _hue_turn(draws[3] * config.hue * 2 * math.pi, images) @ saturate
+    matrix = colours * (brightness * contrast)
+    offset = colours @ ((1 - contrast) * grey).expand(-1, 3, 1)
+    return torch.baddbmm(offset, matrix, images.flatten(2)).view_as(images).clamp_(0, 1)
+
+
+def _luma(images: Tensor) -> Tensor:
+    """Shape: (B, C, H, W) to (B, 1, H, W)."""
+    if images.shape[1] != 3:
+        return images
+    weights = torch.tensor(LUMA).to(images)
+    return torch.einsum("bchw,c->bhw", images, weights)[:, None]
+
+
+def _hue_turn(angles: Tensor, like: Tensor) -> Tensor:
+    """Matrices that turn colours about the grey axis. Shape: (B,) to (B, 3, 3)."""
+    to_yiq = torch.tensor(TO_YIQ).to(like)
+    turn = torch.eye(3).to(like).repeat(len(angles), 1, 1)
+    turn[:, 1, 1] = turn[:, 2, 2] = angles.cos()
+    turn[:, 1, 2], turn[:, 2, 1] = -angles.sin(), angles.sin()
+    return torch.linalg.inv(to_yiq) @ turn @ to_yiq

@@ -1,0 +1,37 @@
+"""What a trained classifier answers, in batches: logits, features, and the mean colour it sees."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from workloads.models.base import Classifier
+
+
+@torch.no_grad()
+def predict(model: Classifier, images: Tensor, *, device: torch.device, batch_size: int = 256) -> Tensor:
+    """Logits of uint8 images in eval mode, on the CPU. Shape: (N, C, H, W) to (N, classes)."""
+    model.eval()
+    return torch.cat([model(unit_range(batch.to(device))).cpu() for batch in images.split(batch_size)])
+
+
+@torch.no_grad()
+def features_of(model: Classifier, images: Tensor, *, batch_size: int = 256) -> Tensor:
+    """Penultimate features in eval mode, on the CPU. Shape: (N, C, H, W), uint8 or float in [0, 1], to (N, F)."""
+    model.eval()
+    batches = []
+    for batch in images.split(batch_size):
+        unit = unit_range(batch) if batch.dtype == torch.uint8 else batch
+        batches.append(model.features(model.normalize(unit.to(model.mean.device))).cpu())
+    return torch.cat(batches)
+
+
+def channel_mean(model: Classifier, images: Tensor) -> Tensor:
+    """Mean of uint8 images per channel, after the model's normalisation. Shape: (N, C, H, W) to (C,), on the CPU."""
+    mean = images.double().mean((0, 2, 3)).div(255).float()
+    return (mean - model.mean.cpu().flatten()) / model.std.cpu().flatten()
+
+
+def unit_range(images: Tensor) -> Tensor:
+    """Images in [0, 1] from uint8. Shape: kept."""
+    return images.float().div_(255)
