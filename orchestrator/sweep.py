@@ -26,6 +26,7 @@ from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, fold
 from orchestrator.store.paths import RunPaths, Workspace
+from workloads.core.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +113,7 @@ class Sweep:
 
         result = self.result()
         shape = summary(result, run=str(self.paths.root), seconds=round(seconds, 3), jobs=jobs)
-        self.paths.summary.parent.mkdir(parents=True, exist_ok=True)
-        _write(self.paths.summary, json.dumps(shape, indent=1))
+        write_atomically(self.paths.summary, json.dumps(shape, indent=1).encode())
         write_tables(result, self.paths)
         write_report(result, self.store, self.paths)
         return shape
@@ -144,7 +144,8 @@ class Sweep:
         with Ledger(self.paths.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:  # else it is somebody else's folder
             if spec_file is not None and not self.paths.spec.exists():
                 shutil.copyfile(spec_file, self.paths.spec)
-            _write(self.paths.resolved, json.dumps(self.resolved.model_dump(mode="json"), indent=1))
+            resolved = json.dumps(self.resolved.model_dump(mode="json"), indent=1)
+            write_atomically(self.paths.resolved, resolved.encode())
             ledger.append("sweep_started", sweep=self.id, executor=executor, **provenance())
 
 
@@ -183,9 +184,3 @@ def git_commit() -> str | None:
 def _git(folder: Path, *command: str) -> str:
     found = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=5, check=True)
     return found.stdout.strip()
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

@@ -1,4 +1,4 @@
-"""What one job computes: PyTorch and pydantic, no Ray, no MLflow, and no notion of a sweep.
+"""The jobs of a sweep and their parts: PyTorch and pydantic, no Ray, no MLflow, and nothing that knows of a sweep.
 
 Rooms from the ground up: `core` (configuration, registry, randomness); `datasets`, `models`, `recipes`, `observation`;
 `defenses` and `context`; `priors` and `training`; `inversion` and `metrics`; `attacks` and `jobs` on top.

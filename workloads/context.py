@@ -1,4 +1,4 @@
-"""What a running job may touch: inputs and output as folders, its generators, its reports, its checkpoint."""
+"""What a running job may touch: its inputs and output as folders, its generators, its reports, its checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import torch
 
@@ -22,7 +22,9 @@ class DataInput(FrozenConfig):
     """A data set and the digest of the bytes it had when the job was planned."""
 
     dataset: Annotated[DatasetConfig, DATASETS]
+    """Settings of the data set."""
     digest: str
+    """SHA-256 of its files, so that a job never reads others than it was planned for."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +32,49 @@ class Progress:
     """How far a job is, for a display: never part of a result."""
 
     step: int
+    """Steps done, of those in `steps`."""
     steps: int
     metrics: Mapping[str, float]
+    """Numbers of this step by name, such as a loss."""
+
+
+class HistoryRow(TypedDict):
+    """What a job reported at one step, as `history.json` stores it."""
+
+    step: int
+    time: float
+    metrics: dict[str, float]
 
 
 @dataclass
 class JobContext:
-    """All a running job may touch: its inputs and output as folders, its device, its random generators, its reports."""
+    """Everything a running job may touch; it reads and writes nothing else."""
 
     key: str
+    """Digest of all that determines the job's result."""
     inputs: Mapping[str, Path]
+    """Folders of the artifacts it reads, by the role they have for it."""
     output: Path
+    """Folder for what it leaves."""
     checkpoint_file: Path
+    """Where its checkpoint lies, whether there is one yet or not."""
     load_images: Callable[[DataInput], ImageSet]
+    """Reads a data set; several jobs of a process may share what it returns."""
     memory_gb: float = math.inf
-    """What the job was given."""
+    """Memory the job may use, in GiB."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where its tensors belong."""
     on_progress: Callable[[Progress], None] = lambda progress: None
+    """Called at every reported step."""
     on_checkpoint: Callable[[Path], None] = lambda file: None
+    """Called with the file of every checkpoint that was saved."""
     checkpoint_every_s: float = 20.0
-    _history: list[dict[str, Any]] = field(default_factory=list)
+    """Seconds between checkpoints, at least."""
+    _history: list[HistoryRow] = field(default_factory=list)
     _saved_at: float = field(default_factory=time.monotonic)
 
     def generator(self, *purpose: str | int) -> torch.Generator:
-        """The named CPU generator of this job; the same purpose gives the same stream again."""
+        """Make the CPU generator of this job for a purpose; the same purpose gives the same stream again."""
         return generator(self.key, *purpose)
 
     def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
@@ -64,24 +85,23 @@ class JobContext:
     def checkpoint(self, state: Callable[[], State]) -> None:
         """Save where the job stands, unless it was saved a moment ago; `state` is called only if it is due."""
         if time.monotonic() - self._saved_at >= self.checkpoint_every_s:
-            self.checkpoint_file.parent.mkdir(parents=True, exist_ok=True)
             save_state(self.checkpoint_file, {"job": state(), "history": self._history})
             self.on_checkpoint(self.checkpoint_file)
             self._saved_at = time.monotonic()
 
     def nested(self, name: str, *, saved: State | None, wrap: Callable[[State], State]) -> JobContext:
-        """The context of a step of this job that checkpoints by itself.
+        """Make the context of a step of this job that reports and checkpoints by itself.
 
         Args:
-            name: part of the key that its draws come from.
-            saved: where an earlier try left the step, as it was wrapped.
-            wrap: from the state of the step to that of the whole job.
+            name: part of the key from which its random numbers are drawn.
+            saved: the state in which an earlier try left the step, or None.
+            wrap: turns the state of the step into that of the job around it.
         """
-        own = {field.name: getattr(self, field.name) for field in fields(JobContext) if field.init}
-        return _Nested(**own | {"key": f"{self.key}/{name}"}, whole=self, saved=saved, wrap=wrap)
+        values = {item.name: getattr(self, item.name) for item in fields(JobContext) if item.init}
+        return _NestedContext(**values | {"key": f"{self.key}/{name}"}, parent=self, saved=saved, wrap=wrap)
 
     def resume(self) -> State | None:
-        """The state last saved by an earlier try of this job, or None where it starts afresh."""
+        """Load the state last saved by an earlier try of this job; None if there is none."""
         if not self.checkpoint_file.exists():
             return None
         saved = load_state(self.checkpoint_file)
@@ -89,26 +109,32 @@ class JobContext:
         return saved["job"]
 
     def write_json(self, name: str, value: Any) -> None:
+        """Write plain data as a JSON file of the output.
+
+        Raises:
+            ValueError: for NaN and infinities, which JSON does not have.
+        """
         text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
         (self.output / name).write_text(text, encoding="utf-8")
 
     def write_history(self) -> None:
+        """Write everything reported so far, also by earlier tries, to `history.json`."""
         self.write_json("history.json", self._history)
 
 
 @dataclass
-class _Nested(JobContext):
-    """A step of a job: its checkpoints lie inside those of the whole."""
+class _NestedContext(JobContext):
+    """The context of a step of a job: its checkpoints lie inside those of the job around it."""
 
-    whole: JobContext = field(kw_only=True)
+    parent: JobContext = field(kw_only=True)
     saved: State | None = field(kw_only=True)
     wrap: Callable[[State], State] = field(kw_only=True)
 
     def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
-        self.whole.report(step, steps, metrics)
+        self.parent.report(step, steps, metrics)
 
     def checkpoint(self, state: Callable[[], State]) -> None:
-        self.whole.checkpoint(lambda: self.wrap(state()))
+        self.parent.checkpoint(lambda: self.wrap(state()))
 
     def resume(self) -> State | None:
         return self.saved

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +40,7 @@ from orchestrator.search.pareto import hypervolume
 from orchestrator.spec.search_space import Objective
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.paths import RunPaths
+from workloads.core.files import write_atomically
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -76,8 +76,8 @@ def write_report(result: SweepResult, store: ArtifactStore, paths: RunPaths) -> 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(**_content(result, store, frontier))
-    _put(paths.frontier, frontier)
-    _put(paths.report, page.encode())
+    write_atomically(paths.frontier, frontier)
+    write_atomically(paths.report, page.encode())
 
 
 def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict[str, Any]:
@@ -337,11 +337,3 @@ def _png(figure: Figure) -> bytes:
 
 def _uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Write aside, then move into place: a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    aside.write_bytes(data)
-    os.replace(aside, path)

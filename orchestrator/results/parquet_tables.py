@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pyarrow import parquet
 
 from orchestrator.results.sweep_result import AttackResult, EstimateRecord, SweepResult, TrialResult
 from orchestrator.store.paths import RunPaths
+from workloads.core.files import replace_when_written
 
 FRACTION = "fraction in [0, 1]"
 SQUARED_DISTANCE = "squared L2 distance"
@@ -107,7 +107,7 @@ def _estimates(estimates: Mapping[str, EstimateRecord]) -> Row:
 
 
 def _write(path: Path, rows: Sequence[Row], fixed: Iterable[str]) -> None:
-    """Put a table in place whole: written aside first, so that no reader meets half of one."""
+    """Write a table so that no reader meets half of one."""
     names = list(dict.fromkeys([*fixed, *(name for row in rows for name in row)]))
     fields, columns = [], []
     for name in names:
@@ -116,10 +116,8 @@ def _write(path: Path, rows: Sequence[Row], fixed: Iterable[str]) -> None:
         unit = _unit(name)
         fields.append(pa.field(name, kind, metadata={"unit": unit} if unit else None))
         columns.append(pa.array(values, kind))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    parquet.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), aside)
-    os.replace(aside, path)
+    with replace_when_written(path) as temporary:
+        parquet.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), temporary)
 
 
 def _typed(name: str, values: list[Any]) -> tuple[Any, list[Any]]:

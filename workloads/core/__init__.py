@@ -1,6 +1,7 @@
-"""The ground that every other room stands on, and that imports from none of them.
+"""Code that every other room builds on; this room imports none of them.
 
 `config.py` (frozen settings, their canonical JSON and digest), `registry.py` (components by kind), `randomness.py`
-(named generators), `errors.py`, `checkpoints.py` (tensors and values as safetensors), `weights.py` (weights trained
-elsewhere), `networks.py` (networks as folders), `pictures.py` (image grids). Begin with `config.py`.
+(named generators), `errors.py`, `files.py` (files replaced as a whole), `checkpoints.py` (tensors and values as
+safetensors), `weights.py` (weights trained elsewhere), `networks.py` (networks as folders), `pictures.py` (image
+grids). Begin with `config.py`.
 """

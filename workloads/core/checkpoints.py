@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from workloads.core.files import replace_when_written
+
 State = dict[str, Any]
+"""Tensors, plain JSON values, and dictionaries of these, by name.
+
+The values are `Any`, as those of parsed JSON are: whoever wrote an entry knows its type, and a recursive union would
+have to be narrowed at every use.
+"""
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write `state` aside and move it into place, so that a reader sees all of it or none.
+    """Write `state` so that a reader sees all of it or none, and a crash of the machine loses none of it.
 
     Keys are strings without '/'; values are tensors, plain JSON values, or dictionaries of these.
     """
@@ -26,37 +33,33 @@ def save_state(path: Path, state: State) -> None:
             tensors[name] = value.detach().cpu().contiguous()
         else:
             values[name] = value
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, aside, metadata={"values": json.dumps(values)})
-    with aside.open("rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(aside, path)
+    with replace_when_written(path, fsync=True) as temporary:
+        save_file(tensors, temporary, metadata={"values": json.dumps(values)})
 
 
 def load_state(path: Path) -> State:
-    """What `save_state` wrote, with tensors on the CPU."""
+    """Read what `save_state` wrote, with tensors on the CPU."""
     state: State = {}
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
             # A clone is aligned; a tensor mapped from a file may not be, and matrix products then round differently.
-            _put(state, name, file.get_tensor(name).clone())
+            _insert(state, name, file.get_tensor(name).clone())
         for name, value in json.loads(file.metadata()["values"]).items():
-            _put(state, name, value)
+            _insert(state, name, value)
     return state
 
 
-def _flatten(state: State, prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
+def _flatten(state: State, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every entry with the keys that lead to it joined by '/'; an empty dictionary is an entry."""
     for key, value in state.items():
         assert "/" not in key, key
         if isinstance(value, dict) and value:
-            rows += _flatten(value, f"{prefix}{key}/")
+            yield from _flatten(value, f"{prefix}{key}/")
         else:
-            rows.append((f"{prefix}{key}", value))
-    return rows
+            yield f"{prefix}{key}", value
 
 
-def _put(state: State, name: str, value: Any) -> None:
+def _insert(state: State, name: str, value: Any) -> None:
     *parents, last = name.split("/")
     for parent in parents:
         state = state.setdefault(parent, {})

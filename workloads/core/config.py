@@ -10,9 +10,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-LISTED = Field(strict=False)
-"""For tuples in a model that fills in a preset first: what it hands on is Python, where JSON's lists stay lists."""
+ACCEPTS_LISTS = Field(strict=False)
+"""For a tuple field of a config with a preset: its validator returns Python objects, where JSON's lists stay lists."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A number from 0 to 1."""
 
 
 class Location:
@@ -20,11 +21,11 @@ class Location:
 
 
 class Preset:
-    """Marks a field that fills in others, where not given, as a config is read: changed later it changes nothing."""
+    """Marks a field that fills in the unset others while a config is read; changing it later has no effect."""
 
 
 class Addition:
-    """Marks a field younger than kept results: at its default it enters no key, so that they are found again."""
+    """Marks a field added after results were stored. At its default it is left out of the key, so old results match."""
 
 
 class FrozenConfig(BaseModel):
@@ -47,29 +48,30 @@ class ComponentConfig(FrozenConfig):
     """Raised whenever the same settings come to give other numbers, so that old results are not reused."""
 
     kind: str
+    """Name of the component, which is that of its file."""
 
 
-def with_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, over the fields of a preset: for a model validator that runs before the fields' own.
+def with_preset(preset: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings over the fields of a preset, for a "before" validator of a model.
 
-    Such a validator hands on Python, where JSON's lists are no tuples as configs hold them; so they become some.
+    Such a validator returns Python objects; lists are turned into tuples because strict mode accepts nothing else.
     """
-    return {**preset, **{name: _tupled(value) for name, value in given.items()}}
+    return {**preset, **{name: _with_tuples(value) for name, value in settings.items()}}
 
 
-def _tupled(value: Any) -> Any:
+def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _tupled(own) for name, own in value.items()}
-    return tuple(_tupled(own) for own in value) if isinstance(value, list) else value
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def content(value: Any) -> Any:
-    """What determines a result: all fields but locations, each component stamped with its version, as plain data."""
+    """Return what determines a result, as plain data: all fields but locations, and the version of each component."""
     if isinstance(value, FrozenConfig):
         fields = {
             name: content(getattr(value, name))
             for name, field in type(value).model_fields.items()
-            if _determines(field, getattr(value, name))
+            if _determines_results(field, getattr(value, name))
         }
         return fields | {"version": value.version} if isinstance(value, ComponentConfig) else fields
     if isinstance(value, dict):
@@ -79,14 +81,13 @@ def content(value: Any) -> Any:
     return value
 
 
-def _determines(field: FieldInfo, value: Any) -> bool:
-    """Whether a field with this value has a part in results."""
+def _determines_results(field: FieldInfo, value: Any) -> bool:
     marks = {type(mark) for mark in field.metadata}
     return Location not in marks and not (Addition in marks and value == field.default)
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of plain data: sorted keys, no spaces, shortest floats.
+    """Write plain data as its one JSON text: sorted keys, no spaces, shortest floats.
 
     Raises:
         ValueError: for NaN and infinities, which JSON does not have.
@@ -104,6 +105,6 @@ def digest(value: Any) -> str:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem of a refused config, as one line."""
+    """Say in one line which field of a refused config comes first, and what is wrong with it."""
     problem = error.errors()[0]
     return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"

@@ -1,8 +1,8 @@
-"""Every error a job or a spec can raise on purpose; anything else is a defect of the code."""
+"""Every error that a job or a spec raises on purpose; any other is a bug."""
 
 
 class MidreError(Exception):
-    """Base of all errors with a message meant for the user: where, the value, the rule, the way out."""
+    """Base of all errors whose message is meant for the user: where, the value, the rule, the way out."""
 
 
 class ConfigError(MidreError, ValueError):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def save_grid(path: Path, images: Tensor, *, columns: int, scale: int = 1) -> None:
-    """Write images row by row, one pixel apart, without stretching their contrast.
+    """Write images row by row, one white pixel apart, without stretching their contrast.
 
     Shape: (N, C, H, W) float in [0, 1]; values outside are clipped. `scale` enlarges pixels without smoothing.
     """

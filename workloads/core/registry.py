@@ -1,4 +1,4 @@
-"""Components that users pick by name: one file or one package each, found by walking the package they stand in."""
+"""Components that users pick by name: one file or one package each, found by importing all of a package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -18,8 +18,15 @@ Component = TypeVar("Component")
 Registered = TypeVar("Registered")
 
 
+@runtime_checkable
+class _HasFacts(Protocol):
+    """A component class that tells more about itself than its docstring does."""
+
+    def facts(self, config: Any) -> dict[str, str]: ...
+
+
 class Registry(Generic[Config, Component]):
-    """The components of one package, by kind.
+    """Components of one package, by kind.
 
     As an annotation, `Annotated[DefenseConfig, DEFENSES]` is a pydantic union over all registered configs, told apart
     by `kind`; a type checker sees the base class `DefenseConfig`.
@@ -50,37 +57,44 @@ class Registry(Generic[Config, Component]):
         return add
 
     def discover(self) -> None:
-        """Import every module and package inside the registry's package. Cheap when done already."""
+        """Import every module inside the registry's package, so that all have registered. Cheap when done already."""
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__, prefix=f"{self._package}."):
             importlib.import_module(module.name)
 
     def kinds(self) -> tuple[str, ...]:
+        """Names of all components, sorted."""
         self.discover()
         return tuple(sorted(self._classes))
 
     def config_of(self, kind: str) -> type[Config]:
+        """Config class of the component with this name.
+
+        Raises:
+            KeyError: if there is none.
+        """
         self.discover()
         return self._configs[kind]
 
     def class_of(self, config: Config) -> type[Component]:
+        """Class that `config` was registered for."""
         self.discover()
         return self._classes[config.kind]
 
-    def build(self, config: Config, **runtime: Any) -> Component:
-        """The component that `config` describes, given what exists only at run time."""
-        return self.class_of(config)(config, **runtime)  # type: ignore[call-arg]
+    def build(self, config: Config, **runtime: object) -> Component:
+        """Build the component that `config` describes; `runtime` are arguments that exist only at run time."""
+        component: Callable[..., Component] = self.class_of(config)
+        return component(config, **runtime)
 
     def describe(self) -> list[dict[str, str]]:
-        """Kind, summary and source of every component, from its docstring, and what its `facts` method adds."""
-        self.discover()
+        """Kind, summary and source of every component, from its docstring, and what its class method `facts` adds."""
         return [
-            {"kind": kind, **_docstring_facts(self._classes[kind]), **self._own_facts(kind)} for kind in self.kinds()
+            {"kind": kind, **_docstring_facts(self._classes[kind]), **self._more_facts(kind)} for kind in self.kinds()
         ]
 
-    def _own_facts(self, kind: str) -> dict[str, str]:
-        facts = getattr(self._classes[kind], "facts", None)
-        return facts(self._configs[kind]) if facts else {}
+    def _more_facts(self, kind: str) -> dict[str, str]:
+        component = self._classes[kind]
+        return component.facts(self._configs[kind]) if isinstance(component, _HasFacts) else {}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         self.discover()

@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere, read without ever running what a file says."""
+"""Weights that were trained elsewhere, read without ever executing anything in the file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pickle
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,14 +17,16 @@ from torch import Tensor, nn
 from workloads.core.errors import ConfigError, DataError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "backbone")
+"""Keys under which training codes store a state dict beside other things."""
 PREFIXES = ("module.", "_orig_mod.")
+"""What wrappers for parallel and for compiled training put in front of each name."""
 SETTLED_NS = 2_000_000_000
 """A file changed less than this long ago may change again without its time of change showing it: clocks of file
 systems are coarse."""
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors, .pt or .pth file, out of its wrapping and without training prefixes.
+    """Read the state dict in a .safetensors, .pt or .pth file, without wrappers around it and prefixes of training.
 
     Raises:
         DataError: if there is no file, or it holds anything but tensors.
@@ -33,7 +34,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise DataError(f"no weights at {file}: give a .safetensors, .pt or .pth file.")
     try:
-        loaded: Any = (
+        loaded: object = (
             load_file(file)
             if file.suffix == ".safetensors"
             else torch.load(file, map_location="cpu", weights_only=True)
@@ -41,45 +42,45 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise DataError(f"{file} holds no plain weights and is not opened further: {reason}") from error
-    return _unprefixed(_unwrapped(loaded, file))
+    return _without_prefixes(_state_dict(loaded, file))
 
 
-def _unwrapped(loaded: Any, file: Path) -> dict[str, Tensor]:
-    while isinstance(loaded, Mapping) and (inner := next((loaded[own] for own in WRAPPERS if own in loaded), None)):
+def _state_dict(loaded: object, file: Path) -> dict[str, Tensor]:
+    """Find the state dict, at the top of what was loaded or inside wrappers."""
+    while isinstance(loaded, Mapping) and (inner := next((loaded[key] for key in WRAPPERS if key in loaded), None)):
         loaded = inner
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(own, Tensor) for own in loaded.values()):
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise DataError(f"{file}: no state dict was found under {', '.join(WRAPPERS)} or at the top.")
     return dict(loaded)
 
 
-def _unprefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names as the bare module has them: wrappers for parallel or compiled training put their own in front."""
+def _without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove prefixes that all names share, in whichever order they were put on."""
     for prefix in PREFIXES * 2:
         if all(name.startswith(prefix) for name in weights):
-            weights = {name.removeprefix(prefix): own for name, own in weights.items()}
+            weights = {name.removeprefix(prefix): weight for name, weight in weights.items()}
     return weights
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor], *, source: str, but: tuple[str, ...] = ()) -> None:
-    """Put weights into a network; those whose names begin with one of `but` keep what they have.
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, source: str, skip: tuple[str, ...] = ()) -> None:
+    """Load weights into a network; entries whose names begin with one of `skip` keep what they have.
 
     Raises:
-        ConfigError: if any other is missing, left over, or of another shape.
+        ConfigError: if any other is missing, left over, or of another shape; it names `source`.
     """
-    own = network.state_dict()
-    wanted = {name for name in own if not name.startswith(but)} if but else set(own)
-    given = {name: value for name, value in weights.items() if not (but and name.startswith(but))}
-    missing = sorted(name for name in wanted - set(given) if not name.endswith("num_batches_tracked"))
-    surplus = sorted(set(given) - wanted)
-    shapes = [name for name in sorted(wanted & set(given)) if own[name].shape != given[name].shape]
-    if missing or surplus or shapes:
-        found = [f"{len(rows)} {what} ({rows[0]})" for rows, what in _named(missing, surplus, shapes) if rows]
-        raise ConfigError(f"weights {source} do not fit {type(network).__name__}: {', '.join(found)}.")
-    network.load_state_dict(given, strict=False)
-
-
-def _named(missing: list[str], surplus: list[str], shapes: list[str]) -> tuple[tuple[list[str], str], ...]:
-    return (missing, "missing"), (surplus, "left over"), (shapes, "of another shape")
+    current = {name: value for name, value in network.state_dict().items() if not name.startswith(skip)}
+    new = {name: value for name, value in weights.items() if not name.startswith(skip)}
+    problems = {
+        "missing": sorted(name for name in set(current) - set(new) if not name.endswith("num_batches_tracked")),
+        "left over": sorted(set(new) - set(current)),
+        "of another shape": [
+            name for name in sorted(set(current) & set(new)) if current[name].shape != new[name].shape
+        ],
+    }
+    if any(problems.values()):
+        listed = [f"{len(names)} {problem} ({names[0]})" for problem, names in problems.items() if names]
+        raise ConfigError(f"weights {source} do not fit {type(network).__name__}: {', '.join(listed)}.")
+    network.load_state_dict(new, strict=False)
 
 
 def digest_of(file: Path) -> str:
@@ -90,10 +91,10 @@ def digest_of(file: Path) -> str:
     """
     if not file.is_file():
         raise ConfigError(f"no weights at {file}: give none, imagenet or a .safetensors, .pt or .pth file")
-    known = file.stat()
-    settled = time.time_ns() - known.st_mtime_ns > SETTLED_NS
-    digest = _digest if settled else _digest.__wrapped__
-    return digest(file.absolute(), known.st_size, known.st_mtime_ns)
+    status = file.stat()
+    is_settled = time.time_ns() - status.st_mtime_ns > SETTLED_NS
+    read = _digest if is_settled else _digest.__wrapped__
+    return read(file.absolute(), status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
@@ -103,7 +104,7 @@ def _digest(file: Path, size: int, modified_ns: int) -> str:
 
 
 def cached_file(url: str) -> Path:
-    """Where torch keeps the file of a URL once it has been downloaded; nothing is downloaded here.
+    """Where torch keeps the file of a URL once it has been downloaded; this never downloads.
 
     Raises:
         DataError: if it is not there.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 
 from workloads.core.config import content, digest
 from workloads.core.errors import DataError
+from workloads.core.files import replace_when_written, write_atomically
 from workloads.datasets.base import DATASETS
 from workloads.datasets.reading.raw import Entry, Part, RawConfig, RawDataset, Side
 
@@ -28,6 +28,8 @@ SHARD_ROWS = 1_000
 BATCH_ROWS = 64
 """Images that a thread holds in memory at a time, and rows of a Parquet row group."""
 MANIFEST = "manifest.json"
+PARTIAL = ".partial"
+"""Ending of a shard that is still written. It holds no process id, so that the next try overwrites a killed one's."""
 SCHEMA = pa.schema([("identity", pa.string()), ("file", pa.string()), ("part", pa.string()), ("image", pa.binary())])
 UNDIVIDED = "undivided"
 """What the manifest calls images that no published split speaks of."""
@@ -69,13 +71,15 @@ class Shard:
         return tuple(Problem(**problem) for problem in about["problems"])
 
     def make(self, on_images: Callable[[int], None]) -> None:
-        """Write the shard aside and move it into place."""
-        aside = self.file.with_suffix(".partial")
+        """Write the shard so that no reader meets half of one."""
         problems: list[Problem] = []
         small = ["identity", "part"]  # columns of which an index pays; images are compressed already
-        with pq.ParquetWriter(
-            aside, SCHEMA, compression="none", use_dictionary=small, write_statistics=small
-        ) as writer:
+        with (
+            replace_when_written(self.file, suffix=PARTIAL) as temporary,
+            pq.ParquetWriter(
+                temporary, SCHEMA, compression="none", use_dictionary=small, write_statistics=small
+            ) as writer,
+        ):
             for start in range(0, len(self.entries), BATCH_ROWS):
                 entries = self.entries[start : start + BATCH_ROWS]
                 rows = list(self._rows(entries, problems))
@@ -83,7 +87,6 @@ class Shard:
                 on_images(len(entries))
             about = {"fingerprint": self.fingerprint, "problems": [asdict(problem) for problem in problems]}
             writer.add_key_value_metadata({ABOUT: json.dumps(about)})
-        os.replace(aside, self.file)
 
     def _rows(self, entries: Sequence[Entry], problems: list[Problem]) -> Iterator[dict[str, Any]]:
         """Rows of the images that are whole; the others join `problems`."""
@@ -134,9 +137,7 @@ class Preparation:
             for done in as_completed(work):
                 done.result()
         manifest = self._manifest()
-        aside = self.out / f"{MANIFEST}.partial"
-        aside.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        os.replace(aside, self.out / MANIFEST)
+        write_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1).encode())
         return manifest
 
     def _manifest(self) -> dict[str, Any]:
@@ -172,7 +173,6 @@ def _finished(shard: Shard, on_images: Callable[[int], None]) -> None:
     if shard.problems() is not None:
         on_images(len(shard.entries))
         return
-    shard.file.parent.mkdir(parents=True, exist_ok=True)
     shard.make(on_images)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from workloads.core.config import ComponentConfig, Location
 from workloads.core.errors import ConfigError
 from workloads.core.registry import Registry
-from workloads.core.weights import cached_file, digest_of, fill, read_weights
+from workloads.core.weights import cached_file, digest_of, load_weights, read_weights
 
 
 class ModelConfig(ComponentConfig):
@@ -94,7 +94,7 @@ class Classifier(nn.Module, ABC):
         if config.weights == "imagenet":
             raise ConfigError(f"{config.kind} has no imagenet weights: set weights to none or a file.")
         if config.weights != "none":
-            fill(self, read_weights(Path(config.weights)), source=config.weights, but=("head.", "mean", "std"))
+            load_weights(self, read_weights(Path(config.weights)), source=config.weights, skip=("head.", "mean", "std"))
 
     @abstractmethod
     def stages(self) -> list[tuple[str, nn.Module]]:
@@ -178,7 +178,7 @@ class LibraryClassifier(Classifier):
         elif (url := self.imagenet_url()) is None:
             raise ConfigError(f"{config.kind} has no imagenet weights: set weights to none or a file.")
         else:
-            fill(self.body, read_weights(cached_file(url)), source="imagenet", but=self.last_layers)
+            load_weights(self.body, read_weights(cached_file(url)), source="imagenet", skip=self.last_layers)
 
 
 def _widen_first_convolution(body: nn.Module, channels: int) -> None:

@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workloads.core.weights import fill, read_weights
+from workloads.core.weights import load_weights, read_weights
 from workloads.models.base import MODELS, Classifier, ModelConfig
 
 EMBEDDING = 512
@@ -74,7 +74,7 @@ class Facenet160(Classifier):
             super().start_from(config)
         else:
             fresh = ("head.", "mean", "std", PUBLISHED_HEAD)
-            fill(self, read_weights(Path(config.weights)), source=config.weights, but=fresh)
+            load_weights(self, read_weights(Path(config.weights)), source=config.weights, skip=fresh)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         with_weights = (own for own in self.named_children() if any(True for _ in own[1].parameters()))

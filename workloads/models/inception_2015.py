@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workloads.core.weights import fill, read_weights
+from workloads.core.weights import load_weights, read_weights
 from workloads.models.base import MODELS, Classifier, LibraryClassifier, ModelConfig
 
 PUBLISHED_CLASSES = 1008
@@ -49,7 +49,7 @@ class Inception2015(LibraryClassifier):
         if config.weights in ("none", "imagenet"):
             Classifier.start_from(self, config)
         else:
-            fill(self.body, read_weights(Path(config.weights)), source=config.weights, but=self.last_layers)
+            load_weights(self.body, read_weights(Path(config.weights)), source=config.weights, skip=self.last_layers)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         return [(name, own) for name, own in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.core.config import LISTED, FrozenConfig
+from workloads.core.config import ACCEPTS_LISTS, FrozenConfig
 from workloads.core.errors import ConfigError
 
 LUMA = (0.2989, 0.587, 0.114)  # of ITU-R 601-2, as torchvision has it
@@ -24,7 +24,9 @@ class AugmentationConfig(FrozenConfig):
     """Mirror half of the images."""
     shift: NonNegativeInt = 0
     """Move each image by up to so many pixels either way, filling with its edge."""
-    crop_scale: Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=1)]] | None, LISTED] = None
+    crop_scale: Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=1)]] | None, ACCEPTS_LISTS] = (
+        None
+    )
     """Show a square of so much of the image's area, at a random place, scaled to the whole size."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     """Turn by up to so many degrees either way."""

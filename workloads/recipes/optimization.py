@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
-from workloads.core.config import LISTED, Fraction, FrozenConfig, Preset
+from workloads.core.config import ACCEPTS_LISTS, Fraction, FrozenConfig, Preset
 from workloads.core.errors import ConfigError
 from workloads.recipes.augmentation import AugmentationConfig
 
@@ -48,7 +48,7 @@ class TrainingConfig(FrozenConfig):
     """Of SGD, which then needs a momentum."""
     weight_decay: NonNegativeFloat = 1e-4
     schedule: Literal["constant", "cosine", "step", "one_cycle"] = "constant"
-    milestones: Annotated[tuple[Fraction, ...], LISTED] = (0.75, 0.9)
+    milestones: Annotated[tuple[Fraction, ...], ACCEPTS_LISTS] = (0.75, 0.9)
     """Of `schedule: step`: the learning rate is multiplied by `gamma` after these fractions of the epochs."""
     gamma: PositiveFloat = 0.1
     warmup_epochs: NonNegativeInt = 0

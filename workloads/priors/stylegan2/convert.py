@@ -23,7 +23,7 @@ from torch import Tensor
 from workloads.core.config import first_problem
 from workloads.core.errors import ConfigError, DataError, MidreError
 from workloads.core.randomness import generator
-from workloads.core.weights import fill
+from workloads.core.weights import load_weights
 from workloads.priors.stylegan2.layers import GROUP, SMOOTH, group_deviations
 from workloads.priors.stylegan2.networks import SMALLEST, Critic, Generator, Shape
 from workloads.priors.stylegan2.pickled_networks import PickledNetwork, read_networks
@@ -107,7 +107,7 @@ def _average(network: PickledNetwork, source: Path) -> tuple[Generator, Shape, d
         raise DataError(f"{where} was built with what no StyleGAN2 can be: {first_problem(error)}") from error
     shape = shape_of(config, settings["img_channels"], settings["img_resolution"])
     average = Generator(shape)
-    fill(average, _renamed(network.tensors, generator_name, where), source=where)
+    load_weights(average, _renamed(network.tensors, generator_name, where), source=where)
     return average, shape, fields
 
 
@@ -117,7 +117,7 @@ def _critic(network: PickledNetwork, shape: Shape, average: Generator, source: P
     settings = _settings(network, CRITICS | {"conv_clamp": shape.clamp}, where)
     critic = Critic(shape)
     given = _renamed(network.tensors, lambda name: critic_name(name, shape.size), where)
-    fill(critic, given | {"deviation.usual": torch.zeros([])}, source=where)
+    load_weights(critic, given | {"deviation.usual": torch.zeros([])}, source=where)
     critic.deviation.usual.copy_(usual_deviation(critic, average, group=settings.get("mbstd_group_size", GROUP)))
     return critic
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workloads.context import JobContext
-from workloads.core.config import LISTED, Fraction, Location
+from workloads.core.config import ACCEPTS_LISTS, Fraction, Location
 from workloads.core.errors import ConfigError
-from workloads.core.weights import digest_of, fill, read_weights
+from workloads.core.weights import digest_of, load_weights, read_weights
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Beta, Figures, Lessons, descend
 from workloads.priors.base import PRIORS
@@ -56,7 +56,7 @@ class StyleGan2Config(AdversarialConfig):
     critic_steps: PositiveInt = 1
     batch_size: PositiveInt = 32
     lr: PositiveFloat = 0.0025
-    betas: Annotated[tuple[Beta, Beta], LISTED] = (0.0, 0.99)
+    betas: Annotated[tuple[Beta, Beta], ACCEPTS_LISTS] = (0.0, 0.99)
     r1_gamma: NonNegativeFloat | None = None
     """Weight of the penalty on the critic's slopes; 0.0002 x resolution^2 / batch_size where omitted."""
     r1_every: PositiveInt = 16
@@ -170,7 +170,7 @@ class StyleGan2(StagedPrior, AdversarialPrior):
         if self.config.fitted:
             super().fit(images, teacher=teacher, context=context)
         else:
-            fill(self, read_weights(Path(self.config.weights)), source=self.config.weights, but=TRAINED_ONLY)
+            load_weights(self, read_weights(Path(self.config.weights)), source=self.config.weights, skip=TRAINED_ONLY)
 
     def draw_weights(self, draws: torch.Generator) -> None:
         draw_all(self.generator, draws)
