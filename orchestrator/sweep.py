@@ -24,7 +24,7 @@ from orchestrator.results.sweep_result import SweepResult, collect, summary
 from orchestrator.search.search import Search
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore
-from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, fold
+from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, run_state
 from orchestrator.store.paths import RunPaths, Workspace
 from workloads.core.files import write_atomically
 
@@ -56,7 +56,7 @@ class Sweep:
         if not paths.resolved.is_file():
             raise RequestError(f"{folder}: not a run folder: it has no {paths.resolved.name}.")
         resolved = ResolvedSpec.model_validate_json(paths.resolved.read_text(encoding="utf-8"))
-        made_as = fold(paths.ledger).provenance.get("sweep", resolved.sweep)
+        made_as = run_state(paths.ledger).provenance.get("sweep", resolved.sweep)
         if made_as != resolved.sweep:
             raise RequestError(
                 f"{folder}: was made as {made_as}, which is {resolved.sweep} now: a component has changed since. "
@@ -81,7 +81,7 @@ class Sweep:
         return self.resolved.spec.tracking.uri or self.workspace.mlflow_uri
 
     def state(self) -> RunState:
-        return fold(self.paths.ledger)
+        return run_state(self.paths.ledger)
 
     def search(self) -> Search:
         """The search, knowing all that earlier lives of this sweep have asked."""

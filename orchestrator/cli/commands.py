@@ -155,13 +155,13 @@ def run(
 def status(run: RunFolder, as_json: AsJson = False) -> None:
     """How far a run is."""
     from orchestrator.errors import RequestError
-    from orchestrator.store.ledger import fold
+    from orchestrator.store.ledger import run_state
     from orchestrator.store.paths import RunPaths
 
     paths = RunPaths(run)
     if not paths.resolved.is_file():
         raise RequestError(f"{run}: not a run folder: it has no {paths.resolved.name}.")
-    state = fold(paths.ledger)
+    state = run_state(paths.ledger)
     counts = {name: sum(own.status == name for own in state.trials.values()) for name in ("started", "done", "failed")}
     shape = {
         "run": str(run),

@@ -1,7 +1,7 @@
-"""The content-addressed store: what finished jobs leave, committed by a manifest with digests, never changed after.
+"""The store of what finished jobs leave, by key: a manifest with digests commits it, and nothing changes it later.
 
-An artifact's files lie in a folder of their own attempt; the manifest names that folder and is moved into place
-last, so a job killed at any moment leaves nothing that reads as finished, on a local disk and on an object store alike.
+Every attempt at a job writes to a folder of its own; the manifest names that folder and is moved into place last, so a
+job killed at any moment leaves nothing that reads as finished, on a local disk and on an object store alike.
 """
 
 from __future__ import annotations
@@ -15,40 +15,53 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pyarrow import fs
 
 from orchestrator.errors import DamagedArtifact
 
 Facts = Mapping[str, Any]
+"""How an artifact was made, as plain JSON values: seconds, machine, versions. Never part of a result."""
 
 
 @dataclass(frozen=True)
 class StoredFile:
+    """Content of one file of an artifact."""
+
     sha256: str
+    """64 hexadecimal digits."""
     bytes: int
+    """Size of the file."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is: files with digests, the job that made it, and facts about its making."""
+    """Description of an artifact: its files with digests, and the job that made it."""
 
     key: str
+    """Key of the job."""
     kind: str
+    """Kind of the job, such as 'train_classifier'."""
     attempt: str
+    """Folder of the files, below that of the key."""
     files: Mapping[str, StoredFile]
+    """Files by name."""
     facts: Facts
-    """Seconds, where it ran, versions: about the making, never part of a result."""
 
     @staticmethod
     def from_json(text: str) -> Manifest:
+        """Read what was written as JSON.
+
+        Raises:
+            ValueError, TypeError or KeyError: if it is no manifest.
+        """
         data = json.loads(text)
         files = {name: StoredFile(**file) for name, file in data.pop("files").items()}
         return Manifest(files=files, **data)
 
     def digest(self) -> str:
-        """SHA-256 over names and digests of all files."""
+        """SHA-256 over the names and digests of all files: equal for artifacts that hold the same bytes."""
         lines = "".join(f"{name} {file.sha256}\n" for name, file in sorted(self.files.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -56,7 +69,7 @@ class Manifest:
 class ArtifactStore:
     """Artifacts by key under a folder, or under any URI that pyarrow can open (s3://, gs://, file://).
 
-    Several processes may use one store at once: keys name results, so two writers of one key wrote the same.
+    Several processes may use one store at once: a key determines the result, so two writers of one key write the same.
     """
 
     def __init__(self, root: str | Path, *, filesystem: fs.FileSystem | None = None) -> None:
@@ -74,17 +87,17 @@ class ArtifactStore:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def location(self, manifest: Manifest) -> str:
-        """Where an artifact's files lie, for people and for other tools."""
+        """Path or URI of the folder with an artifact's files, for people and for other tools."""
         return f"{self.root.rstrip('/')}/{_folder(manifest.key)}/{manifest.attempt}"
 
     def manifest(self, key: str) -> Manifest | None:
-        """The manifest of a finished artifact, its files unchecked; None where there is none.
+        """Read the manifest of a finished artifact without checking its files; None if there is no such artifact.
 
         Raises:
             DamagedArtifact: if it cannot be read.
         """
         path = f"{_folder(key)}/manifest.json"
-        if self._fs.get_file_info(path).type == fs.FileType.NotFound:
+        if not self._exists(path):
             return None
         with self._fs.open_input_stream(path) as stream:
             text = stream.read()
@@ -94,24 +107,23 @@ class ArtifactStore:
             raise DamagedArtifact(key, f"its manifest cannot be read: {error}") from error
 
     def verified(self, key: str) -> Manifest | None:
-        """The manifest of a finished artifact whose files are all there, byte for byte; None where there is none.
+        """Read the manifest of a finished artifact and check all its files; None if there is no such artifact.
 
         Raises:
             DamagedArtifact: if a file is missing or is not what the manifest says.
         """
         manifest = self.manifest(key)
-        for name, file in manifest.files.items() if manifest else ():
-            path = f"{_folder(key)}/{manifest.attempt}/{name}" if manifest else ""
-            if self._fs.get_file_info(path).type == fs.FileType.NotFound:
-                raise DamagedArtifact(key, f"{name} is missing")
-            with self._fs.open_input_stream(path) as stream:
-                found = _sha256(stream)
-            if found != file.sha256:
-                raise DamagedArtifact(key, f"{name} has SHA-256 {found[:12]}, its manifest says {file.sha256[:12]}")
+        if manifest is None:
+            return None
+        for name, file in manifest.files.items():
+            with self._open_file(manifest, name) as stream:
+                sha256 = _sha256(stream)
+            if sha256 != file.sha256:
+                raise DamagedArtifact(key, f"{name} has SHA-256 {sha256[:12]}, its manifest says {file.sha256[:12]}")
         return manifest
 
     def open(self, key: str) -> Path:
-        """A local folder with the files of a finished artifact, checked against their digests.
+        """Return a local folder with the files of a finished artifact, checked against their digests.
 
         Raises:
             DamagedArtifact: if there is none, or a file is not what the manifest says.
@@ -119,17 +131,17 @@ class ArtifactStore:
         manifest = self.verified(key)
         if manifest is None:
             raise DamagedArtifact(key, "it is not in the store")
-        inside = f"{_folder(key)}/{manifest.attempt}"
+        path = f"{_folder(key)}/{manifest.attempt}"
         if self._local is not None:
-            return self._local / inside
-        folder = self._scratch_folder() / inside
+            return self._local / path
+        folder = self._scratch_folder() / path
         if not folder.exists():
             folder.mkdir(parents=True)
-            fs.copy_files(inside, str(folder), source_filesystem=self._fs, destination_filesystem=fs.LocalFileSystem())
+            fs.copy_files(path, str(folder), source_filesystem=self._fs, destination_filesystem=fs.LocalFileSystem())
         return folder
 
     def read_json(self, key: str, name: str) -> Any:
-        """A JSON file of a finished artifact, checked against its digest.
+        """Read a JSON file of a finished artifact, checked against its digest.
 
         Raises:
             DamagedArtifact: if it is missing or is not what the manifest says.
@@ -137,24 +149,20 @@ class ArtifactStore:
         manifest = self.manifest(key)
         if manifest is None or name not in manifest.files:
             raise DamagedArtifact(key, f"{name} is not in the store")
-        path = f"{_folder(key)}/{manifest.attempt}/{name}"
-        if self._fs.get_file_info(path).type == fs.FileType.NotFound:
-            raise DamagedArtifact(key, f"{name} is missing")
-        with self._fs.open_input_stream(path) as stream:
+        with self._open_file(manifest, name) as stream:
             data = stream.read()
         if hashlib.sha256(data).hexdigest() != manifest.files[name].sha256:
             raise DamagedArtifact(key, f"{name} is not what its manifest says")
         return json.loads(data)
 
     def new_attempt(self, key: str) -> Path:
-        """An empty local folder for a job to write into, to be given to `commit`."""
-        inside = f"{_folder(key)}/{uuid.uuid4().hex[:12]}"
-        folder = (self._local or self._scratch_folder()) / inside
+        """Make an empty local folder for a job to write into, and then to hand to `commit`."""
+        folder = (self._local or self._scratch_folder()) / _folder(key) / uuid.uuid4().hex[:12]
         folder.mkdir(parents=True)
         return folder
 
     def commit(self, key: str, kind: str, folder: Path, facts: Facts) -> Manifest:
-        """Make what lies in `folder`, from `new_attempt`, the artifact of `key`."""
+        """Make the files in `folder`, which `new_attempt` returned, the artifact of `key`."""
         files = {}
         for path in sorted(folder.iterdir()):
             with path.open("rb") as stream:
@@ -164,28 +172,28 @@ class ArtifactStore:
         if self._local is None:
             self._fs.create_dir(target, recursive=True)
             fs.copy_files(str(folder), target, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._fs)
-        aside = f"{_folder(key)}/manifest.{folder.name}.tmp"
-        with self._fs.open_output_stream(aside) as stream:
+        temporary = f"{_folder(key)}/manifest.{folder.name}.tmp"
+        with self._fs.open_output_stream(temporary) as stream:
             stream.write(json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
-        self._fs.move(aside, f"{_folder(key)}/manifest.json")
+        self._fs.move(temporary, f"{_folder(key)}/manifest.json")
         self._delete_checkpoint(key)
         if self._local is None:
             shutil.rmtree(folder)
         return manifest
 
     def set_aside(self, key: str) -> str:
-        """Move a damaged artifact out of the way, keeping it for whoever wants to know; where it is now."""
+        """Move a damaged artifact to `damaged/`, where it can be looked at; returns its path or URI there."""
         target = f"damaged/{key[:16]}-{time.time_ns()}"
-        if self._fs.get_file_info(_folder(key)).type != fs.FileType.NotFound:  # as it is on a store that is not shared
+        if self._exists(_folder(key)):  # not if another process that shares the store was faster
             # Copied, since an object store has no folders to move.
             fs.copy_files(_folder(key), target, source_filesystem=self._fs, destination_filesystem=self._fs)
             self._fs.delete_dir(_folder(key))
         return f"{self.root.rstrip('/')}/{target}"
 
     def checkpoint_file(self, key: str) -> Path:
-        """A local path for a job's checkpoint, holding the last one saved, wherever that was."""
+        """Return a local path for a job's checkpoint; the last one that was saved, on any node, is fetched to it."""
         local = (self._local or self._scratch_folder()) / _checkpoint(key)
-        if self._local is None and self._fs.get_file_info(_checkpoint(key)).type != fs.FileType.NotFound:
+        if self._local is None and self._exists(_checkpoint(key)):
             local.parent.mkdir(parents=True, exist_ok=True)
             fs.copy_files(
                 _checkpoint(key), str(local), source_filesystem=self._fs, destination_filesystem=fs.LocalFileSystem()
@@ -193,15 +201,24 @@ class ArtifactStore:
         return local
 
     def keep_checkpoint(self, key: str, file: Path) -> None:
-        """Make a checkpoint just saved to `file` outlive this node; nothing to do where the store is a folder."""
+        """Copy a checkpoint just saved to `file` into the store; nothing to do where the store is a local folder."""
         if self._local is None:
             self._fs.create_dir("checkpoints", recursive=True)
             fs.copy_files(
                 str(file), _checkpoint(key), source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._fs
             )
 
+    def _open_file(self, manifest: Manifest, name: str) -> fs.NativeFile:
+        path = f"{_folder(manifest.key)}/{manifest.attempt}/{name}"
+        if not self._exists(path):
+            raise DamagedArtifact(manifest.key, f"{name} is missing")
+        return self._fs.open_input_stream(path)
+
+    def _exists(self, path: str) -> bool:
+        return bool(self._fs.get_file_info(path).type != fs.FileType.NotFound)
+
     def _delete_checkpoint(self, key: str) -> None:
-        if self._fs.get_file_info(_checkpoint(key)).type != fs.FileType.NotFound:
+        if self._exists(_checkpoint(key)):
             self._fs.delete_file(_checkpoint(key))
 
     def _scratch_folder(self) -> Path:
@@ -218,7 +235,13 @@ def _checkpoint(key: str) -> str:
     return f"checkpoints/{key}.safetensors"
 
 
-def _sha256(stream: Any) -> str:
+class _Readable(Protocol):
+    """A binary file, of Python or of pyarrow."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _sha256(stream: _Readable) -> str:
     total = hashlib.sha256()
     while block := stream.read(1 << 20):
         total.update(block)

@@ -1,4 +1,4 @@
-"""The append-only log of a run: one JSON line an event, on disk before anybody hears of it."""
+"""The append-only log of a run: one JSON line per event, on disk before anybody else learns of it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any
 from orchestrator.errors import RequestError
 
 Event = dict[str, Any]
+"""One line of a ledger: "time", "event" (its name) and the facts of that event."""
 
 LEDGER_PATIENCE_S = 30.0
 """How long to wait for the ledger: the broker of a driver that was killed holds it for some seconds more."""
 
 
 class Ledger:
-    """The one writer of a run's events. Who opens it holds the run until it is closed or its process ends."""
+    """The one writer of a run's events: no other process can open the ledger until it is closed or its process ends."""
 
     def __init__(self, path: Path, *, patience_s: float = 0.0) -> None:
         """Open for appending; a line torn by a killed writer is cut off.
@@ -32,7 +33,7 @@ class Ledger:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        if not _locked(self._file, patience_s):
+        if not _lock(self._file, patience_s):
             os.close(self._file)
             raise RequestError(f"{path}: another process is running this sweep: wait for it, or stop it first.")
         _cut_torn_line(self._file)
@@ -45,6 +46,7 @@ class Ledger:
         return record
 
     def close(self) -> None:
+        """Let other processes open the ledger."""
         os.close(self._file)
 
     def __enter__(self) -> Ledger:
@@ -55,7 +57,7 @@ class Ledger:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """All events in order; a last line that is still being written, or was torn, is left out.
+    """Read all events in order; a last line that is still being written, or was torn, is left out.
 
     Raises:
         RequestError: if a line before the last is not an event.
@@ -73,39 +75,51 @@ def read_events(path: Path) -> Iterator[Event]:
 
 @dataclass
 class TrialState:
-    """What the ledger knows of a trial."""
+    """What the ledger says about a trial."""
 
     id: str
     point: int
+    """Number of its point of the search space."""
     params: Mapping[str, Any]
+    """Values of the searched fields at that point, by their path in the spec."""
     seed: int
     baseline: bool
+    """True for the trial without the searched defense, which the others are compared with."""
     status: str = "started"
+    """'started', 'done' or 'failed'."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    """Its results by name, once it is done."""
     error: str = ""
+    """Why it failed."""
 
 
 @dataclass
 class RunState:
-    """A ledger folded: the state of a run."""
+    """The state of a run, computed by applying the events of its ledger one after another."""
 
     trials: dict[str, TrialState] = field(default_factory=dict)
+    """Every trial that was ever started, by id."""
     jobs_done: dict[str, Event] = field(default_factory=dict)
+    """The event that ended each finished job, by key."""
     jobs_failed: dict[str, Event] = field(default_factory=dict)
+    """The event that ended each job that failed for good, by key."""
     started_at: float | None = None
+    """When the run was first started, in seconds since 1970."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Versions and commit of the latest life of the run."""
+    """Versions and commit with which the run was last started."""
     updated_at: float | None = None
+    """When the last event happened, in seconds since 1970."""
 
     def apply(self, event: Event) -> None:
+        """Update the state by the event that comes next."""
         self.updated_at = event["time"]
         match event["event"]:
             case "sweep_started":
                 self.started_at = self.started_at or event["time"]
                 self.provenance = event
             case "trial_started":
-                known = {name: event[name] for name in ("point", "params", "seed", "baseline")}
-                self.trials[event["trial"]] = TrialState(event["trial"], **known)
+                facts = {name: event[name] for name in ("point", "params", "seed", "baseline")}
+                self.trials[event["trial"]] = TrialState(event["trial"], **facts)
             case "trial_done":
                 trial = self.trials[event["trial"]]
                 trial.status, trial.metrics, trial.error = "done", event["metrics"], ""
@@ -119,15 +133,16 @@ class RunState:
                 self.jobs_failed[event["key"]] = event
 
 
-def fold(path: Path) -> RunState:
-    """The state of the run whose ledger lies at `path`."""
+def run_state(path: Path) -> RunState:
+    """Read the ledger at `path` and compute the state of its run."""
     state = RunState()
     for event in read_events(path):
         state.apply(event)
     return state
 
 
-def _locked(file: int, patience_s: float) -> bool:
+def _lock(file: int, patience_s: float) -> bool:
+    """Try to get the lock of an open file; False if another process keeps it for longer than `patience_s`."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

@@ -9,24 +9,29 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where everything of one sweep lies."""
+    """The files of one sweep."""
 
     root: Path
+    """The run folder."""
 
     @property
     def spec(self) -> Path:
+        """Copy of the spec file that the run was started from."""
         return self.root / "spec.yaml"
 
     @property
     def resolved(self) -> Path:
+        """The spec with every default filled in, as JSON."""
         return self.root / "resolved.json"
 
     @property
     def ledger(self) -> Path:
+        """The log of everything that happened, one JSON event a line."""
         return self.root / "ledger.jsonl"
 
     @property
     def summary(self) -> Path:
+        """The results of the sweep as one JSON document."""
         return self.root / "results" / "summary.json"
 
     def table(self, name: str) -> Path:
@@ -35,18 +40,22 @@ class RunPaths:
 
     @property
     def report(self) -> Path:
+        """The HTML report."""
         return self.root / "report" / "index.html"
 
     @property
     def frontier(self) -> Path:
+        """The report's picture of the Pareto frontier, as a file."""
         return self.root / "report" / "frontier.png"
 
     @property
     def log(self) -> Path:
+        """Messages of the program, for finding out what went wrong."""
         return self.root / "logs" / "midre.log"
 
     @property
     def reruns(self) -> Path:
+        """Folder of trials that `midre rerun` computed again."""
         return self.root / "reruns"
 
 
@@ -57,18 +66,22 @@ class Workspace:
     root: Path
 
     def run(self, sweep: str) -> RunPaths:
+        """Paths of the run of a sweep with this name."""
         return RunPaths(self.root / sweep)
 
     @property
     def store(self) -> Path:
+        """Folder of the artifacts, where the spec names no other."""
         return self.root / "store"
 
     @property
     def mlflow_uri(self) -> str:
+        """Address of the MLflow database, where the spec names no other."""
         return f"sqlite:///{(self.root / 'mlflow.db').absolute()}"
 
     @property
     def mlflow_artifacts(self) -> Path:
+        """Folder for files that MLflow keeps."""
         return (self.root / "mlflow-artifacts").absolute()
 
 

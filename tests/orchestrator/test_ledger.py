@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.errors import RequestError
-from orchestrator.store.ledger import Ledger, fold, read_events
+from orchestrator.store.ledger import Ledger, read_events, run_state
 
 
 def test_events_come_back_in_the_order_they_were_appended_after_a_reopen(tmp_path: Path) -> None:
@@ -44,12 +45,12 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path: Path
         list(read_events(file))
 
 
-def test_folding_keeps_the_last_outcome_of_a_trial(tmp_path: Path) -> None:
-    known = {"trial": "t", "point": 0, "params": {}, "seed": 0, "baseline": True}
+def test_the_state_of_a_run_keeps_the_last_outcome_of_a_trial(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"trial": "t", "point": 0, "params": {}, "seed": 0, "baseline": True}
     with Ledger(tmp_path / "ledger.jsonl") as ledger:
-        ledger.append("trial_started", **known)
+        ledger.append("trial_started", **facts)
         ledger.append("trial_failed", trial="t", error="broken")
-        ledger.append("trial_started", **known)
+        ledger.append("trial_started", **facts)
         ledger.append("trial_done", trial="t", metrics={"natural_accuracy": 0.5})
-    trial = fold(tmp_path / "ledger.jsonl").trials["t"]
+    trial = run_state(tmp_path / "ledger.jsonl").trials["t"]
     assert (trial.status, trial.error, trial.metrics) == ("done", "", {"natural_accuracy": 0.5})
