@@ -43,7 +43,7 @@ class TinyStaged(StagedPrior):
         last = BLOCKS - 1 if last is None else last
         return self.network.synthesis(styles, features, image, first=first, last=last)
 
-    def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
+    def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
         raise NotImplementedError("its weights are given")
 
 

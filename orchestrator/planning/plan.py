@@ -88,7 +88,7 @@ def _knowledge(config: AttackConfig, public: DataInput, target: str, build: _Bui
     for member in config.members():
         prior = {}
         if member.prior is not None:
-            taught = PRIORS.class_of(member.prior).teacher is not None
+            taught = PRIORS.class_of(member.prior).target_access is not None
             fit = FitPriorConfig(data=public, prior=member.prior, erasing=member.teacher_erasing if taught else None)
             prior = {"prior": build.job(f"prior/{member.label}", fit, **({"target": target} if taught else {}))}
             inputs[f"{member.label}.prior"] = prior["prior"]

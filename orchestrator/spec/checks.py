@@ -21,7 +21,7 @@ from workloads.core.randomness import generator
 from workloads.datasets.base import DATASETS, held_out_of
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.inversion.attack import ATTACKS, AttackConfig, Member
-from workloads.metrics.base import METRICS, ClassifierMetric, JudgedMetric
+from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric
 from workloads.models.base import Classifier
 from workloads.priors.base import PRIORS
 from workloads.training.classifiers import Architecture
@@ -51,7 +51,7 @@ def numbers(spec: Spec, classes: int) -> list[str]:
     """Names of all numbers a trial of this spec yields."""
     metrics = [METRICS.build(metric) for metric in spec.metrics]
     plain = [name for metric in metrics if isinstance(metric, ClassifierMetric) for name in metric.names(classes)]
-    judged = [name for metric in metrics if isinstance(metric, JudgedMetric) for name in metric.names(classes)]
+    judged = [name for metric in metrics if isinstance(metric, AttackMetric) for name in metric.names(classes)]
     labels = [attack.label for attack in spec.attacks]
     return plain + [f"{label}.{name}" for label in labels for name in judged]
 
@@ -177,7 +177,7 @@ def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[
 def _metrics(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[], object]]]:
     """Networks of metrics' own, which look at the same images."""
     for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
-        for network in metric.networks if isinstance(metric, JudgedMetric) else ():
+        for network in metric.networks if isinstance(metric, AttackMetric) else ():
             yield f"metrics.{index}", _weightless(target.model_copy(update={"model": network}).build)
 
 
@@ -295,7 +295,7 @@ def _measures(spec: Spec) -> Iterator[Found]:
         sizes = private.sizes().items()
         trained_on = {name: images - held_out_of(images, spec.data.split) for name, images in sizes}
     for index, metric in enumerate(METRICS.build(own) for own in spec.metrics):
-        if not isinstance(metric, JudgedMetric):
+        if not isinstance(metric, AttackMetric):
             continue
         if metric.needs_traits and not traits:
             rule = f"needs data whose traits are known, {spec.data.private.kind} has none"
@@ -304,7 +304,7 @@ def _measures(spec: Spec) -> Iterator[Found]:
             yield from ((f"metrics.{index}", message) for message in _lacks(metric, attack, trained_on))
 
 
-def _lacks(metric: JudgedMetric, attack: Any, trained_on: Mapping[str, int]) -> Iterator[str]:
+def _lacks(metric: AttackMetric, attack: Any, trained_on: Mapping[str, int]) -> Iterator[str]:
     """What a metric has too few of where it judges one attack; training images are of each identity, or not known."""
     needed = metric.fewest_reconstructions
     if attack.keep < needed:
@@ -324,7 +324,7 @@ def _lacks(metric: JudgedMetric, attack: Any, trained_on: Mapping[str, int]) -> 
 
 def _objectives(spec: Spec) -> Iterator[Found]:
     kinds = [METRICS.class_of(metric) for metric in spec.metrics]
-    for wanted, what in ((ClassifierMetric, "natural_accuracy"), (JudgedMetric, "attack_accuracy")):
+    for wanted, what in ((ClassifierMetric, "natural_accuracy"), (AttackMetric, "attack_accuracy")):
         if not any(issubclass(kind, wanted) for kind in kinds):
             yield "metrics", f"has none like {what}: every trial is measured on both sides of the trade, add it."
             return

@@ -26,7 +26,7 @@ from workloads.inversion.attack import ATTACKS
 from workloads.jobs import train_classifier
 from workloads.jobs.base import JOBS
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
-from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, JudgedMetric, ReconstructionEvidence
+from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric, HeldOutEvidence, ReconstructionEvidence
 from workloads.models.base import MODELS, Classifier
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
@@ -287,7 +287,7 @@ def test_a_prior_makes_each_image_by_itself(kind: str) -> None:
 @pytest.mark.parametrize("kind", PRIORS.kinds())
 def test_a_prior_that_judges_gives_each_image_one_number(kind: str) -> None:
     prior = prior_of(kind)
-    if not prior.judges:
+    if not prior.scores_realism:
         pytest.skip(f"{kind} does not judge images")
     assert prior.realism(synthesized(prior)).shape == (4,)
 
@@ -304,7 +304,7 @@ def measured(kind: str, order: Tensor, folder: Path) -> dict[str, Any]:
     if isinstance(metric, ClassifierMetric):
         own = HeldOutEvidence(logits[order], identities[order])
         return {name: found.value for name, found in metric.estimates(own).items()}
-    assert isinstance(metric, JudgedMetric)
+    assert isinstance(metric, AttackMetric)
     judge, names = model_of("small_cnn"), tuple(map(str, range(CLASSES)))
     evidence = ReconstructionEvidence(
         images=shown[order],

@@ -19,13 +19,13 @@ from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.observation.views import ViewConfig
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, Lessons
+from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, PublicBatches
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalPrior
 from workloads.priors.enlarging import enlarged
-from workloads.priors.plg_gan import PlgGan, PlgGanConfig, PseudoLabelled, pseudo_labels
+from workloads.priors.plg_gan import PlgGan, PlgGanConfig, PseudoLabelledBatches, pseudo_labels
 from workloads.priors.residual import ConditionalNorm, draw_weights
-from workloads.priors.tacgan import Labelled, Tacgan, TacganConfig
+from workloads.priors.tacgan import BatchesWithTarget, Tacgan, TacganConfig
 
 CPU = torch.device("cpu")
 CLASSES, SIZE, PUBLIC, BATCH = 3, 32, 12, 4
@@ -71,7 +71,7 @@ def small(kind: str, **settings: Any) -> Any:
     return prior_of(kind, **({"images_per_class": 2} if kind == "plg_gan" else {}), **settings)
 
 
-def teacher_for(kind: str) -> LabelOracle:
+def target_for(kind: str) -> LabelOracle:
     return WhiteBoxOracle(TinyTarget()) if kind == "plg_gan" else LabelOracle(TinyTarget())
 
 
@@ -166,9 +166,9 @@ def test_a_conditional_norm_in_training_uses_the_statistics_of_the_batch() -> No
 # What the two are fitted on
 
 
-def plg_lessons(teacher: WhiteBoxOracle) -> PseudoLabelled:
+def plg_lessons(target: WhiteBoxOracle) -> PseudoLabelledBatches:
     shown = torch.tensor([[0, 5], [1, 5], [2, 7]])
-    return PseudoLabelled(public(), CPU, teacher=teacher, shown=shown)
+    return PseudoLabelledBatches(public(), CPU, target=target, shown=shown)
 
 
 class Fixed(WhiteBoxOracle):
@@ -186,15 +186,15 @@ class Fixed(WhiteBoxOracle):
 def test_each_class_gets_the_images_the_target_sees_it_most_in() -> None:
     confidences = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.6, 0.1, 0.3], [0.0, 0.9, 0.1]])
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2)
-    teacher = Fixed(confidences)
-    found = pseudo_labels(images, teacher, count=2, device=CPU)
+    target = Fixed(confidences)
+    found = pseudo_labels(images, target, count=2, device=CPU)
     assert found.tolist() == [[0, 2], [3, 1], [1, 2]]
-    assert teacher.queries == 4
+    assert target.queries == 4
 
 
 def test_labelled_images_carry_the_classes_that_were_seen_in_them() -> None:
-    lessons = plg_lessons(WhiteBoxOracle(TinyTarget()))
-    images, named = lessons.labelled(200, generator("test", "labelled"))
+    batches = plg_lessons(WhiteBoxOracle(TinyTarget()))
+    images, named = batches.draw_labelled(200, generator("test", "labelled"))
     # Noise stays below a grey level, so rounding down tells which image each is.
     levels = (images * 255).floor().clamp(max=255).to(torch.uint8)
     which = [next(index for index, own in enumerate(public()) if torch.equal(own, shown)) for shown in levels]
@@ -202,16 +202,16 @@ def test_labelled_images_carry_the_classes_that_were_seen_in_them() -> None:
 
 
 def test_copies_of_an_image_do_not_stand_for_several_images_of_a_class(tmp_path: Path) -> None:
-    teacher = WhiteBoxOracle(TinyTarget())
-    lessons = small("plg_gan").lessons(public().repeat(3, 1, 1, 1), teacher, context_at(tmp_path))
-    for shown in lessons.shown:
-        first, second = lessons.images[shown]
+    target = WhiteBoxOracle(TinyTarget())
+    batches = small("plg_gan").public_batches(public().repeat(3, 1, 1, 1), target, context_at(tmp_path))
+    for shown in batches.shown:
+        first, second = batches.images[shown]
         assert not torch.equal(first, second)
 
 
 def test_fewer_public_images_than_wanted_are_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"shown by 30 public images, but there are only 12: lower it or give more"):
-        prior_of("plg_gan").fit(public(), teacher=WhiteBoxOracle(TinyTarget()), context=context_at(tmp_path))
+        prior_of("plg_gan").fit(public(), target=WhiteBoxOracle(TinyTarget()), context=context_at(tmp_path))
 
 
 # Losses, from the networks' outputs by numpy and scipy
@@ -220,7 +220,7 @@ def test_fewer_public_images_than_wanted_are_refused_with_the_way_out(tmp_path: 
 def twin_outputs(prior: ConditionalPrior, draws: torch.Generator) -> tuple[Any, Tensor, Tensor]:
     """A copy of the prior that has made the batch that these draws give, the batch, and its classes."""
     twin: Any = copy.deepcopy(prior)
-    fake, asked = twin.imagined(draws, device=CPU)
+    fake, asked = twin.generated_batch(draws, device=CPU)
     return twin, fake.detach(), asked
 
 
@@ -241,12 +241,12 @@ def test_plg_gans_generator_descends_on_a_fifth_of_the_margin_and_minus_realism(
 
 
 def test_plg_gans_critic_descends_on_the_hinge_of_made_and_labelled_images() -> None:
-    prior, lessons = small("plg_gan"), plg_lessons(WhiteBoxOracle(TinyTarget()))
-    loss, _ = prior.critic_loss(lessons, generator("test", "loss"))
+    prior, batches = small("plg_gan"), plg_lessons(WhiteBoxOracle(TinyTarget()))
+    loss, _ = prior.critic_loss(batches, generator("test", "loss"))
     draws = generator("test", "loss")
     twin, fake, asked = twin_outputs(small("plg_gan"), draws)
     on_fake = numbers(twin.critic(fake, asked))
-    on_real = numbers(twin.critic(*lessons.labelled(BATCH, draws)))
+    on_real = numbers(twin.critic(*batches.draw_labelled(BATCH, draws)))
     wanted = np.maximum(0, 1 - on_real).mean() + np.maximum(0, 1 + on_fake).mean()
     assert loss.item() == pytest.approx(wanted, rel=1e-4)
 
@@ -267,12 +267,12 @@ def tacgan_at(step: int) -> Tacgan:
 
 @pytest.mark.parametrize(("step", "class_weight"), [(4, 0.0), (5, 1.5)])
 def test_tacgans_critic_learns_classes_after_half_of_ten_steps(step: int, class_weight: float) -> None:
-    lessons = Labelled(public(), CPU, teacher=LabelOracle(TinyTarget()))
-    loss, _ = tacgan_at(step).critic_loss(lessons, generator("test", "loss"))
+    batches = BatchesWithTarget(public(), CPU, target=LabelOracle(TinyTarget()))
+    loss, _ = tacgan_at(step).critic_loss(batches, generator("test", "loss"))
     draws = generator("test", "loss")
     twin, fake, _ = twin_outputs(tacgan_at(step), draws)
     made, classes = (numbers(own) for own in twin.critic(fake))
-    real = numbers(twin.critic(lessons.some(BATCH, draws))[0])
+    real = numbers(twin.critic(batches.draw(BATCH, draws))[0])
     labels = TinyTarget()(fake.clamp(0, 1)).argmax(1)
     entropy = -log_softmax(classes, axis=1)[np.arange(BATCH), labels].mean()
     wanted = -log_expit(real).mean() - log_expit(-made).mean() + class_weight * entropy
@@ -281,8 +281,8 @@ def test_tacgans_critic_learns_classes_after_half_of_ten_steps(step: int, class_
 
 @pytest.mark.parametrize(("step", "class_weight"), [(4, 0.0), (5, 1.5)])
 def test_tacgans_generator_learns_classes_after_half_of_ten_steps(step: int, class_weight: float) -> None:
-    lessons = Labelled(public(), CPU, teacher=LabelOracle(TinyTarget()))
-    loss, _ = tacgan_at(step).generator_loss(lessons, generator("test", "loss"))
+    batches = BatchesWithTarget(public(), CPU, target=LabelOracle(TinyTarget()))
+    loss, _ = tacgan_at(step).generator_loss(batches, generator("test", "loss"))
     twin, fake, asked = twin_outputs(tacgan_at(step), generator("test", "loss"))
     made, classes = (numbers(own) for own in twin.critic(fake))
     entropy = -log_softmax(classes, axis=1)[np.arange(BATCH), asked].mean()
@@ -290,14 +290,14 @@ def test_tacgans_generator_learns_classes_after_half_of_ten_steps(step: int, cla
 
 
 def test_tacgan_may_tell_real_from_made_by_the_hinge() -> None:
-    lessons = Labelled(public(), CPU, teacher=LabelOracle(TinyTarget()))
+    batches = BatchesWithTarget(public(), CPU, target=LabelOracle(TinyTarget()))
     prior, draws = small("tacgan", warm_up=1.0, realism_loss="hinge"), generator("test", "loss")
     prior.begin_step(0)
     twin, fake, _ = twin_outputs(prior, draws)
-    of_critic, _ = copy.deepcopy(prior).critic_loss(lessons, generator("test", "loss"))
-    of_generator, _ = prior.generator_loss(lessons, generator("test", "loss"))
+    of_critic, _ = copy.deepcopy(prior).critic_loss(batches, generator("test", "loss"))
+    of_generator, _ = prior.generator_loss(batches, generator("test", "loss"))
     made = numbers(twin.critic(fake)[0])
-    real = numbers(twin.critic(lessons.some(BATCH, draws))[0])
+    real = numbers(twin.critic(batches.draw(BATCH, draws))[0])
     assert of_critic.item() == pytest.approx((np.maximum(0, 1 - real) + np.maximum(0, 1 + made)).mean(), rel=1e-3)
     assert of_generator.item() == pytest.approx(-made.mean(), rel=1e-3)
 
@@ -306,9 +306,9 @@ def test_tacgan_may_tell_real_from_made_by_the_hinge() -> None:
 
 
 def fitted(kind: str, folder: Path, *, stop_after: int | None = None) -> tuple[Any, LabelOracle]:
-    prior, teacher = small(kind), teacher_for(kind)
-    prior.fit(public(), teacher=teacher, context=context_at(folder, stop_after=stop_after))
-    return prior, teacher
+    prior, target = small(kind), target_for(kind)
+    prior.fit(public(), target=target, context=context_at(folder, stop_after=stop_after))
+    return prior, target
 
 
 @KINDS
@@ -324,9 +324,9 @@ def test_a_fit_that_was_interrupted_ends_with_the_same_bits(kind: str, tmp_path:
 
 @KINDS
 def test_fitting_leaves_the_global_generator_alone(kind: str, tmp_path: Path) -> None:
-    prior, teacher = small(kind), teacher_for(kind)
+    prior, target = small(kind), target_for(kind)
     before = torch.get_rng_state()
-    prior.fit(public(), teacher=teacher, context=context_at(tmp_path))
+    prior.fit(public(), target=target, context=context_at(tmp_path))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -336,8 +336,8 @@ def test_fitting_leaves_the_global_generator_alone(kind: str, tmp_path: Path) ->
     [("plg_gan", PUBLIC + 2 * BATCH), ("tacgan", 9 * BATCH)],
 )
 def test_every_image_shown_to_the_target_is_counted(kind: str, queries: int, tmp_path: Path) -> None:
-    _, teacher = fitted(kind, tmp_path)
-    assert teacher.queries == queries
+    _, target = fitted(kind, tmp_path)
+    assert target.queries == queries
 
 
 @pytest.mark.parametrize(
@@ -364,11 +364,11 @@ class Recorder(AdversarialPrior):
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         return latents
 
-    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         self.moves.append("critic")
         return self.critic(torch.ones(1, 1)).sum(), {}
 
-    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         self.moves.append("generator")
         return self.generator(torch.ones(1, 1)).sum(), {}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.evidence import evidence, judging, network
 from workloads.core.errors import ShapeError
-from workloads.metrics.base import by_content
+from workloads.metrics.base import positions_by_content
 from workloads.metrics.delta_eval import DeltaEval, DeltaEvalConfig
 from workloads.metrics.delta_face import DeltaFace, DeltaFaceConfig
 from workloads.metrics.knn_distance import KnnDistance, KnnDistanceConfig
@@ -70,7 +70,7 @@ def test_delta_face_takes_the_nearest_direction_of_the_identity(delta_face: Delt
 
 
 def test_delta_face_asks_for_the_face_network(delta_face: DeltaFace) -> None:
-    assert isinstance(delta_face.extractor, Facenet160Config)
+    assert isinstance(delta_face.feature_network, Facenet160Config)
 
 
 # Perceptual distance
@@ -153,7 +153,10 @@ def test_looking_at_stages_leaves_no_hook_behind() -> None:
 def test_images_by_content_come_in_the_same_order_wherever_they_stand() -> None:
     images = torch.randint(256, (9, 1, 4, 4), generator=torch.Generator().manual_seed(10), dtype=torch.uint8)
     chosen, order = torch.arange(9) % 2 == 0, torch.randperm(9, generator=torch.Generator().manual_seed(11))
-    first, second = images[by_content(images, chosen)], images[order][by_content(images[order], chosen[order])]
+    first, second = (
+        images[positions_by_content(images, chosen)],
+        images[order][positions_by_content(images[order], chosen[order])],
+    )
     assert len(first) == 5 and torch.equal(first, second)
 
 

@@ -19,7 +19,7 @@ from workloads.core.randomness import generator
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import ScoreOracle
-from workloads.priors.ked_gan import AnsweredLessons, KedGan, KedGanConfig, MinibatchDiscrimination
+from workloads.priors.ked_gan import AnsweredBatches, KedGan, KedGanConfig, MinibatchDiscrimination
 from workloads.training.classifiers import Architecture
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def prior_of(**settings: Any) -> KedGan:
     return prior
 
 
-def target() -> Classifier:
+def target_model() -> Classifier:
     shape = {"classes": CLASSES, "channels": 1, "image_size": 32}
     model = Architecture(model=SmallCnnConfig(width=4, stages=2), **shape).build()  # type: ignore[arg-type]
     model.draw_weights(generator("test", "target"))
@@ -115,18 +115,18 @@ def test_the_measures_of_likeness_start_standard_normal() -> None:
 
 
 @dataclass(frozen=True)
-class Recording(AnsweredLessons):
-    """Lessons that note what was drawn."""
+class Recording(AnsweredBatches):
+    """Batches that note what was drawn."""
 
     drawn: list[Tensor] = field(default_factory=list)
 
-    def at(self, indices: Tensor) -> Tensor:
+    def images_at(self, indices: Tensor) -> Tensor:
         self.drawn.append(indices)
-        return super().at(indices)
+        return super().images_at(indices)
 
 
 @pytest.fixture
-def lessons() -> Recording:
+def batches() -> Recording:
     answers = torch.rand(len(IMAGES), CLASSES, generator=generator("test", "answers")).softmax(1)
     return Recording(IMAGES, CPU, answers)
 
@@ -139,42 +139,42 @@ def softplus(values: Any) -> Any:
     return np.log1p(np.exp(values))
 
 
-def test_the_critics_loss_is_that_of_the_formula(lessons: Recording) -> None:
+def test_the_critics_loss_is_that_of_the_formula(batches: Recording) -> None:
     prior, draws = prior_of(), generator("test", "step")
-    loss, _ = prior.critic_loss(lessons, draws)
-    labelled, unlabelled = (lessons.at(own) for own in list(lessons.drawn))
+    loss, _ = prior.critic_loss(batches, draws)
+    labelled, unlabelled = (batches.images_at(own) for own in list(batches.drawn))
     again = generator("test", "step")
     torch.randint(len(IMAGES), (2 * BATCH,), generator=again)  # the images that were drawn before the latents
     fake = prior.generator(torch.randn(BATCH, 6, generator=again))
     predicted = log_softmax(array(prior.critic(labelled)), axis=1)
-    taught = -(array(lessons.answers[lessons.drawn[0]]) * predicted).sum(1).mean()
+    taught = -(array(batches.answers[batches.drawn[0]]) * predicted).sum(1).mean()
     real, made = (logsumexp(array(prior.critic(own)), axis=1) for own in (unlabelled, fake))
     apart = 0.5 * (softplus(real).mean() - real.mean() + softplus(made).mean())
     assert loss.item() == pytest.approx(taught + apart, rel=1e-5)
 
 
-def test_the_generators_loss_is_that_of_the_formula(lessons: Recording) -> None:
+def test_the_generators_loss_is_that_of_the_formula(batches: Recording) -> None:
     prior, draws = prior_of(entropy_weight=0.01), generator("test", "step")
-    loss, _ = prior.generator_loss(lessons, draws)
+    loss, _ = prior.generator_loss(batches, draws)
     fake = prior.generator(torch.randn(BATCH, 6, generator=generator("test", "step")))
-    made, wanted = (array(prior.critic.features(own)) for own in (fake, lessons.at(lessons.drawn[0])))
+    made, wanted = (array(prior.critic.features(own)) for own in (fake, batches.images_at(batches.drawn[0])))
     distance = np.abs(made.mean(0) - wanted.mean(0)).mean()
     logits = array(prior.critic(fake))
     entropy = -(softmax(logits, axis=1) * log_softmax(logits, axis=1)).sum()  # over the batch, not its mean
     assert loss.item() == pytest.approx(distance + 0.01 * entropy, rel=1e-5)
 
 
-def test_labelled_unlabelled_and_matched_images_are_drawn_apart(lessons: Recording) -> None:
+def test_labelled_unlabelled_and_matched_images_are_drawn_apart(batches: Recording) -> None:
     prior, draws = prior_of(), generator("test", "step")
-    prior.critic_loss(lessons, draws)
-    prior.generator_loss(lessons, draws)
-    assert len({tuple(own.tolist()) for own in lessons.drawn}) == 3
+    prior.critic_loss(batches, draws)
+    prior.generator_loss(batches, draws)
+    assert len({tuple(own.tolist()) for own in batches.drawn}) == 3
 
 
 def test_the_answers_are_those_of_the_target_in_use(tmp_path: Path) -> None:
-    model = target()
-    taught = prior_of().lessons(IMAGES, ScoreOracle(model), context_at(tmp_path))
-    assert isinstance(taught, AnsweredLessons)
+    model = target_model()
+    taught = prior_of().public_batches(IMAGES, ScoreOracle(model), context_at(tmp_path))
+    assert isinstance(taught, AnsweredBatches)
     torch.testing.assert_close(taught.answers, model(IMAGES.float() / 255).softmax(1))
 
 
@@ -183,9 +183,9 @@ def test_the_answers_are_those_of_the_target_in_use(tmp_path: Path) -> None:
 
 def fitted(folder: Path, *, stop_at: int | None = None) -> tuple[KedGan, int]:
     """A prior after 60 steps of the critic, and how often the target was asked."""
-    prior, teacher = prior_of(steps=60), ScoreOracle(target())
-    prior.fit(IMAGES, teacher=teacher, context=context_at(folder, stop_at=stop_at))
-    return prior, teacher.queries
+    prior, oracle = prior_of(steps=60), ScoreOracle(target_model())
+    prior.fit(IMAGES, target=oracle, context=context_at(folder, stop_at=stop_at))
+    return prior, oracle.queries
 
 
 def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -199,20 +199,20 @@ def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_the_target_is_asked_once_about_each_public_image(tmp_path: Path) -> None:
-    prior, teacher = prior_of(steps=5), ScoreOracle(target())
-    prior.fit(IMAGES, teacher=teacher, context=context_at(tmp_path))
-    assert teacher.queries == len(IMAGES)
+    prior, oracle = prior_of(steps=5), ScoreOracle(target_model())
+    prior.fit(IMAGES, target=oracle, context=context_at(tmp_path))
+    assert oracle.queries == len(IMAGES)
 
 
 def test_fitting_leaves_the_global_generator_alone(tmp_path: Path) -> None:
-    prior, teacher = prior_of(steps=5), ScoreOracle(target())  # building layers draws weights that fitting replaces
+    prior, oracle = prior_of(steps=5), ScoreOracle(target_model())  # building draws weights, fitting replaces them
     before = torch.get_rng_state()
-    prior.fit(IMAGES, teacher=teacher, context=context_at(tmp_path))
+    prior.fit(IMAGES, target=oracle, context=context_at(tmp_path))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_fitting_leaves_the_target_as_it_was(tmp_path: Path) -> None:
-    model, before = target(), target().state_dict()
-    prior_of(steps=5).fit(IMAGES, teacher=ScoreOracle(model), context=context_at(tmp_path))
+    model, before = target_model(), target_model().state_dict()
+    prior_of(steps=5).fit(IMAGES, target=ScoreOracle(model), context=context_at(tmp_path))
     after = model.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)

@@ -185,7 +185,7 @@ class Blind(Prior):
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         return latents
 
-    def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None: ...
+    def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None: ...
 
 
 def test_a_prior_that_judges_no_images_is_refused_with_the_way_out() -> None:

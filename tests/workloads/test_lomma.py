@@ -97,7 +97,7 @@ class Blind(Prior):
     def synthesize(self, latents: torch.Tensor, identities: torch.Tensor | None = None) -> torch.Tensor:
         return latents
 
-    def fit(self, images: torch.Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None: ...
+    def fit(self, images: torch.Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None: ...
 
 
 def test_what_the_host_refuses_is_refused() -> None:

@@ -11,7 +11,7 @@ from tests.evidence import evidence
 from workloads.core.errors import DataError, ShapeError
 from workloads.core.randomness import generator
 from workloads.datasets.base import SplitConfig, split
-from workloads.metrics.attack_accuracy import AttackAccuracy, AttackAccuracyConfig, within_top
+from workloads.metrics.attack_accuracy import AttackAccuracy, AttackAccuracyConfig, in_top_k
 from workloads.metrics.base import HeldOutEvidence, ReconstructionEvidence, nearest_private
 from workloads.metrics.intervals import bootstrap_over_groups, wilson
 from workloads.metrics.natural_accuracy import NaturalAccuracy, NaturalAccuracyConfig
@@ -144,7 +144,7 @@ def test_five_guesses_are_reported_from_eleven_classes(classes: int, names: tupl
 
 def test_logits_without_identities_are_refused() -> None:
     with pytest.raises(ShapeError, match="2 rows of logits do not fit 1 identities"):
-        within_top(torch.rand(2, 3), torch.tensor([0]), k=1)
+        in_top_k(torch.rand(2, 3), torch.tensor([0]), k=1)
 
 
 # Distance

@@ -112,7 +112,7 @@ def test_tuning_goes_on_after_the_steps_of_the_fit(tmp_path: Path) -> None:
 
     prior = prior_of(TacganConfig(width=2, latent_size=4, batch_size=4, steps=7))
     steps = Steps(prior)
-    prior.tune(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), steps=2, lr=0.1, teacher=access_to(WGAN).target,
+    prior.tune(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), steps=2, lr=0.1, target=access_to(WGAN).target,
                context=context_at(tmp_path))  # fmt: skip
     assert steps.seen == [7, 8]
 

@@ -16,7 +16,7 @@ from tests.interruptions import Interrupted, context_at
 from workloads.core.config import content
 from workloads.core.errors import ConfigError, DataError
 from workloads.core.randomness import generator
-from workloads.priors.adversarial import Lessons
+from workloads.priors.adversarial import PublicBatches
 from workloads.priors.stylegan2.layers import doubled, draw_all
 from workloads.priors.stylegan2.networks import Critic, Generator, Shape, widths
 from workloads.priors.stylegan2.prior import StyleGan2, StyleGan2Config
@@ -245,7 +245,7 @@ def test_a_part_of_an_image_is_not_judged(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     file.touch()
     made = prior(8, resolution=16, crop=12, weights=str(file))
-    assert not made.judges
+    assert not made.scores_realism
     with pytest.raises(NotImplementedError, match="stylegan2 does not judge images"):
         made.realism(torch.zeros(1, 3, 8, 8))
 
@@ -353,8 +353,8 @@ def test_the_mean_style_moves_towards_that_of_a_batch() -> None:
     torch.testing.assert_close(network.mapping.mean, 0.995 * before + 0.005 * own.mean(0))
 
 
-def lessons() -> Lessons:
-    return Lessons(IMAGES, torch.device("cpu"))
+def batches() -> PublicBatches:
+    return PublicBatches(IMAGES, torch.device("cpu"))
 
 
 def blank() -> StyleGan2:
@@ -363,12 +363,12 @@ def blank() -> StyleGan2:
 
 
 def test_an_undecided_critic_loses_a_bit_on_both_sides() -> None:
-    loss, _ = blank().critic_loss(lessons(), generator("test", "loss"))
+    loss, _ = blank().critic_loss(batches(), generator("test", "loss"))
     assert loss.item() == pytest.approx(2 * math.log(2))
 
 
 def test_a_generator_loses_a_bit_to_an_undecided_critic() -> None:
-    loss, _ = blank().generator_loss(lessons(), generator("test", "loss"))
+    loss, _ = blank().generator_loss(batches(), generator("test", "loss"))
     assert loss.item() == pytest.approx(math.log(2))
 
 
@@ -381,7 +381,7 @@ class Plane(nn.Module):
 def test_slopes_weigh_for_all_the_steps_until_the_next_time(given: float | None, gamma: float) -> None:
     made = built(r1_every=16, r1_gamma=given)
     made.critic = Plane()  # type: ignore[assignment]
-    assert made.slope_loss(lessons(), generator("test", "slopes")).item() == pytest.approx(gamma / 2 * 25 * 16)
+    assert made.slope_loss(batches(), generator("test", "slopes")).item() == pytest.approx(gamma / 2 * 25 * 16)
 
 
 def test_optimisers_are_slowed_for_their_steps_of_regularisation() -> None:

@@ -464,7 +464,7 @@ def test_what_images_usually_deviate_by_is_measured_on_the_networks_own(pickled:
 def test_a_published_average_alone_is_converted_without_a_judge(pickled: Pickle, tmp_path: Path) -> None:
     found = convert(pickled({"G_ema": snapshot()["G_ema"]}), tmp_path / "out.safetensors")
     made = loaded(found, tmp_path)
-    assert not made.judges
+    assert not made.scores_realism
 
 
 def test_the_critic_is_left_out_on_request(pickled: Pickle, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class Ifgmi(StyleSearch):
 
     def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
         _, image = _run(access, variables, first=self._stage(step))
-        return self.framed(_blocks_of(access).shown(image))
+        return self.framed(_blocks_of(access).to_data_image(image))
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
         anchors, radii = kept["anchors"], kept["radii"]
@@ -212,5 +212,5 @@ def _run(
 ) -> tuple[Tensor, Tensor]:
     """Features and image after block `last`, from what the variables hold of those before block `first`."""
     prior = _blocks_of(access)
-    styles = prior.repeated(variables["latents"])
+    styles = prior.repeat_style(variables["latents"])
     return prior.run_blocks(styles, variables.get("features"), variables.get("colours"), first=first, last=last)

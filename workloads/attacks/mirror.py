@@ -108,8 +108,10 @@ class MirrorSearch(SearchAttack[Oracle], ABC):
         """Images of styles as they come, which are truncated on the way."""
         if not isinstance(prior, StagedPrior):
             return prior.synthesize(latents).clamp(0, 1)
-        styles = prior.pulled(prior.repeated(latents), truncation=self.config.truncation, cutoff=self.config.cutoff)
-        return prior.shown(prior.run_blocks(styles)[1]).clamp(0, 1)
+        styles = prior.truncate(
+            prior.repeat_style(latents), truncation=self.config.truncation, cutoff=self.config.cutoff
+        )
+        return prior.to_data_image(prior.run_blocks(styles)[1]).clamp(0, 1)
 
 
 class GradientMirror(MirrorSearch[WhiteBoxOracle], WhiteBoxAttack):

@@ -74,7 +74,7 @@ class Ppa(StyleSearch):
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
         super().check(config, prior=prior, classes=classes)
         assert prior is not None
-        if config.discriminator_weight and not prior.judges:
+        if config.discriminator_weight and not prior.scores_realism:
             raise ConfigError(
                 f"discriminator_weight: {prior.config.kind} does not judge images: set it to 0, or take another prior."
             )

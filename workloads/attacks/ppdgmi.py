@@ -75,7 +75,7 @@ class Ppdgmi(Attack[LabelOracle]):
     @classmethod
     def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
         super().check(config, prior=prior, classes=classes)
-        if not isinstance(prior, AdversarialPrior) or not prior.judges or not prior.config.fitted:
+        if not isinstance(prior, AdversarialPrior) or not prior.scores_realism or not prior.config.fitted:
             raise ConfigError(
                 f"{config.label} tunes its prior further, which takes one that is fitted here, against a critic, as "
                 "prior: {kind: wgan_gp}."
@@ -136,7 +136,7 @@ class Ppdgmi(Attack[LabelOracle]):
             torch.cat((public, repeated)),
             steps=self.config.tune_steps,
             lr=self.config.tune_lr,
-            teacher=access.target if tuned.teacher else None,
+            target=access.target if tuned.target_access else None,
             context=context.nested(f"tuning/{name}", saved=None, wrap=lambda state: state),
         )
         return tuned

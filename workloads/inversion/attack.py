@@ -227,7 +227,7 @@ class Attack(ABC, Generic[Oracle]):
             raise ConfigError(
                 f"{config.label} needs a prior: give the attack or the spec one, as prior: {{kind: wgan_gp}}."
             )
-        teacher = prior.teacher if prior is not None else None
+        teacher = prior.target_access if prior is not None else None
         oracle = cls.oracle_for(config)
         if prior is not None and teacher is not None and not issubclass(oracle, teacher):
             raise ConfigError(
@@ -274,7 +274,7 @@ def check_identities(config: Any, classes: int) -> None:
 
 def check_judges(config: Any, prior: Prior | None, *, usual: str) -> None:
     """Refuse a prior that cannot say how real an image looks; `usual` is one that can."""
-    if prior is not None and not prior.judges:
+    if prior is not None and not prior.scores_realism:
         raise ConfigError(
             f"prior: {config.label} descends on how real images look, which {prior.config.kind} as it is set does not "
             f"judge: take {usual}."

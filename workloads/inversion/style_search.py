@@ -122,4 +122,4 @@ class StyleSearch(WhiteBoxAttack):
         styles = prior.styles(latents, truncation=self.config.truncation, cutoff=self.config.cutoff)
         starts = styles[:, 0]
         official = self.config.fidelity == "official"
-        return starts, prior.shown(prior.run_blocks(styles)[1]) if official else prior.synthesize(starts)
+        return starts, prior.to_data_image(prior.run_blocks(styles)[1]) if official else prior.synthesize(starts)

@@ -18,7 +18,7 @@ from workloads.datasets.base import DATASETS, ImageSet, SplitConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.metrics.base import (
     METRICS,
-    JudgedMetric,
+    AttackMetric,
     Metric,
     MetricConfig,
     ReconstructionEvidence,
@@ -77,10 +77,10 @@ def _measured(
     estimates: dict[str, Any] = {}
     spaces: dict[ModelConfig | None, ReconstructionEvidence] = {None: evidence}
     for metric in metrics:
-        assert isinstance(metric, JudgedMetric), metric.config.kind
-        if metric.extractor not in spaces:
-            spaces[metric.extractor] = _seen_by(metric.extractor, evidence, context)
-        own = spaces[metric.extractor]
+        assert isinstance(metric, AttackMetric), metric.config.kind
+        if metric.feature_network not in spaces:
+            spaces[metric.feature_network] = _seen_by(metric.feature_network, evidence, context)
+        own = spaces[metric.feature_network]
         if isinstance(metric, ReconstructionMetric):
             values = metric.rows(own)
             rows.update(values)

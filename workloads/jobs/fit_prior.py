@@ -50,7 +50,7 @@ class FitPrior(Job):
         taught_by, classes = self._teacher(data.images, context)
         runtime = {"channels": data.images.shape[1], "image_size": data.images.shape[2], "classes": classes}
         prior = PRIORS.build(self.config.prior, **runtime).to(context.device)
-        prior.fit(data.images, teacher=taught_by, context=context)
+        prior.fit(data.images, target=taught_by, context=context)
         prior.eval().requires_grad_(False)
         save_network(context.output, "prior", prior, config=self.config.prior, runtime=runtime)
         context.write_history()
@@ -67,7 +67,7 @@ class FitPrior(Job):
         if "target" not in context.inputs:
             return None, 1
         model = load_classifier(context.inputs["target"], device=context.device)
-        asks = PRIORS.class_of(self.config.prior).teacher
+        asks = PRIORS.class_of(self.config.prior).target_access
         assert asks is not None
         return teacher(asks, model, erasing=self.config.erasing, public=public, context=context), model.classes
 

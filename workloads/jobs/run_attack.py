@@ -106,6 +106,6 @@ def _folded_prior(prior: Prior, context: JobContext) -> Prior:
 
     def run(own: Prior) -> torch.Tensor:
         images = own.synthesize(own.map(latents), identities)
-        return torch.cat((images.flatten(), own.realism(images).flatten())) if own.judges else images
+        return torch.cat((images.flatten(), own.realism(images).flatten())) if own.scores_realism else images
 
     return folded(prior, run)

@@ -31,13 +31,13 @@ class AttackAccuracy(ReconstructionMetric):
         return tuple(self.better())[: 1 if classes < FEWEST_CLASSES_FOR_TOP5 else 2]
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
-        rows = {"attack_accuracy": within_top(evidence.logits, evidence.identities, k=1)}
+        rows = {"attack_accuracy": in_top_k(evidence.logits, evidence.identities, k=1)}
         if evidence.logits.shape[1] >= FEWEST_CLASSES_FOR_TOP5:
-            rows["attack_accuracy_top5"] = within_top(evidence.logits, evidence.identities, k=5)
+            rows["attack_accuracy_top5"] = in_top_k(evidence.logits, evidence.identities, k=5)
         return rows
 
 
-def within_top(logits: Tensor, identities: Tensor, *, k: int) -> Tensor:
+def in_top_k(logits: Tensor, identities: Tensor, *, k: int) -> Tensor:
     """1.0 where the identity is among the k largest logits, else 0.0.
 
     Shape: logits (N, C), identities (N,) to (N,).

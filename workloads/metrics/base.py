@@ -120,7 +120,7 @@ class ClassifierMetric(Metric):
         """Each number with its interval."""
 
 
-class JudgedMetric(Metric):
+class AttackMetric(Metric):
     """Measures the reconstructions of one attack."""
 
     needs_traits: ClassVar[bool] = False
@@ -142,31 +142,21 @@ class JudgedMetric(Metric):
         return 1
 
     @property
-    def extractor(self) -> ModelConfig | None:
-        """The network whose features it takes; the evaluation model where None."""
-        return None
+    def feature_network(self) -> ModelConfig | None:
+        """The network whose features this metric compares; None for the evaluation model."""
+        return self.config.extractor if isinstance(self.config, ExtractorMetricConfig) else None
 
     @property
     def networks(self) -> tuple[ModelConfig, ...]:
-        """Networks of its own that look at the images."""
-        return () if self.extractor is None else (self.extractor,)
+        """Networks, beside the evaluation model, that this metric shows images to."""
+        return () if self.feature_network is None else (self.feature_network,)
 
     @abstractmethod
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         """Each number with its interval; `context` is that of the job that judges."""
 
 
-class ExtractorMetric(JudgedMetric):
-    """Measures in the features of a network that the configuration may choose."""
-
-    config: ExtractorMetricConfig
-
-    @property
-    def extractor(self) -> ModelConfig | None:
-        return self.config.extractor
-
-
-class ReconstructionMetric(JudgedMetric):
+class ReconstructionMetric(AttackMetric):
     """Gives each reconstruction a number; means and intervals over identities are taken in one place for all."""
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
@@ -208,7 +198,7 @@ def nearest_private(
     return distances, indices
 
 
-def by_content(images: Tensor, chosen: Tensor) -> Tensor:
+def positions_by_content(images: Tensor, chosen: Tensor) -> Tensor:
     """Positions of the chosen images, sorted by their pixels: what is drawn for an image then is the same wherever it
     stands.
 

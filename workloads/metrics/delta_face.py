@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from workloads.metrics.base import (
     METRICS,
-    ExtractorMetric,
     ExtractorMetricConfig,
     ReconstructionEvidence,
     ReconstructionMetric,
@@ -25,7 +24,7 @@ class DeltaFaceConfig(ExtractorMetricConfig):
 
 
 @METRICS.register(DeltaFaceConfig)
-class DeltaFace(ExtractorMetric, ReconstructionMetric):
+class DeltaFace(ReconstructionMetric):
     """Squared L2 distance to the nearest private training image, in the face network's unit vectors; 0 to 4.
 
     Source: Struppek et al., "Plug & Play Attacks", ICML 2022, section 5; Schroff et al., "FaceNet", CVPR 2015.

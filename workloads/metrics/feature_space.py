@@ -16,11 +16,11 @@ from workloads.defenses.base import TrainingFacts
 from workloads.defenses.random_erasing import RandomErasing, RandomErasingConfig
 from workloads.metrics.base import (
     METRICS,
-    ExtractorMetric,
+    AttackMetric,
     ExtractorMetricConfig,
     ReconstructionEvidence,
-    by_content,
     over_identities,
+    positions_by_content,
 )
 from workloads.metrics.geometry import convex_hull, overlap
 from workloads.metrics.intervals import Estimate
@@ -47,7 +47,7 @@ class FeatureSpaceConfig(ExtractorMetricConfig):
 
 
 @METRICS.register(FeatureSpaceConfig)
-class FeatureSpace(ExtractorMetric):
+class FeatureSpace(AttackMetric):
     """Whether reconstructions of a person lie among the private images, or among those images with boxes erased.
 
     Against each of the two sets: `hull_overlap`, the shared part of the convex hulls in a plane, the first two
@@ -98,7 +98,7 @@ class FeatureSpace(ExtractorMetric):
     def _clouds(
         self, evidence: ReconstructionEvidence, identity: int, erasing: RandomErasing, generator: torch.Generator
     ) -> Clouds:
-        own = by_content(evidence.private.images, evidence.private.identities == identity)
+        own = positions_by_content(evidence.private.images, evidence.private.identities == identity)
         erased = [
             _features_erased(evidence.network, evidence.private.images, rows, erasing, generator)
             for _ in range(self.config.erasures)

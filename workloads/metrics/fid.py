@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.errors import ShapeError
-from workloads.metrics.base import METRICS, ExtractorMetric, ExtractorMetricConfig, ReconstructionEvidence
+from workloads.metrics.base import METRICS, AttackMetric, ExtractorMetricConfig, ReconstructionEvidence
 from workloads.metrics.intervals import Estimate
 
 
@@ -21,7 +21,7 @@ class FidConfig(ExtractorMetricConfig):
 
 
 @METRICS.register(FidConfig)
-class Fid(ExtractorMetric):
+class Fid(AttackMetric):
     """Frechet distance of the features of reconstructions and private images; the network is part of its name.
 
     Not comparable between networks, nor between sets of different size: with few images the distance is too large,

@@ -10,7 +10,7 @@ from torch import Tensor
 from workloads.context import JobContext
 from workloads.core.errors import ShapeError
 from workloads.datasets.base import ImageSet
-from workloads.metrics.base import METRICS, JudgedMetric, MetricConfig, ReconstructionEvidence, by_content
+from workloads.metrics.base import METRICS, AttackMetric, MetricConfig, ReconstructionEvidence, positions_by_content
 from workloads.metrics.intervals import Estimate, wilson
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.recipes.optimization import TrainingConfig
@@ -29,7 +29,7 @@ class KnowledgeExtractionConfig(MetricConfig):
 
 
 @METRICS.register(KnowledgeExtractionConfig)
-class KnowledgeExtraction(JudgedMetric):
+class KnowledgeExtraction(AttackMetric):
     """Accuracy, on private images, of a student trained on the reconstructions and the identities they aim at.
 
     On the private training images and on held-out ones, both of the identities attacked, among which the student tells
@@ -89,7 +89,7 @@ def _reconstructions(evidence: ReconstructionEvidence) -> ImageSet:
     """The reconstructions with the numbers of their identities among those attacked, in an order of their own."""
     images = evidence.images.mul(255).round().to(torch.uint8)
     attacked, numbers = evidence.identities.unique(return_inverse=True)
-    order = torch.cat([by_content(images, numbers == number) for number in range(len(attacked))])
+    order = torch.cat([positions_by_content(images, numbers == number) for number in range(len(attacked))])
     return ImageSet(images[order], numbers[order], tuple(evidence.private.names[own] for own in attacked.tolist()))
 
 

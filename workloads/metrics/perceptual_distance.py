@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from workloads.core.errors import ShapeError
 from workloads.metrics.base import (
     METRICS,
-    ExtractorMetric,
     ExtractorMetricConfig,
     ReconstructionEvidence,
     ReconstructionMetric,
@@ -27,7 +26,7 @@ class PerceptualDistanceConfig(ExtractorMetricConfig):
 
 
 @METRICS.register(PerceptualDistanceConfig)
-class PerceptualDistance(ExtractorMetric, ReconstructionMetric):
+class PerceptualDistance(ReconstructionMetric):
     """Distance of each stage's feature maps to those of the private image nearest in features; 0 is the same image.
 
     Maps are scaled to unit length along channels; squared differences are summed over channels, averaged over

@@ -12,7 +12,7 @@ from workloads.context import JobContext
 from workloads.core.errors import ShapeError
 from workloads.metrics.base import (
     METRICS,
-    ExtractorMetric,
+    AttackMetric,
     ExtractorMetricConfig,
     ReconstructionEvidence,
     over_identities,
@@ -29,7 +29,7 @@ class PrdcConfig(ExtractorMetricConfig):
 
 
 @METRICS.register(PrdcConfig)
-class Prdc(ExtractorMetric):
+class Prdc(AttackMetric):
     """How much of a person's images the reconstructions resemble (precision, density) and span (recall, coverage).
 
     In features of the network that the names say; for each identity attacked, then the mean. Precision is

@@ -44,17 +44,17 @@ class AdversarialConfig(PriorConfig):
 
 
 @dataclass(frozen=True)
-class Lessons:
+class PublicBatches:
     """What a prior is fitted on. Shape: images (N, C, H, W) uint8, on the CPU."""
 
     images: Tensor
     device: torch.device
 
-    def some(self, count: int, draws: torch.Generator) -> Tensor:
+    def draw(self, count: int, draws: torch.Generator) -> Tensor:
         """Images drawn with replacement. Shape: (count, C, H, W) float in [0, 1]."""
-        return self.at(torch.randint(len(self.images), (count,), generator=draws))
+        return self.images_at(torch.randint(len(self.images), (count,), generator=draws))
 
-    def at(self, indices: Tensor) -> Tensor:
+    def images_at(self, indices: Tensor) -> Tensor:
         return self.images[indices].float().div_(255).to(self.device)
 
 
@@ -68,67 +68,67 @@ class AdversarialPrior(Prior):
     critic: nn.Module
 
     @abstractmethod
-    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         """Loss of the critic on a fresh batch, a scalar, and figures to report."""
 
     @abstractmethod
-    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         """Loss of the generator on a fresh batch; weights of the critic get no gradient."""
 
-    def lessons(self, images: Tensor, teacher: LabelOracle | None, context: JobContext) -> Lessons:
+    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
         """What the losses are computed on; asked for once, before the first step and after a restart."""
-        return Lessons(images, context.device)
+        return PublicBatches(images, context.device)
 
     def begin_step(self, step: int) -> None:
         """Told before each step, counted from 0."""
 
-    def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
+    def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
         self.cpu().draw_weights(context.generator("initialization"))  # whose draws are the CPU's
         self.to(context.device)
         adams = {name: self._adam(name, self.config.lr) for name in ("generator", "critic")}
         average = self._averaged() if self.config.ema else None
-        # Lessons may ask the teacher, after a restart again; the count then becomes that of an undisturbed run.
-        lessons = self.lessons(images, teacher, context)
-        first = self._resume(context.resume(), adams, average, teacher)
+        # PublicBatches may ask the target, after a restart again; the count then becomes that of an undisturbed run.
+        batches = self.public_batches(images, target, context)
+        first = self._resume(context.resume(), adams, average, target)
         self.train()
         figures: Figures = {}
         for step in range(first, self.config.steps):
-            figures = {**figures, **self._move(step, lessons, adams, context.generator("step", step))}
+            figures = {**figures, **self._move(step, batches, adams, context.generator("step", step))}
             if average and "generator" in self._turns(step):
                 average.update_parameters(self.generator)
             if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
                 self._report(step, figures, context)
-            context.checkpoint(lambda done=step + 1: self._state(done, adams, average, teacher))  # type: ignore[misc]
+            context.checkpoint(lambda done=step + 1: self._state(done, adams, average, target))  # type: ignore[misc]
         if average:
             self.generator.load_state_dict(average.module.state_dict())
         self.eval()
 
     def tune(
-        self, images: Tensor, *, steps: int, lr: float, teacher: LabelOracle | None = None, context: JobContext
+        self, images: Tensor, *, steps: int, lr: float, target: LabelOracle | None = None, context: JobContext
     ) -> None:
         """Go on fitting for some updates of the critic, in place, on other images. Shape: (N, C, H, W) uint8.
 
         `ema` does not act, since an average over few updates would be mostly of what was there before.
         """
         adams = {name: self._adam(name, lr) for name in ("generator", "critic")}
-        lessons = self.lessons(images, teacher, context)
+        batches = self.public_batches(images, target, context)
         self.train().requires_grad_(True)
         for step in range(steps):
-            self._move(self.config.steps + step, lessons, adams, context.generator("step", step))
+            self._move(self.config.steps + step, batches, adams, context.generator("step", step))
         self.eval().requires_grad_(False)
 
     def _move(
-        self, step: int, lessons: Lessons, adams: Mapping[str, torch.optim.Adam], draws: torch.Generator
+        self, step: int, batches: PublicBatches, adams: Mapping[str, torch.optim.Adam], draws: torch.Generator
     ) -> Figures:
         """One update of whoever's turn it is."""
         self.begin_step(step)
         figures: Figures = {}
         for half in self._turns(step):
             move = self._step_critic if half == "critic" else self._step_generator
-            figures = {**figures, **move(lessons, adams[half], draws)}
+            figures = {**figures, **move(batches, adams[half], draws)}
         return figures
 
-    def latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
+    def draw_latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
         """A batch of standard normal latents. Shape: (batch_size, latent_size)."""
         return torch.randn(self.config.batch_size, self.latent_size, generator=draws).to(device)
 
@@ -147,14 +147,14 @@ class AdversarialPrior(Prior):
         assert self.config.ema is not None
         return AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(self.config.ema), use_buffers=True)
 
-    def _step_critic(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
-        loss, figures = self.critic_loss(lessons, draws)
+    def _step_critic(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+        loss, figures = self.critic_loss(batches, draws)
         descend(loss, adam)
         return figures
 
-    def _step_generator(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+    def _step_generator(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         self.critic.requires_grad_(False)
-        loss, figures = self.generator_loss(lessons, draws)
+        loss, figures = self.generator_loss(batches, draws)
         descend(loss, adam)
         self.critic.requires_grad_(True)
         return figures
@@ -171,13 +171,13 @@ class AdversarialPrior(Prior):
         step: int,
         adams: Mapping[str, torch.optim.Adam],
         average: AveragedModel | None,
-        teacher: LabelOracle | None,
+        target: LabelOracle | None,
     ) -> State:
         slots = {
             name: {str(index): slot for index, slot in adam.state_dict()["state"].items()}
             for name, adam in adams.items()
         }
-        asked = teacher.queries if teacher else 0
+        asked = target.queries if target else 0
         averaged = average.state_dict() if average else {}
         return {"step": step, "queries": asked, "weights": self.state_dict(), "adam": slots, "average": averaged}
 
@@ -186,7 +186,7 @@ class AdversarialPrior(Prior):
         saved: State | None,
         adams: Mapping[str, torch.optim.Adam],
         average: AveragedModel | None,
-        teacher: LabelOracle | None,
+        target: LabelOracle | None,
     ) -> int:
         if saved is None:
             return 0
@@ -196,8 +196,8 @@ class AdversarialPrior(Prior):
             adam.load_state_dict({**adam.state_dict(), "state": slots})
         if average:
             average.load_state_dict(saved["average"])
-        if teacher:
-            teacher.queries = saved["queries"]
+        if target:
+            target.queries = saved["queries"]
         return int(saved["step"])
 
 

@@ -30,7 +30,7 @@ class Prior(nn.Module, ABC):
     Some priors are taught by the target model as well: they are fitted anew for each, and ask it what `teacher` says.
     """
 
-    teacher: ClassVar[type[LabelOracle] | None] = None
+    target_access: ClassVar[type[LabelOracle] | None] = None
     """What fitting asks of the target model; None for a prior that fits any target."""
     conditional: ClassVar[bool] = False
     """Whether images depend on the identity beside the latent."""
@@ -64,20 +64,20 @@ class Prior(nn.Module, ABC):
         """How real each image looks; larger is more real. Shape: (B, C, H, W) in [0, 1] to (B,).
 
         Raises:
-            NotImplementedError: for a prior without such a judgement, which `judges` says.
+            NotImplementedError: for a prior without such a judgement, which `scores_realism` says.
         """
         raise NotImplementedError(f"{self.config.kind} does not judge images")
 
     @property
-    def judges(self) -> bool:
+    def scores_realism(self) -> bool:
         """Whether it has `realism`."""
         return type(self).realism is not Prior.realism
 
     @abstractmethod
-    def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
+    def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
         """Fit on public images, in place, continuing from the job's checkpoint. Shape: (N, C, H, W) uint8.
 
-        `teacher` is the target model as `Prior.teacher` asks for it.
+        `teacher` is the target model as `Prior.target_access` asks for it.
         """
 
 

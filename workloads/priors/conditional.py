@@ -45,7 +45,7 @@ class ConditionalPrior(AdversarialPrior):
     def draw_weights(self, draws: torch.Generator) -> None:
         draw_weights(self, draws)
 
-    def imagined(self, draws: torch.Generator, *, device: torch.device) -> tuple[Tensor, Tensor]:
+    def generated_batch(self, draws: torch.Generator, *, device: torch.device) -> tuple[Tensor, Tensor]:
         """A batch of made images, and the classes they were asked for, each as likely as another."""
         identities = torch.randint(self.classes, (self.config.batch_size,), generator=draws).to(device)
-        return self.generator(self.latents(draws, device=device), identities), identities
+        return self.generator(self.draw_latents(draws, device=device), identities), identities

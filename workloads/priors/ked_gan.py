@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from workloads.context import JobContext
 from workloads.observation.oracles import LabelOracle, ScoreOracle
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, Lessons
+from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, PublicBatches
 from workloads.priors.base import PRIORS
 from workloads.priors.wgan_gp import dcgan_generator, layer_widths
 
@@ -47,7 +47,7 @@ class KedGan(AdversarialPrior):
     Source: Chen et al., "Knowledge-Enriched Distributional Model Inversion Attacks", ICCV 2021.
     """
 
-    teacher = ScoreOracle
+    target_access = ScoreOracle
     config: KedGanConfig
     critic: IdentityDiscriminator
 
@@ -71,20 +71,20 @@ class KedGan(AdversarialPrior):
         """The logarithm of the probability of being real: log-sum-exp of the logits minus its softplus."""
         return F.logsigmoid(self.critic(images).logsumexp(1))
 
-    def lessons(self, images: Tensor, teacher: LabelOracle | None, context: JobContext) -> Lessons:
-        assert isinstance(teacher, ScoreOracle)
-        shown = Lessons(images, context.device)
+    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
+        assert isinstance(target, ScoreOracle)
+        shown = PublicBatches(images, context.device)
         batches = torch.arange(len(images)).split(ASKED_AT_ONCE)
-        answers = torch.cat([teacher.probabilities(shown.at(own)).cpu() for own in batches])
-        return AnsweredLessons(images, context.device, answers)
+        answers = torch.cat([target.probabilities(shown.images_at(own)).cpu() for own in batches])
+        return AnsweredBatches(images, context.device, answers)
 
-    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         """Cross-entropy against the target's answers, and real against generated images; each on images of its own."""
-        assert isinstance(lessons, AnsweredLessons)
-        labelled, answers = lessons.some_answered(self.config.batch_size, draws)
-        real = lessons.some(self.config.batch_size, draws)
+        assert isinstance(batches, AnsweredBatches)
+        labelled, answers = batches.draw_answered(self.config.batch_size, draws)
+        real = batches.draw(self.config.batch_size, draws)
         with torch.no_grad():
-            fake = self.generator(self.latents(draws, device=real.device))
+            fake = self.generator(self.draw_latents(draws, device=real.device))
         taught = F.cross_entropy(self.critic(labelled), answers)
         missed = F.softplus(-self.critic(real).logsumexp(1)).mean()
         fooled = F.softplus(self.critic(fake).logsumexp(1)).mean()
@@ -92,10 +92,10 @@ class KedGan(AdversarialPrior):
         loss = taught + self.config.unlabelled_weight * (missed + fooled)
         return loss, {name: own.detach() for name, own in figures.items()}
 
-    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         """Distance of mean features from those of fresh public images, and how undecided the discriminator is."""
-        features = self.critic.features(self.generator(self.latents(draws, device=lessons.device)))
-        wanted = self.critic.features(lessons.some(self.config.batch_size, draws))
+        features = self.critic.features(self.generator(self.draw_latents(draws, device=batches.device)))
+        wanted = self.critic.features(batches.draw(self.config.batch_size, draws))
         apart = (features.mean(0) - wanted.mean(0)).abs().mean()
         logs = self.critic.judge(features).log_softmax(1)
         entropy = -(logs.exp() * logs).sum()
@@ -104,15 +104,15 @@ class KedGan(AdversarialPrior):
 
 
 @dataclass(frozen=True)
-class AnsweredLessons(Lessons):
+class AnsweredBatches(PublicBatches):
     """Public images with what the target model says of them. Shape: answers (N, classes), on the CPU."""
 
     answers: Tensor
 
-    def some_answered(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw_answered(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images drawn with replacement, and their answers. Shape: (count, C, H, W) in [0, 1], (count, classes)."""
         indices = torch.randint(len(self.images), (count,), generator=draws)
-        return self.at(indices), self.answers[indices].to(self.device)
+        return self.images_at(indices), self.answers[indices].to(self.device)
 
 
 class IdentityDiscriminator(nn.Module):

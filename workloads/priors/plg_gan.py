@@ -14,7 +14,7 @@ from workloads.core.errors import ConfigError
 from workloads.observation.objectives import margin
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, ViewConfig
-from workloads.priors.adversarial import Figures, Lessons
+from workloads.priors.adversarial import Figures, PublicBatches
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalConfig, ConditionalPrior
 from workloads.priors.residual import Trunk, spectral
@@ -49,7 +49,7 @@ class PlgGan(ConditionalPrior):
     AAAI 2023.
     """
 
-    teacher = WhiteBoxOracle
+    target_access = WhiteBoxOracle
     config: PlgGanConfig
 
     def __init__(self, config: PlgGanConfig, *, channels: int, image_size: int, classes: int) -> None:
@@ -60,8 +60,8 @@ class PlgGan(ConditionalPrior):
         """The part of the critic's value that does not depend on a class."""
         return self.critic(images)
 
-    def lessons(self, images: Tensor, teacher: LabelOracle | None, context: JobContext) -> PseudoLabelled:
-        assert isinstance(teacher, WhiteBoxOracle)
+    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PseudoLabelledBatches:
+        assert isinstance(target, WhiteBoxOracle)
         wanted = self.config.images_per_class
         images = images.unique(dim=0)  # a copy would take the place of another image of its class
         if len(images) < wanted:
@@ -69,23 +69,23 @@ class PlgGan(ConditionalPrior):
                 f"prior.images_per_class: each class is to be shown by {wanted} public images, but there are only "
                 f"{len(images)}: lower it or give more public images."
             )
-        shown = pseudo_labels(images, teacher, count=wanted, device=context.device)
-        return PseudoLabelled(images, context.device, teacher=teacher, shown=shown)
+        shown = pseudo_labels(images, target, count=wanted, device=context.device)
+        return PseudoLabelledBatches(images, context.device, target=target, shown=shown)
 
-    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        assert isinstance(lessons, PseudoLabelled)
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        assert isinstance(batches, PseudoLabelledBatches)
         with torch.no_grad():
-            fake, asked = self.imagined(draws, device=lessons.device)
-        real, named = lessons.labelled(self.config.batch_size, draws)
+            fake, asked = self.generated_batch(draws, device=batches.device)
+        real, named = batches.draw_labelled(self.config.batch_size, draws)
         loss = hinge(self.critic(fake, asked), self.critic(real, named))
         return loss, {"critic_loss": loss.detach()}
 
-    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        assert isinstance(lessons, PseudoLabelled)
-        fake, asked = self.imagined(draws, device=lessons.device)
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        assert isinstance(batches, PseudoLabelledBatches)
+        fake, asked = self.generated_batch(draws, device=batches.device)
         realism = self.critic(fake, asked).mean()
         seen = RandomView(self.config.view)(fake, [draws] * len(fake))
-        margins = margin(lessons.teacher.logits(seen), asked).mean()
+        margins = margin(batches.target.logits(seen), asked).mean()
         return self.config.margin_weight * margins - realism, {"margin": margins.detach()}
 
 
@@ -112,28 +112,28 @@ def hinge(fake: Tensor, real: Tensor) -> Tensor:
     return (1 - real).relu().mean() + (1 + fake).relu().mean()
 
 
-def pseudo_labels(images: Tensor, teacher: ScoreOracle, *, count: int, device: torch.device) -> Tensor:
+def pseudo_labels(images: Tensor, target: ScoreOracle, *, count: int, device: torch.device) -> Tensor:
     """For each class the images to which the teacher gives the largest probability of it, best first.
 
-    The teacher is asked once about every image.
+    The target is asked once about every image.
 
     Shape: (N, C, H, W) uint8 to (classes, count) int64.
     """
     batches = (batch.to(device).float().div(255) for batch in images.split(ASKED_AT_ONCE))
-    confidences = torch.cat([teacher.probabilities(batch).cpu() for batch in batches])
+    confidences = torch.cat([target.probabilities(batch).cpu() for batch in batches])
     return confidences.topk(count, dim=0).indices.T
 
 
 @dataclass(frozen=True)
-class PseudoLabelled(Lessons):
+class PseudoLabelledBatches(PublicBatches):
     """Public images with classes that the target model saw in them. Shape: shown (classes, count) int64."""
 
-    teacher: WhiteBoxOracle
+    target: WhiteBoxOracle
     shown: Tensor
 
-    def labelled(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw_labelled(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images between their grey levels, and a class of each. Shape: (count, C, H, W) from 0 on, (count,) int64."""
         picks = torch.randint(self.shown.numel(), (count,), generator=draws)
-        images = self.at(self.shown.flatten()[picks])
+        images = self.images_at(self.shown.flatten()[picks])
         noise = torch.rand(images.shape, generator=draws).to(images) / GREY_LEVELS
         return images + noise, (picks // self.shown.shape[1]).to(self.device)

@@ -48,20 +48,20 @@ class StagedPrior(Prior):
     def map(self, latents: Tensor) -> Tensor:
         return self.styles(latents)[:, 0]
 
-    def pulled(self, styles: Tensor, *, truncation: float, cutoff: int) -> Tensor:
+    def truncate(self, styles: Tensor, *, truncation: float, cutoff: int) -> Tensor:
         """The styles, the first `cutoff` of them pulled to their mean. Shape: (B, layers, style_size), kept."""
         mean = self.styles(styles.new_zeros(1, self.latent_size), truncation=0.0)
         pulled = mean.lerp(styles, truncation)
         return torch.cat((pulled[:, :cutoff], styles[:, cutoff:]), 1)
 
-    def repeated(self, style: Tensor) -> Tensor:
+    def repeat_style(self, style: Tensor) -> Tensor:
         """One style for all layers. Shape: (B, style_size) to (B, layers, style_size)."""
         return style[:, None].expand(-1, self.layers, -1)
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         """Images of one style each, in about [0, 1], not clipped. Shape: (B, style_size) to (B, C, H, W)."""
-        return self.shown(self.run_blocks(self.repeated(latents))[1])
+        return self.to_data_image(self.run_blocks(self.repeat_style(latents))[1])
 
-    def shown(self, image: Tensor) -> Tensor:
+    def to_data_image(self, image: Tensor) -> Tensor:
         """What `run_blocks` ends with as an image of the data: in about [0, 1], of `image_size` pixels."""
         return image / 2 + 0.5

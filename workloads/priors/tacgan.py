@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from workloads.context import JobContext
 from workloads.core.config import Addition, Fraction
 from workloads.observation.oracles import LabelOracle
-from workloads.priors.adversarial import Figures, Lessons
+from workloads.priors.adversarial import Figures, PublicBatches
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalConfig, ConditionalPrior
 from workloads.priors.plg_gan import hinge
@@ -44,7 +44,7 @@ class Tacgan(ConditionalPrior):
     Source: Nguyen et al., "Label-Only Model Inversion Attacks via Knowledge Transfer", NeurIPS 2023.
     """
 
-    teacher = LabelOracle
+    target_access = LabelOracle
     config: TacganConfig
 
     def __init__(self, config: TacganConfig, *, channels: int, image_size: int, classes: int) -> None:
@@ -60,28 +60,28 @@ class Tacgan(ConditionalPrior):
         """The logit of being real."""
         return self.critic(images)[0]
 
-    def lessons(self, images: Tensor, teacher: LabelOracle | None, context: JobContext) -> Labelled:
-        assert teacher is not None
-        return Labelled(images, context.device, teacher=teacher)
+    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> BatchesWithTarget:
+        assert target is not None
+        return BatchesWithTarget(images, context.device, target=target)
 
     def begin_step(self, step: int) -> None:
         self._classes_count = step >= self.config.warm_up * self.config.steps
 
-    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        assert isinstance(lessons, Labelled)
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        assert isinstance(batches, BatchesWithTarget)
         with torch.no_grad():
-            fake, asked = self.imagined(draws, device=lessons.device)
+            fake, asked = self.generated_batch(draws, device=batches.device)
         made, classes = self.critic(fake)
-        real, _ = self.critic(lessons.some(self.config.batch_size, draws))
+        real, _ = self.critic(batches.draw(self.config.batch_size, draws))
         loss = hinge(made, real) if self._hinges else F.softplus(made).mean() + F.softplus(-real).mean()
         if not self._classes_count:
             return loss, {"critic_loss": loss.detach()}
-        labels = lessons.teacher.labels(fake.clamp(0, 1))
+        labels = batches.target.labels(fake.clamp(0, 1))
         loss = loss + self.config.class_weight * F.cross_entropy(classes, labels)
         return loss, {"critic_loss": loss.detach(), "named_as_asked": (labels == asked).float().mean()}
 
-    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        fake, asked = self.imagined(draws, device=lessons.device)
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        fake, asked = self.generated_batch(draws, device=batches.device)
         made, classes = self.critic(fake)
         loss = -made.mean() if self._hinges else F.softplus(-made).mean()
         if self._classes_count:
@@ -104,7 +104,7 @@ class ClassifyingCritic(nn.Module):
 
 
 @dataclass(frozen=True)
-class Labelled(Lessons):
+class BatchesWithTarget(PublicBatches):
     """Public images, and the target model, which names the class of any image."""
 
-    teacher: LabelOracle
+    target: LabelOracle

@@ -11,7 +11,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from workloads.core.errors import ConfigError
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, Lessons
+from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, PublicBatches
 from workloads.priors.base import PRIORS
 
 
@@ -53,11 +53,11 @@ class WganGp(AdversarialPrior):
     def realism(self, images: Tensor) -> Tensor:
         return self.critic(images).flatten()
 
-    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         """Minus the estimated Wasserstein distance, plus the penalty on slopes that are not 1."""
-        real = lessons.some(self.config.batch_size, draws)
+        real = batches.draw(self.config.batch_size, draws)
         with torch.no_grad():
-            fake = self.generator(self.latents(draws, device=real.device))
+            fake = self.generator(self.draw_latents(draws, device=real.device))
         distance = self.realism(real).mean() - self.realism(fake).mean()
         mix = torch.rand(len(real), 1, 1, 1, generator=draws).to(real.device)
         between = (real + mix * (fake - real)).requires_grad_(True)
@@ -65,8 +65,8 @@ class WganGp(AdversarialPrior):
         penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
         return self.config.gradient_penalty * penalty - distance, {"wasserstein_distance": distance.detach()}
 
-    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        return -self.realism(self.generator(self.latents(draws, device=lessons.device))).mean(), {}
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        return -self.realism(self.generator(self.draw_latents(draws, device=batches.device))).mean(), {}
 
 
 def layer_widths(kind: str, width: int, image_size: int) -> list[int]:

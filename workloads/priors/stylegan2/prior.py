@@ -15,7 +15,7 @@ from workloads.core.config import ACCEPTS_LISTS, Fraction, Location
 from workloads.core.errors import ConfigError
 from workloads.core.weights import digest_of, load_weights, read_weights
 from workloads.observation.oracles import LabelOracle
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Beta, Figures, Lessons, descend
+from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Beta, Figures, PublicBatches, descend
 from workloads.priors.base import PRIORS
 from workloads.priors.staged import StagedPrior
 from workloads.priors.stylegan2.adaptive_augmentation import AdaptiveAugmentation
@@ -130,7 +130,7 @@ class StyleGan2(StagedPrior, AdversarialPrior):
             self.augmentation = _augmentation(config)
 
     def styles(self, latents: Tensor, *, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
-        styles = self.repeated(self.average.mapping(latents))
+        styles = self.repeat_style(self.average.mapping(latents))
         if truncation == 1:
             return styles  # to the bit
         mean = self.average.mapping.mean
@@ -148,27 +148,27 @@ class StyleGan2(StagedPrior, AdversarialPrior):
     ) -> tuple[Tensor, Tensor]:
         return self.average.run(styles, features, image, first=first, last=last)
 
-    def shown(self, image: Tensor) -> Tensor:
+    def to_data_image(self, image: Tensor) -> Tensor:
         if self.config.crop:
             edge = (self.resolution - self.config.crop) // 2
             image = image[..., edge : edge + self.config.crop, edge : edge + self.config.crop]
-        return super().shown(_resized(image, self.image_size))
+        return super().to_data_image(_resized(image, self.image_size))
 
     @property
-    def judges(self) -> bool:
+    def scores_realism(self) -> bool:
         """A critic knows whole images only."""
         return self.config.judge and self.config.crop is None
 
     def realism(self, images: Tensor) -> Tensor:
         """The critic's logit that an image is real, each by itself."""
-        if not self.judges:
+        if not self.scores_realism:
             return super().realism(images)
         return self.critic(2 * _resized(images, self.resolution) - 1)
 
-    def fit(self, images: Tensor, *, teacher: LabelOracle | None = None, context: JobContext) -> None:
+    def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
         """Fit, or read the file of weights where there is one."""
         if self.config.fitted:
-            super().fit(images, teacher=teacher, context=context)
+            super().fit(images, target=target, context=context)
         else:
             load_weights(self, read_weights(Path(self.config.weights)), source=self.config.weights, skip=TRAINED_ONLY)
 
@@ -180,9 +180,9 @@ class StyleGan2(StagedPrior, AdversarialPrior):
     def begin_step(self, step: int) -> None:
         self._step = step
 
-    def critic_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         """Of telling real from made images, both as they are augmented."""
-        real = self._augmented(self._real(lessons, draws), draws)
+        real = self._augmented(self._real(batches, draws), draws)
         with torch.no_grad():
             made = self._augmented(self._made(self.config.batch_size, draws)[0], draws)
         of_real, of_made = self.critic(real), self.critic(made)
@@ -193,15 +193,15 @@ class StyleGan2(StagedPrior, AdversarialPrior):
             figures["augmentation"] = self.augmentation.probability.clone()
         return loss, figures
 
-    def generator_loss(self, lessons: Lessons, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         """Of not being told from real images."""
         made, _ = self._made(self.config.batch_size, draws)
         loss = F.softplus(-self.critic(self._augmented(made, draws))).mean()
         return loss, {"generator_loss": loss.detach()}
 
-    def slope_loss(self, lessons: Lessons, draws: torch.Generator) -> Tensor:
+    def slope_loss(self, batches: PublicBatches, draws: torch.Generator) -> Tensor:
         """The critic's regulariser, for all the steps until the next one."""
-        real = self._augmented(self._real(lessons, draws), draws).requires_grad_(True)
+        real = self._augmented(self._real(batches, draws), draws).requires_grad_(True)
         return self._gamma / 2 * slope_penalty(self.critic(real), real) * self.config.r1_every
 
     def path_loss(self, draws: torch.Generator) -> Tensor:
@@ -210,14 +210,14 @@ class StyleGan2(StagedPrior, AdversarialPrior):
         penalty = self.paths.penalty(made, styles, draws)
         return self.config.path_length_weight * penalty * self.config.path_length_every
 
-    def _step_critic(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
-        figures = super()._step_critic(lessons, adam, draws)
+    def _step_critic(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+        figures = super()._step_critic(batches, adam, draws)
         if self._gamma and self._step % self.config.r1_every == 0:
-            descend(self.slope_loss(lessons, draws), adam)
+            descend(self.slope_loss(batches, draws), adam)
         return figures
 
-    def _step_generator(self, lessons: Lessons, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
-        figures = super()._step_generator(lessons, adam, draws)
+    def _step_generator(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+        figures = super()._step_generator(batches, adam, draws)
         if self.config.path_length_weight and self._step % self.config.path_length_every == 0:
             descend(self.path_loss(draws), adam)
         batch = self.config.batch_size
@@ -243,9 +243,9 @@ class StyleGan2(StagedPrior, AdversarialPrior):
         given = self.config.r1_gamma
         return 0.0002 * self.resolution**2 / self.config.batch_size if given is None else given
 
-    def _real(self, lessons: Lessons, draws: torch.Generator) -> Tensor:
+    def _real(self, batches: PublicBatches, draws: torch.Generator) -> Tensor:
         """A batch of public images at the network's size, in [-1, 1]."""
-        images = lessons.some(self.config.batch_size, draws)
+        images = batches.draw(self.config.batch_size, draws)
         return 2 * _resized(images, self.resolution) - 1
 
     def _made(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
