@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from workloads.core.config import content
@@ -49,12 +50,12 @@ def weightless(kind: str, settings: dict[str, Any], size: int, classes: int = 10
 def test_an_architecture_has_the_published_number_of_parameters(
     kind: str, settings: dict[str, Any], size: int, count: int
 ) -> None:
-    assert sum(own.numel() for own in weightless(kind, settings, size).parameters()) == count
+    assert sum(parameter.numel() for parameter in weightless(kind, settings, size).parameters()) == count
 
 
 def test_maxvit_differs_from_torchvisions_by_the_bias_of_its_head_alone() -> None:
     # torchvision counts 30,919,624 with a head that has no bias.
-    assert sum(own.numel() for own in weightless("maxvit_t", {}, 224).parameters()) == 30_919_624 + 1000
+    assert sum(parameter.numel() for parameter in weightless("maxvit_t", {}, 224).parameters()) == 30_919_624 + 1000
 
 
 @pytest.mark.parametrize("kind", ["resnet", "resnest", "ir152", "maxvit_t", "vit_b_16"])
@@ -93,8 +94,14 @@ def test_inception_trains_its_auxiliary_head_beside_the_main_one() -> None:
     architecture = Architecture(model=MODELS.config_of("inception_v3")(), classes=4, channels=3, image_size=75)
     model = architecture.build(seed=1)
     images = torch.rand(2, 3, 299, 299)
-    assert [own.shape for own in model.train().training_logits(images)] == [(2, 4), (2, 4)]
-    assert [own.shape for own in model.eval().training_logits(images)] == [(2, 4)]
+    assert [logits.shape for logits in model.train().training_logits(images)] == [(2, 4), (2, 4)]
+    assert [logits.shape for logits in model.eval().training_logits(images)] == [(2, 4)]
+
+
+@pytest.mark.parametrize("kind", ["small_cnn", "vgg16_bn", "ir152"])
+def test_images_cannot_be_divided_by_zero(kind: str) -> None:
+    with pytest.raises(ValidationError, match="input_std\n  Input should be greater than 0"):
+        MODELS.config_of(kind).model_validate({"input_std": 0.0})
 
 
 # Weights
@@ -118,10 +125,10 @@ def saved(file: Path, weights: Any) -> Path:
 @pytest.mark.parametrize(
     "wrap",
     [
-        lambda own: own,
-        lambda own: {"model_state_dict": own, "epoch": torch.tensor(3)},
-        lambda own: {f"module.{name}": value for name, value in own.items()},
-        lambda own: {"state_dict": {f"_orig_mod.module.{name}": value for name, value in own.items()}},
+        lambda weights: weights,
+        lambda weights: {"model_state_dict": weights, "epoch": torch.tensor(3)},
+        lambda weights: {f"module.{name}": value for name, value in weights.items()},
+        lambda weights: {"state_dict": {f"_orig_mod.module.{name}": value for name, value in weights.items()}},
     ],
     ids=["bare", "wrapped", "parallel", "compiled"],
 )
@@ -131,9 +138,9 @@ def test_published_checkpoints_load_however_they_are_wrapped(tmp_path: Path, wra
     config, model = small(weights=str(file))
     head = model.head.weight.clone()
     model.start_from(config)
-    for name, own in source.state_dict().items():
+    for name, weight in source.state_dict().items():
         if not name.startswith("head."):
-            assert torch.equal(model.state_dict()[name], own)
+            assert torch.equal(model.state_dict()[name], weight)
     assert torch.equal(model.head.weight, head), "the head begins afresh"
 
 
@@ -161,7 +168,7 @@ def test_a_key_follows_what_a_file_holds_and_not_where_it_lies(tmp_path: Path) -
     first, second = (saved(tmp_path / f"{name}.safetensors", source.state_dict()) for name in ("a", "b"))
     configs = [SmallCnnConfig(weights=str(file)) for file in (first, second)]
     assert content(configs[0]) == content(configs[1])
-    changed = {name: own + 1 for name, own in source.state_dict().items()}
+    changed = {name: weight + 1 for name, weight in source.state_dict().items()}
     assert content(SmallCnnConfig(weights=str(saved(second, changed)))) != content(configs[0])
 
 

@@ -10,7 +10,8 @@ from torchvision.models.resnet import BasicBlock
 from tests.golden_networks import golden
 from workloads.core.errors import ConfigError
 from workloads.models.base import MODELS
-from workloads.models.resnet import ResnetConfig, scale_block_shortcuts
+from workloads.models.resnet import ResnetConfig
+from workloads.models.shortcuts import scale_block_shortcuts
 from workloads.models.small_cnn import SmallCnnConfig
 
 

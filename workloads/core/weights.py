@@ -8,12 +8,15 @@ import pickle
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from workloads.core.config import FrozenConfig, Location
 from workloads.core.errors import ConfigError, DataError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "backbone")
@@ -23,6 +26,32 @@ PREFIXES = ("module.", "_orig_mod.")
 SETTLED_NS = 2_000_000_000
 """A file changed less than this long ago may change again without its time of change showing it: clocks of file
 systems are coarse."""
+
+
+class WeightsFileConfig(FrozenConfig):
+    """Mixin for a config that can name a file of weights; its contents enter the key, its path does not."""
+
+    weights: Annotated[str, Location()] = "none"
+    """File of weights to begin with, relative to the spec file; `none` for none."""
+    weights_digest: str | None = None
+    """SHA-256 of the file of weights. Filled in while the config is read; never set it by hand."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_digest(cls, settings: Any) -> Any:
+        weights = settings.get("weights") if isinstance(settings, dict) else None
+        if not isinstance(weights, str) or weights == "none":
+            return settings
+        return {**settings, "weights_digest": cls.identify_weights(weights)}
+
+    @classmethod
+    def identify_weights(cls, weights: str) -> str:
+        """Text that stands for the contents of `weights` in a key.
+
+        Raises:
+            ConfigError: if these weights cannot be used.
+        """
+        return digest_of(Path(weights))
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -1,63 +1,78 @@
-"""What a classifier is: it owns its normalisation, shows its penultimate features, and starts from a generator."""
+"""Base classes of classifiers: normalisation is part of the model, penultimate features can be read, weights are drawn
+from a generator.
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, cast
 
 import torch
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from workloads.core.config import ComponentConfig, Location
 from workloads.core.errors import ConfigError
 from workloads.core.registry import Registry
-from workloads.core.weights import cached_file, digest_of, load_weights, read_weights
+from workloads.core.weights import WeightsFileConfig, cached_file, load_weights, read_weights
+
+Pair = tuple[int, int]
+"""Height and width."""
 
 
-class ModelConfig(ComponentConfig):
+class ModelConfig(WeightsFileConfig, ComponentConfig):
     """Architecture and input range of a classifier. Images are in [0, 1]; the model sees (image - mean) / std."""
 
     input_mean: float = 0.5
+    """Subtracted from images in [0, 1] before the network reads them."""
     input_std: PositiveFloat = 0.5
+    """Images are divided by it after the mean is subtracted; 0.5 for both gives inputs in [-1, 1]."""
     weights: Annotated[str, Location()] = "none"
-    """What training starts from: `none`, `imagenet` where the library has such weights, or a file of weights. The last
-    layer always starts afresh."""
+    """Weights to begin training with: `none`, `imagenet` where the library has them, or a file of weights, relative to
+    the spec file. The last layer always begins anew."""
     input_size: PositiveInt | None = None
-    """Side in pixels of what the network reads; images of another size are resized to it, none are where omitted."""
-    weights_digest: str | None = None
-    """SHA-256 of the file, filled in; so a key follows what a file holds and not where it lies."""
+    """Side in pixels of the images that the network reads; images of another size are resized to it. If omitted, the
+    network is built for the size of the data set."""
 
     @property
     def label(self) -> str:
         """A short name for tables and for numbers that depend on the network."""
         return self.kind
 
-    @model_validator(mode="before")
     @classmethod
-    def _take_digest(cls, given: Any) -> Any:
-        weights = given.get("weights") if isinstance(given, dict) else None
-        if not isinstance(weights, str) or weights == "none":
-            return given
-        return {**given, "weights_digest": weights if weights == "imagenet" else digest_of(Path(weights))}
+    def identify_weights(cls, weights: str) -> str:
+        return weights if weights == "imagenet" else super().identify_weights(weights)
+
+
+class UnscaledInputConfig(ModelConfig):
+    """A network that reads images in [0, 1] as they are, like all of the low-resolution protocol."""
+
+    input_mean: float = 0.0
+    """Subtracted from images in [0, 1] before the network reads them; the low-resolution protocol subtracts nothing."""
+    input_std: PositiveFloat = 1.0
+    """Images are divided by it after the mean is subtracted; the low-resolution protocol does not rescale them."""
 
 
 class Classifier(nn.Module, ABC):
-    """Images in [0, 1] to logits.
+    """A network from images in [0, 1] to logits.
 
     Size and normalisation of the input are part of the model and are stored with it. Training calls the two halves
     apart, because defenses act on normalised images: `classify(normalize(images))` equals `forward(images)`.
 
-    A subclass builds its layers in `__init__`, gives `features` and sets `head`.
+    A subclass builds its layers in `__init__`, implements `features` and sets `head`.
     """
 
     head: nn.Module
+    """The last layer, from features to logits."""
     mean: Tensor
+    """Shape: (C, 1, 1)."""
     std: Tensor
+    """Shape: (C, 1, 1)."""
 
     def __init__(self, config: ModelConfig, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__()
@@ -68,6 +83,7 @@ class Classifier(nn.Module, ABC):
         self.register_buffer("std", torch.full((channels, 1, 1), config.input_std))
 
     def normalize(self, images: Tensor) -> Tensor:
+        """Resize images in [0, 1] to the size that the network reads, if they have another, and normalise them."""
         if images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
             images = functional.interpolate(images, size, mode="bilinear", antialias=True)
@@ -75,17 +91,18 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def features(self, normalized: Tensor) -> Tensor:
-        """Penultimate features. Shape: (B, C, H, W) to (B, F)."""
+        """Penultimate features of normalised images. Shape: (B, C, H, W) to (B, F)."""
 
     def classify(self, normalized: Tensor) -> Tensor:
+        """Logits of normalised images. Shape: (B, C, H, W) to (B, classes)."""
         return self.head(self.features(normalized))
 
     def draw_weights(self, generator: torch.Generator) -> None:
-        """Draw every weight anew."""
+        """Draw every weight anew, in place."""
         initialize(self, generator)
 
     def start_from(self, config: ModelConfig) -> None:
-        """Load the weights that training starts from, all but the head's.
+        """Load the weights that training begins with, for all layers but the head.
 
         Raises:
             ConfigError: if they do not fit, or there are none of that name.
@@ -94,25 +111,29 @@ class Classifier(nn.Module, ABC):
         if config.weights == "imagenet":
             raise ConfigError(f"{config.kind} has no imagenet weights: set weights to none or a file.")
         if config.weights != "none":
-            load_weights(self, read_weights(Path(config.weights)), source=config.weights, skip=("head.", "mean", "std"))
+            weights = read_weights(Path(config.weights))
+            load_weights(self, weights, source=config.weights, skip=("head.", "mean", "std"))
 
     @abstractmethod
     def stages(self) -> list[tuple[str, nn.Module]]:
-        """The blocks from input to features with their names, in order; together they hold all weights before the head.
+        """Blocks from input to features with their names, in order; together they hold all weights before the head.
 
-        A defense freezes the first of them, or watches what they put out.
+        A defense freezes the first of them, or regularises their outputs.
         """
 
     def scale_shortcuts(self, factors: Sequence[float]) -> None:
-        """Multiply the skip connections of each residual stage, in place; 0 removes them, without their weights.
+        """Multiply the skip connections of each residual stage by its factor, in place; 0 removes them.
 
         Raises:
-            ConfigError: if there are none, or another number of stages.
+            ConfigError: if the network has no skip connections, or another number of stages.
         """
         raise ConfigError(f"{self.config.kind} has no skip connections: use a residual model, such as resnet.")
 
     def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
-        """What is trained: the logits, and those of auxiliary heads, each with a cross-entropy of its own."""
+        """Logits to train on: first the head's, then those of auxiliary heads, each with its own cross-entropy.
+
+        Shape: (B, C, H, W) to (B, classes) each.
+        """
         return (self.classify(normalized),)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -121,9 +142,9 @@ class Classifier(nn.Module, ABC):
 
 
 def stage_outputs(model: Classifier, normalized: Tensor) -> list[Tensor]:
-    """What each stage puts out on the way to the features, in order. Shape: (B, C, H, W) to any with B rows each."""
+    """Output of each stage on the way to the features, in order. Shape: (B, C, H, W) to any with B rows each."""
     outputs: list[Tensor] = []
-    hooks = [stage.register_forward_hook(lambda _, __, made: outputs.append(made)) for _, stage in model.stages()]
+    hooks = [stage.register_forward_hook(lambda _, __, output: outputs.append(output)) for _, stage in model.stages()]
     try:
         model.features(normalized)
     finally:
@@ -133,34 +154,35 @@ def stage_outputs(model: Classifier, normalized: Tensor) -> list[Tensor]:
 
 
 class LibraryClassifier(Classifier):
-    """A library's network for the features, and a linear head.
+    """A network of a library without its last layer, followed by a linear head.
 
-    The library draws the body's weights as it builds it, under a seed of the job (`Architecture.build`).
+    The library draws the weights of this body while it builds it, under a seed of the job (`Architecture.build`).
     """
 
     last_layers: ClassVar[tuple[str, ...]] = ("fc.", "classifier.", "heads.", "AuxLogits.fc.")
-    """Beginnings of the names of weights that belong to the library's own classes."""
+    """How the names of weights begin that belong to the library's own classes, and are never loaded."""
     fewest_pixels: ClassVar[int] = 32
+    """Side in pixels of the smallest images that the network can read."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        body: Callable[[], tuple[nn.Module, int]],
-        *,
-        classes: int,
-        channels: int,
-        image_size: int,
-    ) -> None:
+    def __init__(self, config: ModelConfig, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__(config, classes=classes, channels=channels, image_size=image_size)
+        self.body, width = self.build_body()
         if image_size < self.fewest_pixels:
             least = self.fewest_pixels
             raise ConfigError(
                 f"{config.kind} needs images of {least} pixels or more, got {image_size}: raise image_size."
             )
-        self.body, width = body()
         if channels != 3:
-            _widen_first_convolution(self.body, channels)
+            _replace_first_convolution(self.body, channels)
         self.head = nn.Linear(width, classes)
+
+    @abstractmethod
+    def build_body(self) -> tuple[nn.Module, int]:
+        """Build the library's network without its last layer; also return how many features it puts out.
+
+        Raises:
+            ConfigError: if there is no such network, or none for images of this size.
+        """
 
     def features(self, normalized: Tensor) -> Tensor:
         return self.body(normalized)
@@ -169,7 +191,7 @@ class LibraryClassifier(Classifier):
         initialize(self.head, generator)
 
     def imagenet_url(self) -> str | None:
-        """Where the library keeps weights for ImageNet; None where it has none."""
+        """Address of the library's weights for ImageNet; None if it has none."""
         return None
 
     def start_from(self, config: ModelConfig) -> None:
@@ -181,50 +203,59 @@ class LibraryClassifier(Classifier):
             load_weights(self.body, read_weights(cached_file(url)), source="imagenet", skip=self.last_layers)
 
 
-def _widen_first_convolution(body: nn.Module, channels: int) -> None:
-    """Another number of input channels, in place."""
-    name, first = next((name, own) for name, own in body.named_modules() if isinstance(own, nn.Conv2d))
-    path, _, last = name.rpartition(".")
-    fresh = nn.Conv2d(
-        channels,
-        first.out_channels,
-        first.kernel_size,  # type: ignore[arg-type]
-        first.stride,  # type: ignore[arg-type]
-        first.padding,  # type: ignore[arg-type]
-        bias=first.bias is not None,
-    )
-    setattr(body.get_submodule(path), last, fresh)
+def _replace_first_convolution(body: nn.Module, channels: int) -> None:
+    """Give the body another number of input channels, in place."""
+    name, first = next((name, layer) for name, layer in body.named_modules() if isinstance(layer, nn.Conv2d))
+    # In a 2-D convolution these are pairs, although torch declares tuples of any length.
+    kernel_size, stride, padding = cast("tuple[Pair, Pair, Pair]", (first.kernel_size, first.stride, first.padding))
+    has_bias = first.bias is not None
+    body.set_submodule(name, nn.Conv2d(channels, first.out_channels, kernel_size, stride, padding, bias=has_bias))
+
+
+def has_weights(module: nn.Module) -> bool:
+    """Whether a module has any parameter."""
+    return any(True for _ in module.parameters())
+
+
+def check_library_has(library: str, name: str, names: Sequence[str]) -> None:
+    """Refuse the name of a network that is not among those a library has.
+
+    Raises:
+        ConfigError: with the most similar names.
+    """
+    if name not in names:
+        similar = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        raise ConfigError(f"name: {library} has no {name!r}. Near it: {', '.join(similar) or 'nothing'}.")
 
 
 MODELS: Registry[ModelConfig, Classifier] = Registry("workloads.models")
 
 
-WITHOUT_DRAWS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm, nn.PReLU)
-"""Layers that begin as constants."""
+CONSTANT_AT_START = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm, nn.PReLU)
+"""Layers whose weights begin as constants, without a draw."""
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight anew from `generator`, since layers draw theirs from the global one.
+    """Draw every weight of a module anew, in place. Layers alone would draw from torch's global generator.
 
-    Convolutions: He normal over fan-out; linear layers: the uniform law of torch's own default; norms: identity.
+    Convolutions: He normal over fan-out, zero bias. Linear layers: the uniform distribution of torch's default.
+    Normalisation layers: identity.
 
     Raises:
-        TypeError: for a layer with parameters of a type this does not know.
+        TypeError: for a layer with parameters of a type that has no rule here.
     """
     with torch.no_grad():
         for layer in module.modules():
-            own = dict(layer.named_parameters(recurse=False))
+            parameters = dict(layer.named_parameters(recurse=False))
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
                 if layer.bias is not None:
                     layer.bias.zero_()
             elif isinstance(layer, nn.Linear):
                 bound = 1 / math.sqrt(layer.in_features)
-                for parameter in own.values():
+                for parameter in parameters.values():
                     parameter.uniform_(-bound, bound, generator=generator)
-            elif isinstance(
-                layer, (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm, nn.PReLU)
-            ):
+            elif isinstance(layer, CONSTANT_AT_START):
                 layer.reset_parameters()
-            elif own:
+            elif parameters:
                 raise TypeError(f"no initialisation known for {type(layer).__name__}")

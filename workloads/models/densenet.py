@@ -1,8 +1,8 @@
-"""DenseNets as torchvision has them."""
+"""DenseNets of torchvision."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,8 +11,11 @@ from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
 
 
 class DensenetConfig(ModelConfig):
+    """Depth and weights of a DenseNet."""
+
     kind: Literal["densenet"] = "densenet"
     depth: Literal[121, 161, 169, 201] = 121
+    """Number of layers; 161 is the widest."""
 
     @property
     def label(self) -> str:
@@ -28,20 +31,17 @@ class Densenet(LibraryClassifier):
 
     config: DensenetConfig
 
-    def __init__(self, config: DensenetConfig, **shape: int) -> None:
+    def build_body(self) -> tuple[nn.Module, int]:
         from torchvision import models
 
-        def body() -> tuple[nn.Module, int]:
-            network = getattr(models, f"densenet{config.depth}")(weights=None)
-            return network.features, network.classifier.in_features
-
-        super().__init__(config, body, **shape)
+        network = models.get_model(self.config.label, weights=None)
+        return network.features, network.classifier.in_features
 
     def features(self, normalized: Tensor) -> Tensor:
         return F.relu(self.body(normalized)).mean((2, 3))
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        body: Any = self.body
-        stem = ("stem", nn.Sequential(body.conv0, body.norm0))
-        blocks = [(name, own) for name, own in body.named_children() if name.startswith(("denseblock", "transition"))]
-        return [stem, *blocks, ("norm5", body.norm5)]
+        layers = dict(self.body.named_children())
+        stem = ("stem", nn.Sequential(layers["conv0"], layers["norm0"]))
+        blocks = [(name, layer) for name, layer in layers.items() if name.startswith(("denseblock", "transition"))]
+        return [stem, *blocks, ("norm5", layers["norm5"])]

@@ -1,4 +1,4 @@
-"""The face network whose published weights were trained on VGGFace2, as face distances are measured with it."""
+"""The face network that face distances are measured with; its published weights were trained on VGGFace2."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.core.weights import load_weights, read_weights
-from workloads.models.base import MODELS, Classifier, ModelConfig
+from workloads.models.base import MODELS, Classifier, ModelConfig, has_weights
 
 EMBEDDING = 512
+"""Number of features."""
 PUBLISHED_HEAD = "logits."
+"""How the names begin of the published weights of its last layer, which are never loaded."""
 
 
 class Facenet160Config(ModelConfig):
+    """Input and weights of the FaceNet that face distances are measured with."""
+
     kind: Literal["facenet160"] = "facenet160"
     input_size: PositiveInt | None = 160
+    """Side in pixels of the images that the network reads; its published weights were trained at 160."""
 
 
 @MODELS.register(Facenet160Config)
 class Facenet160(Classifier):
     """Inception-ResNet v1 at 160 pixels with an embedding of 512 numbers.
 
-    Layers carry the names of the published weights (facenet-pytorch), whose own head is left aside. Distances between
-    faces are those of embeddings scaled to unit length.
+    Layers have the names of the published weights (facenet-pytorch), whose head is not loaded. Distances between faces
+    are those of embeddings scaled to unit length.
 
     Source: Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning", AAAI
     2017; Schroff et al., "FaceNet", CVPR 2015.
@@ -77,12 +82,11 @@ class Facenet160(Classifier):
             load_weights(self, read_weights(Path(config.weights)), source=config.weights, skip=fresh)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        with_weights = (own for own in self.named_children() if any(True for _ in own[1].parameters()))
-        return [(name, layer) for name, layer in with_weights if name != "head"]
+        return [(name, layer) for name, layer in self.named_children() if name != "head" and has_weights(layer)]
 
 
 class NormedConvolution(nn.Module):
-    """Convolution, batch norm, ReLU."""
+    """A convolution without bias, batch norm and ReLU."""
 
     def __init__(
         self, before: int, after: int, size: int | tuple[int, int], stride: int = 1, padding: int | tuple[int, int] = 0
@@ -92,11 +96,12 @@ class NormedConvolution(nn.Module):
         self.bn = nn.BatchNorm2d(after, eps=0.001)
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Shape: (B, before, H, W) to (B, after, H', W')."""
         return F.relu(self.bn(self.conv(maps)))
 
 
 class Branches(nn.Module):
-    """Branches side by side, joined along channels; named branch0, branch1 and so on."""
+    """Branches that read the same input, named branch0, branch1 and so on."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -104,18 +109,20 @@ class Branches(nn.Module):
             self.add_module(f"branch{index}", branch)
 
     def joined(self, maps: Tensor) -> Tensor:
-        return torch.cat([own(maps) for name, own in self.named_children() if name.startswith("branch")], 1)
+        """Outputs of all branches, concatenated along channels."""
+        return torch.cat([branch(maps) for name, branch in self.named_children() if name.startswith("branch")], 1)
 
 
 class Reduction(Branches):
-    """Halves the resolution."""
+    """Branches that halve the resolution."""
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Shape: (B, C, H, W) to (B, C', H / 2, W / 2)."""
         return self.joined(maps)
 
 
 class Residual(Branches):
-    """Branches whose projection, scaled, is added to the input."""
+    """Branches whose output, projected and scaled, is added to the input."""
 
     def __init__(self, *branches: nn.Module, widths: tuple[int, int], scale: float, activated: bool = True) -> None:
         super().__init__(*branches)
@@ -124,12 +131,13 @@ class Residual(Branches):
         self.activated = activated
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Shape: (B, C, H, W) to the same."""
         added = self.conv2d(self.joined(maps)) * self.scale + maps
         return F.relu(added) if self.activated else added
 
 
 def _chain(*layers: tuple[int, int, int | tuple[int, int]], reduces: bool = False) -> nn.Sequential:
-    """Convolutions that keep the resolution; where it reduces, the last halves it."""
+    """Build convolutions that keep the resolution; if `reduces`, the last one halves it."""
     chain = [NormedConvolution(before, after, size, padding=_same(size)) for before, after, size in layers]
     if reduces:
         chain[-1] = NormedConvolution(*layers[-1], stride=2)

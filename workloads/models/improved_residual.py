@@ -1,4 +1,4 @@
-"""The improved residual networks of ArcFace, which the 64-pixel protocol builds its face models from."""
+"""Base class of the improved residual networks (IR) of ArcFace, the face models of the low-resolution protocol."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from workloads.core.errors import ConfigError
 from workloads.models.base import Classifier, ModelConfig
-from workloads.models.resnet import NoShortcut, ScaledShortcut
+from workloads.models.shortcuts import check_factors, weakened
 
 WIDTHS = (64, 128, 256, 512)
+"""Channels of each stage."""
 EMBEDDING = 512
+"""Number of features."""
 
 
 class Bottleneck(nn.Module):
-    """Norm, convolution, PReLU, strided convolution, norm; beside it a shortcut, and nothing after the sum."""
+    """A residual block: norm, convolution, PReLU, strided convolution, norm; no activation follows the sum."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -34,19 +36,22 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        """Shape: (B, before, H, W) to (B, after, H / stride, W / stride)."""
         shortcut: Tensor = self.shortcut(features)
         return self.residual(features) + shortcut
 
 
 class ImprovedResidual(Classifier):
-    """Stem, four stages, an embedding of 512 numbers and a linear head.
+    """A stem, four stages of residual blocks, an embedding of 512 numbers and a linear head.
 
     Source: Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019.
     """
 
     blocks: ClassVar[tuple[int, int, int, int]]
+    """Number of blocks in each stage."""
     size: ClassVar[int]
-    """Of the images it is made for, in pixels; other sizes are refused, since the embedding reads every position."""
+    """Side in pixels of the images that the network is built for. Others are refused: its embedding reads every
+    position."""
 
     def __init__(self, config: ModelConfig, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__(config, classes=classes, channels=channels, image_size=image_size)
@@ -54,9 +59,7 @@ class ImprovedResidual(Classifier):
             raise ConfigError(f"{config.kind} takes images of {self.size} pixels, got {image_size}: set image_size.")
         self.stem = nn.Sequential(nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
         before = (64, *WIDTHS[:-1])
-        self.body = nn.Sequential(
-            *(_stage(*own) for own in zip(before, WIDTHS, self.blocks, strict=True)),
-        )
+        self.body = nn.Sequential(*map(_stage, before, WIDTHS, self.blocks))
         positions = (image_size // 16) ** 2
         self.embedding = nn.Sequential(
             nn.BatchNorm2d(512),
@@ -75,18 +78,13 @@ class ImprovedResidual(Classifier):
         return [("stem", self.stem), *body, ("embedding", self.embedding)]
 
     def scale_shortcuts(self, factors: Sequence[float]) -> None:
-        if len(factors) != len(self.body):
-            raise ConfigError(
-                f"factors: {self.config.kind} has {len(self.body)} residual stages, got {len(factors)} factors."
-            )
+        check_factors(self.config.kind, factors, stages=len(self.body))
         for stage, factor in zip(self.body, factors, strict=True):
-            for block in stage.children():
-                if factor == 0:
-                    block.shortcut = NoShortcut()
-                elif factor != 1:
-                    block.shortcut = ScaledShortcut(nn.Sequential(block.shortcut), factor)  # type: ignore[arg-type]
+            for block in stage.modules():
+                if isinstance(block, Bottleneck) and factor != 1:
+                    block.shortcut = weakened(factor, block.shortcut)
 
 
 def _stage(before: int, after: int, blocks: int) -> nn.Sequential:
-    """The first block halves the resolution."""
+    """Build a stage, whose first block halves the resolution."""
     return nn.Sequential(Bottleneck(before, after, 2), *(Bottleneck(after, after, 1) for _ in range(blocks - 1)))

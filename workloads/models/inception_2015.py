@@ -1,4 +1,4 @@
-"""The Inception whose features the usual FID compares."""
+"""The Inception network whose features the usual FID compares."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from workloads.core.weights import load_weights, read_weights
 from workloads.models.base import MODELS, Classifier, LibraryClassifier, ModelConfig
 
 PUBLISHED_CLASSES = 1008
+"""Number of outputs of the published last layer, which is never loaded."""
 
 
 class Inception2015Config(ModelConfig):
+    """Input and weights of the Inception network of FID."""
+
     kind: Literal["inception_2015"] = "inception_2015"
     input_size: PositiveInt | None = 299
+    """Side in pixels of the images that the network reads; FID is defined at 299."""
 
 
 @MODELS.register(Inception2015Config)
 class Inception2015(LibraryClassifier):
     """Inception-v3 as TensorFlow published it on 2015-12-05, an extractor of features for `fid` and `prdc`.
 
-    It differs from torchvision's in how its blocks pool: averages leave the padding out, and the last block takes the
-    maximum. Weights are a file that is here already, `pt_inception-2015-12-05-6726825d.pth` of pytorch-fid, which
+    Its blocks pool in another way than torchvision's: averages leave the padding out, and the last block takes the
+    maximum. `weights` names a file on this machine, `pt_inception-2015-12-05-6726825d.pth` of pytorch-fid, which
     torch-fidelity and torchmetrics use as well. Images are enlarged as pytorch-fid does it; larger ones are scaled down
-    with antialiasing, which it leaves out.
+    with antialiasing, which pytorch-fid leaves out.
 
     Source: Szegedy et al., CVPR 2016; as a measure Heusel et al., NeurIPS 2017.
     """
 
     fewest_pixels = 75
 
-    def __init__(self, config: Inception2015Config, **shape: int) -> None:
-        def body() -> tuple[nn.Module, int]:
-            network = _network()
-            width = network.fc.in_features
-            network.fc = nn.Identity()
-            return network, width
-
-        super().__init__(config, body, **shape)
+    def build_body(self) -> tuple[nn.Module, int]:
+        network = _network()
+        width = network.fc.in_features
+        network.fc = nn.Identity()
+        return network, width
 
     def start_from(self, config: ModelConfig) -> None:
         if config.weights in ("none", "imagenet"):
@@ -52,10 +53,11 @@ class Inception2015(LibraryClassifier):
             load_weights(self.body, read_weights(Path(config.weights)), source=config.weights, skip=self.last_layers)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        return [(name, own) for name, own in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]
+        return [(name, block) for name, block in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]
 
 
 def _network() -> Any:
+    """Build torchvision's network from blocks that pool as the published one does."""
     from torchvision.models import inception
 
     average = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
@@ -72,10 +74,9 @@ def _network() -> Any:
 
 
 def _pooling(block: Any, pool: Callable[[Tensor], Tensor]) -> Any:
-    """A kind of block that pools by itself, on the branch that torchvision puts last."""
+    """Derive a class of blocks that applies `pool` on its last branch, in place of torchvision's pooling."""
 
-    class Pooling(block):  # type: ignore[misc]
-        def _forward(self, maps: Tensor) -> list[Tensor]:
-            return [*super()._forward(maps)[:-1], self.branch_pool(pool(maps))]
+    def forward_branches(self: Any, maps: Tensor) -> list[Tensor]:
+        return [*block._forward(self, maps)[:-1], self.branch_pool(pool(maps))]
 
-    return Pooling
+    return type("Pooling", (block,), {"_forward": forward_branches})

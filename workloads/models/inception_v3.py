@@ -1,8 +1,8 @@
-"""Inception-v3 as torchvision has it: the evaluation model of the 224-pixel protocols."""
+"""Inception-v3 of torchvision, the evaluation model of the 224-pixel protocols."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -10,6 +10,8 @@ from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
 
 
 class InceptionV3Config(ModelConfig):
+    """Input range and weights of an Inception-v3."""
+
     kind: Literal["inception_v3"] = "inception_v3"
 
 
@@ -25,22 +27,15 @@ class InceptionV3(LibraryClassifier):
 
     fewest_pixels = 75
 
-    def __init__(self, config: InceptionV3Config, **shape: int) -> None:
+    def build_body(self) -> tuple[nn.Module, int]:
         from torchvision.models import inception_v3
 
-        def body() -> tuple[nn.Module, int]:
-            network: Any = inception_v3(
-                weights=None,
-                num_classes=shape["classes"],
-                aux_logits=True,
-                transform_input=False,
-                init_weights=False,
-            )
-            width = network.fc.in_features
-            network.fc = nn.Identity()
-            return network, width
-
-        super().__init__(config, body, **shape)
+        network = inception_v3(
+            weights=None, num_classes=self.classes, aux_logits=True, transform_input=False, init_weights=False
+        )
+        width = network.fc.in_features
+        network.fc = nn.Identity()
+        return network, width
 
     def imagenet_url(self) -> str:
         from torchvision.models import Inception_V3_Weights
@@ -48,14 +43,14 @@ class InceptionV3(LibraryClassifier):
         return str(Inception_V3_Weights.DEFAULT.url)
 
     def features(self, normalized: Tensor) -> Tensor:
-        made = self.body(normalized)
-        return made if isinstance(made, Tensor) else made.logits
+        output = self.body(normalized)
+        return output if isinstance(output, Tensor) else output.logits
 
     def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
-        made: Any = self.body(normalized)
-        if isinstance(made, Tensor):  # in eval mode the auxiliary head is not asked
-            return (self.head(made),)
-        return self.head(made.logits), made.aux_logits
+        output = self.body(normalized)
+        if isinstance(output, Tensor):  # in eval mode torchvision leaves out the auxiliary head
+            return (self.head(output),)
+        return self.head(output.logits), output.aux_logits
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        return [(name, own) for name, own in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]
+        return [(name, block) for name, block in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]

@@ -1,18 +1,20 @@
-"""MaxViT-T as torchvision has it."""
+"""MaxViT-T of torchvision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from workloads.core.errors import ConfigError
 from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
-from workloads.models.resnet import NoShortcut, ScaledShortcut
+from workloads.models.shortcuts import check_factors, weakened
 
 
 class MaxvitTConfig(ModelConfig):
+    """Input range and weights of a MaxViT-T."""
+
     kind: Literal["maxvit_t"] = "maxvit_t"
 
 
@@ -20,39 +22,33 @@ class MaxvitTConfig(ModelConfig):
 class MaxvitT(LibraryClassifier):
     """MaxViT-T: convolution, attention within windows and attention across a grid, in turn; 224 pixels.
 
-    Scaled shortcuts are those of the convolution blocks, which join the stages' resolutions.
+    `scale_shortcuts` scales the shortcuts of the convolution blocks.
 
     Source: Tu et al., "MaxViT: Multi-axis Vision Transformer", ECCV 2022; torchvision.
     """
 
-    def __init__(self, config: MaxvitTConfig, **shape: int) -> None:
+    def build_body(self) -> tuple[nn.Module, int]:
         from torchvision.models import maxvit_t
 
-        size = shape["image_size"]
+        size = self.image_size
         if size % 224:
             raise ConfigError(f"maxvit_t cuts images into 7 windows at every stage, got {size}: set image_size to 224.")
-
-        def body() -> tuple[nn.Module, int]:
-            network = maxvit_t(weights=None, input_size=(size, size))
-            width = network.classifier[-1].in_features
-            network.classifier[-1] = nn.Identity()
-            return network, width
-
-        super().__init__(config, body, **shape)
+        network = maxvit_t(weights=None, input_size=(size, size))
+        width = network.classifier[-1].in_features
+        network.classifier[-1] = nn.Identity()
+        return network, width
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        body: Any = self.body
-        blocks = [(f"block{index}", block) for index, block in enumerate(body.blocks, start=1)]
-        return [("stem", body.stem), *blocks, ("projection", body.classifier)]
+        blocks = enumerate(self.body.get_submodule("blocks").children(), start=1)
+        named_blocks = [(f"block{number}", block) for number, block in blocks]
+        stem, classifier = self.body.get_submodule("stem"), self.body.get_submodule("classifier")
+        return [("stem", stem), *named_blocks, ("projection", classifier)]
 
     def scale_shortcuts(self, factors: Sequence[float]) -> None:
-        blocks: Any = [block for name, block in self.stages() if name.startswith("block")]
-        if len(factors) != len(blocks):
-            raise ConfigError(f"factors: maxvit_t has {len(blocks)} residual stages, got {len(factors)} factors.")
+        blocks = list(self.body.get_submodule("blocks").children())
+        check_factors(self.config.kind, factors, stages=len(blocks))
         for block, factor in zip(blocks, factors, strict=True):
-            for layer in block.layers:
-                convolutions = layer.layers.MBconv
-                if factor == 0:
-                    convolutions.proj = NoShortcut()
-                elif factor != 1:
-                    convolutions.proj = ScaledShortcut(nn.Sequential(convolutions.proj), factor)
+            for layer in block.get_submodule("layers").children():
+                convolutions = layer.get_submodule("layers.MBconv")
+                if factor != 1:
+                    convolutions.proj = weakened(factor, convolutions.get_submodule("proj"))

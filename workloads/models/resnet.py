@@ -1,19 +1,21 @@
-"""ResNets as torchvision has them, with skip connections that can be weakened."""
+"""ResNets of torchvision."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from workloads.core.errors import ConfigError
-from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
+from workloads.models.base import MODELS, ModelConfig
+from workloads.models.shortcuts import FourStageResidual
 
 
 class ResnetConfig(ModelConfig):
+    """Depth and weights of a ResNet."""
+
     kind: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50, 101, 152] = 18
+    """Number of layers; from 50 on, blocks have bottlenecks."""
 
     @property
     def label(self) -> str:
@@ -21,7 +23,7 @@ class ResnetConfig(ModelConfig):
 
 
 @MODELS.register(ResnetConfig)
-class Resnet(LibraryClassifier):
+class Resnet(FourStageResidual):
     """ResNet of 18 to 152 layers at any resolution; inputs in [-1, 1] by default, as the 224-pixel protocol has them.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; torchvision.
@@ -29,62 +31,15 @@ class Resnet(LibraryClassifier):
 
     config: ResnetConfig
 
-    def __init__(self, config: ResnetConfig, **shape: int) -> None:
+    def build_body(self) -> tuple[nn.Module, int]:
         from torchvision import models
 
-        def body() -> tuple[nn.Module, int]:
-            network = getattr(models, f"resnet{config.depth}")(weights=None)
-            width = network.fc.in_features
-            network.fc = nn.Identity()
-            return network, width
-
-        super().__init__(config, body, **shape)
+        network = models.get_model(self.config.label, weights=None)
+        width = network.fc.in_features
+        network.fc = nn.Identity()
+        return network, width
 
     def imagenet_url(self) -> str:
         from torchvision import models
 
-        return str(models.get_model_weights(f"resnet{self.config.depth}").DEFAULT.url)
-
-    def stages(self) -> list[tuple[str, nn.Module]]:
-        body: Any = self.body
-        stem = nn.Sequential(body.conv1, body.bn1)
-        return [("stem", stem), *((name, getattr(body, name)) for name in ("layer1", "layer2", "layer3", "layer4"))]
-
-    def scale_shortcuts(self, factors: Sequence[float]) -> None:
-        scale_block_shortcuts(self.config.kind, [stage for _, stage in self.stages()[1:]], factors)
-
-
-def scale_block_shortcuts(kind: str, stages: Sequence[nn.Module], factors: Sequence[float]) -> None:
-    """Scale the shortcut of each block of each stage, for blocks that send it through `downsample` where that is set.
-
-    Raises:
-        ConfigError: if there are not as many factors as stages.
-    """
-    if len(factors) != len(stages):
-        raise ConfigError(f"factors: {kind} has {len(stages)} residual stages, got {len(factors)} factors.")
-    for stage, factor in zip(stages, factors, strict=True):
-        for block in stage.children():
-            own: Any = block
-            if factor == 0:
-                own.downsample = NoShortcut()
-            elif factor != 1:
-                own.downsample = ScaledShortcut(own.downsample, factor)
-
-
-class ScaledShortcut(nn.Sequential):
-    """A shortcut times a factor; a Sequential, so that its weights keep their names."""
-
-    def __init__(self, shortcut: nn.Module | None, factor: float) -> None:
-        super().__init__(*(shortcut.children() if shortcut is not None else ()))
-        self.factor = factor
-
-    def forward(self, features: Tensor) -> Tensor:
-        shortcut: Tensor = super().forward(features)  # type: ignore[no-untyped-call]
-        return self.factor * shortcut
-
-
-class NoShortcut(nn.Module):
-    """Adds nothing, whatever the shape."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features.new_zeros(())
+        return str(models.get_model_weights(self.config.label).DEFAULT.url)

@@ -12,18 +12,20 @@ from workloads.models.base import MODELS, Classifier, ModelConfig
 
 
 class SmallCnnConfig(ModelConfig):
+    """Size and weights of a small convolutional network."""
+
     kind: Literal["small_cnn"] = "small_cnn"
     width: PositiveInt = 16
-    """Channels of the first stage; each further one doubles them."""
+    """Channels of the first stage; each further stage doubles them."""
     stages: PositiveInt = 3
-    """Convolution, batch norm, ReLU and 2 x 2 pooling, so many times."""
+    """Number of stages: convolution, batch norm, ReLU and 2 x 2 pooling each."""
 
 
 @MODELS.register(SmallCnnConfig)
 class SmallCnn(Classifier):
     """A plain stack of convolutions with batch norm, pooled to features.
 
-    Source: the shape of VGG (Simonyan and Zisserman, ICLR 2015) with one convolution a stage.
+    Source: the layout of VGG (Simonyan and Zisserman, ICLR 2015) with one convolution per stage.
     """
 
     def __init__(self, config: SmallCnnConfig, *, classes: int, channels: int, image_size: int) -> None:

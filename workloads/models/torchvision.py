@@ -1,22 +1,24 @@
-"""Any classifier of torchvision by its name."""
+"""Any classifier of torchvision, by name."""
 
 from __future__ import annotations
 
-import difflib
 from typing import Literal
 
 from torch import nn
 
 from workloads.core.errors import ConfigError
-from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
+from workloads.models.base import MODELS, LibraryClassifier, ModelConfig, check_library_has, has_weights
 
 HEADS = ("fc", "classifier", "heads", "head")
+"""What torchvision's networks call the module with their last layer."""
 
 
 class TorchvisionConfig(ModelConfig):
+    """Which network of torchvision to build, and its weights."""
+
     kind: Literal["torchvision"] = "torchvision"
     name: str = "resnet18"
-    """As torchvision's `list_models` has it."""
+    """Name of the network, as torchvision's `list_models` prints it."""
 
     @property
     def label(self) -> str:
@@ -25,26 +27,19 @@ class TorchvisionConfig(ModelConfig):
 
 @MODELS.register(TorchvisionConfig)
 class TorchvisionModel(LibraryClassifier):
-    """A classifier of torchvision, its last linear layer replaced by ours.
+    """A classifier of torchvision, its last layer replaced by a new linear one.
 
     Source: torchvision.models; each model's paper is named there.
     """
 
     config: TorchvisionConfig
 
-    def __init__(self, config: TorchvisionConfig, **shape: int) -> None:
+    def build_body(self) -> tuple[nn.Module, int]:
         from torchvision import models
 
-        known = models.list_models(module=models)
-        if config.name not in known:
-            near = difflib.get_close_matches(config.name, known, n=3, cutoff=0.4)
-            raise ConfigError(f"name: torchvision has no {config.name!r}. Near it: {', '.join(near) or 'nothing'}.")
-
-        def body() -> tuple[nn.Module, int]:
-            network = models.get_model(config.name, weights=None)
-            return network, take_off_last_layer(network, config.name)
-
-        super().__init__(config, body, **shape)
+        check_library_has("torchvision", self.config.name, models.list_models(module=models))
+        network = models.get_model(self.config.name, weights=None)
+        return network, remove_last_layer(network, self.config.name)
 
     def imagenet_url(self) -> str:
         from torchvision import models
@@ -52,29 +47,30 @@ class TorchvisionModel(LibraryClassifier):
         return str(models.get_model_weights(self.config.name).DEFAULT.url)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        own: list[tuple[str, nn.Module]] = []
+        blocks: list[tuple[str, nn.Module]] = []
         for name, part in self.body.named_children():
             if name in HEADS:
                 continue
             inner = list(part.named_children()) if isinstance(part, nn.Sequential) and len(part) > 1 else []
-            own += [(f"{name}.{index}", block) for index, block in inner] or [(name, part)]
-        return [(name, part) for name, part in own if any(True for _ in part.parameters())]
+            blocks += [(f"{name}.{index}", block) for index, block in inner] or [(name, part)]
+        return [(name, block) for name, block in blocks if has_weights(block)]
 
 
-def take_off_last_layer(network: nn.Module, name: str) -> int:
-    """Replace the last linear layer by nothing; the number of features it read.
+def remove_last_layer(network: nn.Module, name: str) -> int:
+    """Replace the last linear layer by the identity, in place; returns how many features it read.
 
     Raises:
         ConfigError: if there is no such layer where classifiers have it.
     """
-    head = next((part for part in HEADS if hasattr(network, part)), None)
-    linear = [
-        path for path, own in getattr(network, head or "", nn.Identity()).named_modules() if isinstance(own, nn.Linear)
-    ]
-    if head is None or not linear:
+    children = dict(network.named_children())
+    head = next((attribute for attribute in HEADS if attribute in children), None)
+    linear_layers = [] if head is None else _linear_layers(children[head])
+    if head is None or not linear_layers:
         raise ConfigError(f"name: the last layer of {name!r} is not a linear one under {', '.join(HEADS)}.")
-    path = ".".join(part for part in (head, linear[-1]) if part)
-    parent, _, last = path.rpartition(".")
-    width = int(network.get_submodule(path).in_features)  # type: ignore[arg-type]
-    setattr(network.get_submodule(parent), last, nn.Identity())
-    return width
+    path, layer = linear_layers[-1]
+    network.set_submodule(f"{head}.{path}" if path else head, nn.Identity())
+    return layer.in_features
+
+
+def _linear_layers(module: nn.Module) -> list[tuple[str, nn.Linear]]:
+    return [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear)]

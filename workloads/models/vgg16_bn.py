@@ -1,4 +1,4 @@
-"""VGG16 with batch norm in the 64-pixel layout of the model-inversion field."""
+"""VGG16 with batch norm, in the layout of the low-resolution protocol."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 from torch import Tensor, nn
 
 from workloads.core.errors import ConfigError
-from workloads.models.base import MODELS, Classifier, ModelConfig
+from workloads.models.base import MODELS, Classifier, UnscaledInputConfig
 
 
-class Vgg16BnConfig(ModelConfig):
+class Vgg16BnConfig(UnscaledInputConfig):
+    """Input range and weights of a VGG16."""
+
     kind: Literal["vgg16_bn"] = "vgg16_bn"
-    input_mean: float = 0.0  # the low-resolution protocol feeds [0, 1] as it is
-    input_std: float = 1.0
 
 
 @MODELS.register(Vgg16BnConfig)
 class Vgg16Bn(Classifier):
-    """VGG16-BN whose flattened features pass a batch norm and one linear layer.
+    """VGG16-BN whose flattened features go through a batch norm and one linear layer.
 
     At 64 pixels and 1000 classes it has 16,776,232 parameters.
 
@@ -37,7 +37,9 @@ class Vgg16Bn(Classifier):
         if channels != 3:
             layers[0] = nn.Conv2d(channels, 64, 3, padding=1)
         pools = [index for index, layer in enumerate(layers, start=1) if isinstance(layer, nn.MaxPool2d)]
-        self.body = nn.Sequential(*(nn.Sequential(*layers[a:b]) for a, b in itertools.pairwise([0, *pools])))
+        self.body = nn.Sequential(
+            *(nn.Sequential(*layers[start:end]) for start, end in itertools.pairwise([0, *pools]))
+        )
         width = 512 * (image_size // 32) ** 2
         self.norm = nn.BatchNorm1d(width)
         self.norm.bias.requires_grad_(False)
@@ -47,6 +49,6 @@ class Vgg16Bn(Classifier):
         return self.norm(self.body(normalized).flatten(1))
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        """The five blocks that end in a pooling, and the norm of the features."""
+        """The five blocks that end in a pooling layer, then the norm of the features."""
         blocks = [(f"block{index}", block) for index, block in enumerate(self.body, start=1)]
         return [*blocks, ("norm", self.norm)]

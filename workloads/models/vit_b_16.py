@@ -1,18 +1,21 @@
-"""ViT-B/16 as torchvision has it."""
+"""ViT-B/16 of torchvision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from workloads.core.errors import ConfigError
 from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
+from workloads.models.shortcuts import wrong_number_of_factors
 
 
 class VitB16Config(ModelConfig):
+    """Input range and weights of a ViT-B/16."""
+
     kind: Literal["vit_b_16"] = "vit_b_16"
 
 
@@ -20,29 +23,25 @@ class VitB16Config(ModelConfig):
 class VitB16(LibraryClassifier):
     """ViT-B/16: twelve transformer blocks on patches of 16 pixels.
 
-    Each block is a residual stage of its own; the shortcut that is scaled is that around its MLP, as published.
+    Each block counts as a residual stage. `scale_shortcuts` scales the shortcut around its MLP, as published.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; torchvision.
     """
 
-    def __init__(self, config: VitB16Config, **shape: int) -> None:
+    def build_body(self) -> tuple[nn.Module, int]:
         from torchvision.models import vit_b_16
 
-        size = shape["image_size"]
+        size = self.image_size
         if size % 16:
             raise ConfigError(f"vit_b_16 cuts images into patches of 16 pixels, got {size}: set a multiple of 16.")
-
-        def body() -> tuple[nn.Module, int]:
-            network = vit_b_16(weights=None, image_size=size)
-            network.heads = nn.Identity()
-            return network, network.hidden_dim
-
-        super().__init__(config, body, **shape)
+        network = vit_b_16(weights=None, image_size=size)
+        network.heads = nn.Identity()
+        return network, network.hidden_dim
 
     def draw_weights(self, generator: torch.Generator) -> None:
         super().draw_weights(generator)
-        body: Any = self.body
-        body.class_token.data.normal_(std=0.02, generator=generator)  # torchvision begins at 0
+        class_token = self.body.get_parameter("class_token")
+        class_token.data.normal_(std=0.02, generator=generator)  # torchvision begins at 0
 
     def imagenet_url(self) -> str:
         from torchvision.models import ViT_B_16_Weights
@@ -50,31 +49,35 @@ class VitB16(LibraryClassifier):
         return str(ViT_B_16_Weights.DEFAULT.url)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        body: Any = self.body
-        blocks = [(f"block{index}", block) for index, block in enumerate(body.encoder.layers, start=1)]
-        return [("patches", body.conv_proj), *blocks, ("norm", body.encoder.ln)]
+        blocks = enumerate(self.body.get_submodule("encoder.layers").children(), start=1)
+        named_blocks = [(f"block{number}", block) for number, block in blocks]
+        patches, norm = self.body.get_submodule("conv_proj"), self.body.get_submodule("encoder.ln")
+        return [("patches", patches), *named_blocks, ("norm", norm)]
 
     def scale_shortcuts(self, factors: Sequence[float]) -> None:
-        """The leading blocks, as many as there are factors; the others keep their shortcuts."""
-        blocks: Any = [block for name, block in self.stages() if name.startswith("block")]
+        """Scale the first blocks, as many as there are factors; the others keep their shortcuts."""
+        blocks = dict(self.body.get_submodule("encoder.layers").named_children())
         if len(factors) > len(blocks):
-            raise ConfigError(f"factors: vit_b_16 has {len(blocks)} residual stages, got {len(factors)} factors.")
-        body: Any = self.body
-        for index, (block, factor) in enumerate(zip(blocks, factors, strict=False)):
+            raise wrong_number_of_factors(self.config.kind, factors, stages=len(blocks))
+        for (name, block), factor in zip(blocks.items(), factors, strict=False):
             if factor != 1:
-                body.encoder.layers[index] = DampedBlock(block, factor)
+                self.body.set_submodule(f"encoder.layers.{name}", DampedBlock(block, factor))
 
 
 class DampedBlock(nn.Module):
     """A block of torchvision's encoder with a factor on the shortcut around its MLP; its parts keep their names."""
 
-    def __init__(self, block: Any, factor: float) -> None:
+    def __init__(self, block: nn.Module, factor: float) -> None:
         super().__init__()
-        self.ln_1, self.self_attention, self.dropout = block.ln_1, block.self_attention, block.dropout
-        self.ln_2, self.mlp = block.ln_2, block.mlp
+        self.ln_1 = block.get_submodule("ln_1")
+        self.self_attention = block.get_submodule("self_attention")
+        self.dropout = block.get_submodule("dropout")
+        self.ln_2 = block.get_submodule("ln_2")
+        self.mlp = block.get_submodule("mlp")
         self.factor = factor
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Shape: (B, tokens, width) to the same."""
         normed = self.ln_1(tokens)
         attended, _ = self.self_attention(normed, normed, normed, need_weights=False)
         tokens = tokens + self.dropout(attended)

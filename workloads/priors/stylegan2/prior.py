@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from workloads.context import JobContext
 from workloads.core.config import ACCEPTS_LISTS, Fraction, Location
 from workloads.core.errors import ConfigError
-from workloads.core.weights import digest_of, load_weights, read_weights
+from workloads.core.weights import WeightsFileConfig, load_weights, read_weights
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Beta, Figures, PublicBatches, descend
 from workloads.priors.base import PRIORS
@@ -28,7 +28,7 @@ TRAINED_ONLY = ("generator.", "augmentation.", "paths.")
 CONVERTER = "python -m workloads.priors.stylegan2.convert"
 
 
-class StyleGan2Config(AdversarialConfig):
+class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
     """Defaults are those of the authors' code below 512 pixels, with the mapping of its published networks, but for
     `steps`: theirs amount to 780,000.
     """
@@ -36,8 +36,6 @@ class StyleGan2Config(AdversarialConfig):
     kind: Literal["stylegan2"] = "stylegan2"
     weights: Annotated[str, Location()] = "none"
     """A .safetensors file of a network that is trained already, as the converter of published ones writes it."""
-    weights_digest: str | None = None
-    """SHA-256 of the file, filled in; so a key follows what a file holds and not where it lies."""
     resolution: PositiveInt | None = None
     """Side of the images the networks work on; the data's where omitted. Others are resized on the way."""
     crop: PositiveInt | None = None
@@ -71,18 +69,14 @@ class StyleGan2Config(AdversarialConfig):
     augmentation_images: PositiveInt = 500_000
     """Images over which augmentation can go from never to always."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _take_digest(cls, given: Any) -> Any:
-        weights = given.get("weights") if isinstance(given, dict) else None
-        if not isinstance(weights, str) or weights == "none":
-            return given
+    def identify_weights(cls, weights: str) -> str:
         file = Path(weights)
         if file.suffix == ".pkl":
             raise ConfigError(f"weights: {file} is a pickle, which can run code: convert it first, by {CONVERTER}")
         if not file.is_file():
             raise ConfigError(f"weights: no file {file}: give none, or one that {CONVERTER} made")
-        return {**given, "weights_digest": digest_of(file)}
+        return super().identify_weights(weights)
 
     @model_validator(mode="after")
     def _fits_together(self) -> StyleGan2Config:
