@@ -1,4 +1,4 @@
-"""What a sweep costs beyond its jobs: 200 trials of jobs that do nothing, on Ray, then all of them cached.
+"""Measure what a sweep costs beyond its jobs: 200 trials of jobs that do nothing, on Ray, then all of them cached.
 
 Usage: python -m benchmarks.overhead [--trials N] [--executor ray|inline]
 """
@@ -9,8 +9,8 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.inline import InlineExecutor
@@ -20,11 +20,11 @@ from orchestrator.store.artifacts import ArtifactStore
 from workloads.core.config import digest
 
 LIMITS_S = {"fresh": 20.0, "cached": 5.0}
-"""What is asked for 200 trials on two cores; plain Ray Tune without reused trials needs about 210 s."""
+"""Most seconds that 200 trials may take on two cores; plain Ray Tune without reused trials needs about 210."""
 
 
-class Given:
-    """A search whose trials are known beforehand."""
+class Probes:
+    """A search that runs a fixed number of trials and learns nothing."""
 
     def __init__(self, count: int) -> None:
         self._waiting = [Trial(f"probe-{index}", index, {}, 0, False) for index in range(count)]
@@ -35,20 +35,21 @@ class Given:
     def give_back(self, trial: Trial) -> None:
         self._waiting.insert(0, trial)
 
-    def finish(self, trial: str, metrics: Any) -> None:
-        """Nothing is learned from a probe."""
+    def finish(self, trial: str, metrics: Mapping[str, float] | None) -> None:
+        """Ignore what a probe reports."""
 
 
 def plan(trial: Trial) -> TrialPlan:
+    """Plan a trial of one job that does nothing."""
     config = {"kind": "probe", "name": trial.id, "value": 0.5}
     job = PlannedJob(digest(config), "probe", config, {}, Request(cpus=1, memory_gb=0.5))
     return TrialPlan(trial, (), (job,), {"natural": job.key})
 
 
 def measure(executor: Executor, folder: Path, trials: int) -> float:
-    """Seconds for a sweep of probes, its store and ledger in `folder`."""
+    """Seconds that a sweep of probes takes, with its store and ledger in `folder`."""
     started = time.perf_counter()
-    session = Session(Given(trials), plan, ArtifactStore(folder / "store"), folder / "ledger.jsonl", 20.0)  # type: ignore[arg-type]
+    session = Session(Probes(trials), plan, ArtifactStore(folder / "store"), folder / "ledger.jsonl", 20.0)
     executor.run(session)
     seconds = time.perf_counter() - started
     assert executor.snapshot().trials_done == trials
@@ -56,6 +57,7 @@ def measure(executor: Executor, folder: Path, trials: int) -> float:
 
 
 def build(name: str) -> Executor:
+    """Build the executor with this name; Ray is imported only for its own."""
     if name == "inline":
         return InlineExecutor()
     from orchestrator.executors.ray.executor import RayExecutor
@@ -64,15 +66,16 @@ def build(name: str) -> Executor:
 
 
 def main() -> None:
+    """Run the measurement and print it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--executor", choices=("ray", "inline"), default="ray")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="midre-overhead-") as folder:
-        seconds = {name: measure(build(asked.executor), Path(folder), asked.trials) for name in LIMITS_S}
+        seconds = {name: measure(build(arguments.executor), Path(folder), arguments.trials) for name in LIMITS_S}
     machine = {"cpus": this_machine().cpus}
-    ratios = {name: round(own / (LIMITS_S[name] * asked.trials / 200), 2) for name, own in seconds.items()}
-    print(json.dumps({"trials": asked.trials, "seconds": seconds, "share_of_limit": ratios, "machine": machine}))
+    ratios = {name: round(taken / (LIMITS_S[name] * arguments.trials / 200), 2) for name, taken in seconds.items()}
+    print(json.dumps({"trials": arguments.trials, "seconds": seconds, "share_of_limit": ratios, "machine": machine}))
 
 
 if __name__ == "__main__":

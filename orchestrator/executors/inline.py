@@ -6,62 +6,65 @@ import functools
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 
 from orchestrator.errors import DamagedArtifact
-from orchestrator.executors.base import Book, Executor, RunningJob, Session, Snapshot
+from orchestrator.executors.base import Executor, RunningJob, Session, Snapshot
+from orchestrator.executors.recorder import SessionRecorder
+from orchestrator.executors.run_job import device_for, read_images, run_job
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
-from workloads.context import Progress
+from workloads.context import DataInput, Progress
+from workloads.datasets.base import ImageSet
 
 logger = logging.getLogger(__name__)
 
 
 class InlineExecutor(Executor):
-    """Trials in the order of the search; a job that fails does not keep the others from running."""
+    """Runs trials in the order of the search; a job that fails does not keep the others from running."""
 
     def __init__(self) -> None:
-        self._book: Book | None = None
+        self._recorder: SessionRecorder | None = None
         self._running: RunningJob | None = None
 
     def run(self, session: Session) -> None:
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
-            self._book = book = Book(session.store, ledger.append)
+            self._recorder = recorder = SessionRecorder(session.store, ledger.append)
             while (trial := session.search.next()) is not None:
                 plan = session.plan(trial)
-                book.start_trial(plan)
-                self._run_jobs(plan, session, book)
-                session.search.finish(trial.id, book.finish_trial(plan))
+                recorder.start_trial(plan)
+                self._run_jobs(plan, session, recorder)
+                session.search.finish(trial.id, recorder.finish_trial(plan))
 
     def snapshot(self) -> Snapshot:
         running = (self._running,) if self._running else ()
-        return self._book.snapshot(running) if self._book else Snapshot()
+        return self._recorder.snapshot(running) if self._recorder else Snapshot()
 
-    def _run_jobs(self, plan: TrialPlan, session: Session, book: Book) -> None:
+    def _run_jobs(self, plan: TrialPlan, session: Session, recorder: SessionRecorder) -> None:
         by_key = {job.key: job for job in plan.jobs}
         for job in plan.jobs:
-            if job.key in book.failed or book.has(job.key) or not all(map(book.has, job.inputs.values())):
+            if job.key in recorder.errors or recorder.is_done(job.key):
+                continue
+            if not all(map(recorder.is_done, job.inputs.values())):
                 continue
             try:
-                self._run(job, session, book)
+                self._run(job, session, recorder)
             except DamagedArtifact as damage:  # an input went bad since it was checked: make it again, once
-                book.set_aside(damage)
-                self._run(by_key[damage.key], session, book)
-                self._run(job, session, book)
+                recorder.set_aside(damage)
+                self._run(by_key[damage.key], session, recorder)
+                self._run(job, session, recorder)
 
-    def _run(self, job: PlannedJob, session: Session, book: Book) -> None:
-        from orchestrator.executors.running import device_for, run_job  # imports torch
-
+    def _run(self, job: PlannedJob, session: Session, recorder: SessionRecorder) -> None:
         self._running = RunningJob(job.key, job.kind, time.time())
-        device = device_for(job.request.gpus)
-        book.start_job(job, node="inline")
+        recorder.start_job(job, node="inline")
         try:
             manifest = run_job(
                 job,
                 session.store,
                 load_images=_cached_images(),
                 on_progress=self._progress,
-                device=device,
+                device=device_for(job.request.gpus),
                 where={"node": "inline"},
                 checkpoint_every_s=session.checkpoint_every_s,
             )
@@ -69,9 +72,9 @@ class InlineExecutor(Executor):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a job's code raises is that job's failure, recorded in full
             logger.error("job %s %s failed\n%s", job.kind, job.key[:12], traceback.format_exc())
-            book.fail_job(job, f"{type(error).__name__}: {error}", cause="code")
+            recorder.fail_job(job, f"{type(error).__name__}: {error}", cause="code")
         else:
-            book.finish_job(job, manifest.facts)
+            recorder.finish_job(job, manifest.facts)
         finally:
             self._running = None
 
@@ -83,8 +86,6 @@ class InlineExecutor(Executor):
 
 
 @functools.cache
-def _cached_images() -> functools._lru_cache_wrapper:  # type: ignore[type-arg]
-    """`read_images` that keeps the last few data sets, so that a sweep reads each once."""
-    from orchestrator.executors.running import read_images
-
+def _cached_images() -> Callable[[DataInput], ImageSet]:
+    """Make a `read_images` that keeps the last few data sets, so that a sweep reads each once."""
     return functools.lru_cache(maxsize=4)(read_images)

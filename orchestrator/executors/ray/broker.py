@@ -1,4 +1,4 @@
-"""The one actor that owns a run's jobs: single flight, placement, retries by class of error, the ledger."""
+"""The one actor that owns a run's jobs: it runs each once, places and retries it, and writes the ledger."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray import exceptions
 
 from orchestrator.errors import DamagedArtifact
-from orchestrator.executors.base import Book, RunningJob, Snapshot
+from orchestrator.executors.base import RunningJob, Snapshot
 from orchestrator.executors.ray.pool import NowhereToRun, Pool, Slot
-from orchestrator.executors.ray.worker import read_data
+from orchestrator.executors.ray.worker import ImageArrays, read_data
+from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.planning.graph import Outcome, PlannedJob, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
@@ -23,138 +23,155 @@ from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 logger = logging.getLogger(__name__)
 
 MOST_LOST_WORKERS = 5
-"""How often a job may lose its worker before the job itself is suspected."""
-IDLE_LOOK_EVERY_S = 0.5
-"""How often idle workers are looked for while there are jobs of trials to come."""
+"""How often a job may lose its worker before the job itself is taken for the cause."""
+IDLE_CHECK_EVERY_S = 0.5
+"""How often to look for idle workers while there are jobs of later trials."""
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
+"""Names of the exceptions of torch and of Python that say so; neither has to be imported here."""
+MAX_CONCURRENCY = 10_000
+"""Calls that the broker answers at a time: one for each trial in flight, and those of workers and displays."""
 
 
-@ray.remote(num_cpus=0, max_concurrency=10_000)  # type: ignore[call-overload]
 class Broker:
-    """Jobs belong to it and not to the trials that ask for them, so no trial's end ends a job."""
+    """Runs the jobs of a session for its trials. A job belongs to the broker, so that it goes on when a trial ends."""
 
     def __init__(self, store: str, ledger: str, checkpoint_every_s: float) -> None:
         self._store = ArtifactStore(store)
         self._ledger = Ledger(Path(ledger), patience_s=LEDGER_PATIENCE_S)
-        self._book = Book(self._store, self._ledger.append)
-        self._flights: dict[str, asyncio.Task[None]] = {}
-        self._data: dict[str, Any] = {}
+        self._recorder = SessionRecorder(self._store, self._ledger.append)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._data: dict[str, ray.ObjectRef[ImageArrays]] = {}
         self._running: dict[str, RunningJob] = {}
         self._pool = Pool(lambda: (store, ray.get_runtime_context().current_actor, checkpoint_every_s))
 
     async def warm(self, plan: TrialPlan) -> None:
-        """Let workers for the first jobs of a plan start, which takes seconds, while nobody waits for them yet."""
+        """Start workers for the first jobs of a plan, which takes seconds, before anybody waits for them."""
         self._pool.warm([job.request for job in plan.jobs if not job.inputs])
 
     async def look_ahead(self, jobs: list[PlannedJob]) -> None:
-        """Start jobs of trials to come whenever a worker would stand idle, as while all trials wait for one prior.
+        """Start jobs of later trials whenever a worker would be idle, such as while all trials wait for one prior.
 
-        The jobs must need no other's result: each then takes its worker in the one turn of the loop left to it.
+        The jobs must have no inputs, so that each can claim its worker within a single turn of the event loop.
         """
         for job in jobs:
-            while job.key not in self._flights:
+            while job.key not in self._tasks:
                 if self._pool.has_room(job.request):
-                    self._flights[job.key] = asyncio.create_task(self._fly(job, {job.key: job}))
+                    self._tasks[job.key] = asyncio.create_task(self._run_after_inputs(job, {job.key: job}))
                     await asyncio.sleep(0)
                 else:
-                    await asyncio.sleep(IDLE_LOOK_EVERY_S)
+                    await asyncio.sleep(IDLE_CHECK_EVERY_S)
 
     async def run_trial(self, plan: TrialPlan) -> Outcome:
-        """Run what is not done yet of a trial; returns when all of it is done or failed."""
-        self._book.start_trial(plan)
+        """Run those jobs of a trial that are not done yet; returns when every job is done or has failed."""
+        self._recorder.start_trial(plan)
         by_key = {job.key: job for job in plan.jobs}
-        await asyncio.gather(*(self._ensure(job, by_key) for job in plan.jobs))
-        metrics = self._book.finish_trial(plan)
-        error = next((self._book.failed[job.key] for job in plan.jobs if job.key in self._book.failed), "")
+        await asyncio.gather(*(self._finish(job, by_key) for job in plan.jobs))
+        metrics = self._recorder.finish_trial(plan)
+        errors = self._recorder.errors
+        error = next((errors[job.key] for job in plan.jobs if job.key in errors), "")
         return Outcome(metrics, error)
 
     async def finish_cached(self, plan: TrialPlan) -> Outcome | None:
-        """The outcome of a trial whose every job is done already, without starting anything; else None."""
-        if not self._book.is_cached(plan):
+        """Return the outcome of a trial whose jobs are all done already, else None; never starts a job."""
+        if not self._recorder.is_cached(plan):
             return None
-        self._book.start_trial(plan)
-        return Outcome(self._book.finish_trial(plan))
+        self._recorder.start_trial(plan)
+        return Outcome(self._recorder.finish_trial(plan))
 
-    async def images(self, name: str, described: str) -> tuple[Any]:
-        """A reference to a data set in shared memory, read on first demand. In a tuple, so that it stays one."""
+    async def images(self, name: str, data: str) -> tuple[ray.ObjectRef[ImageArrays]]:
+        """Return a reference to a data set in shared memory, which is read at the first call.
+
+        It comes in a tuple, since Ray would replace a bare reference by what it refers to.
+
+        Args:
+            name: the same for the same data set.
+            data: a `DataInput` as JSON.
+        """
         if name not in self._data:
-            self._data[name] = read_data.remote(described)
+            self._data[name] = read_data.remote(data)
         return (self._data[name],)
 
     async def progress(self, key: str, step: int, steps: int, metrics: dict[str, float]) -> None:
+        """Take note of how far a job is, for displays."""
         if key in self._running:
             self._running[key] = replace(self._running[key], step=step, steps=steps, metrics=metrics)
 
     async def snapshot(self) -> Snapshot:
-        return self._book.snapshot(tuple(self._running.values()))
+        """Describe what is done and what is running, for a display."""
+        return self._recorder.snapshot(tuple(self._running.values()))
 
-    async def _ensure(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
-        """Have a job done, whoever asked first; returns when it is done or has failed."""
-        if job.key not in self._flights:
-            self._flights[job.key] = asyncio.create_task(self._fly(job, by_key))
-        await self._flights[job.key]
+    async def _finish(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
+        """Start a job unless another trial has; returns when it is done or has failed."""
+        if job.key not in self._tasks:
+            self._tasks[job.key] = asyncio.create_task(self._run_after_inputs(job, by_key))
+        await self._tasks[job.key]
 
-    async def _fly(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
-        if self._book.has(job.key):
+    async def _run_after_inputs(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
+        """Run a job as soon as its inputs are done, unless it is done already or one of them failed."""
+        if self._recorder.is_done(job.key):
             return
-        await asyncio.gather(*(self._ensure(by_key[key], by_key) for key in job.inputs.values()))
-        if all(map(self._book.has, job.inputs.values())):
-            await self._run(job, by_key)
+        await asyncio.gather(*(self._finish(by_key[key], by_key) for key in job.inputs.values()))
+        if all(map(self._recorder.is_done, job.inputs.values())):
+            await self._run_with_retries(job, by_key)
 
-    async def _run(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
+    async def _run_with_retries(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
         """Run a job until it is done or there is no point in trying again."""
-        request, lost, mended = job.request, 0, False
+        request, lost_workers, input_recomputed = job.request, 0, False
         while True:
             try:
                 slot = await self._pool.acquire(request)
             except NowhereToRun as error:
-                self._book.fail_job(job, str(error), cause="placement")
+                self._recorder.fail_job(job, str(error), cause="placement")
                 return
             try:
                 await self._attempt(job, slot)
                 return
             except exceptions.RayTaskError as error:
                 self._pool.release(slot)
-                if isinstance(error.cause, DamagedArtifact) and not mended:
-                    mended = True
-                    await self._make_again(error.cause, by_key)
+                if isinstance(error.cause, DamagedArtifact) and not input_recomputed:
+                    input_recomputed = True
+                    await self._recompute(error.cause, by_key)
                     continue
                 out_of_memory = type(error.cause).__name__ in OUT_OF_MEMORY
                 cause, message = "memory" if out_of_memory else "code", _message(error)
             except exceptions.OutOfMemoryError as error:
-                self._pool.lost(slot)
+                self._pool.discard(slot)
                 cause, message = "memory", _first_line(error)
             except exceptions.RayError as error:  # its worker or node is gone
-                self._pool.lost(slot)
-                cause, message, lost = "lost worker", _first_line(error), lost + 1
-            if cause == "lost worker" and lost < MOST_LOST_WORKERS:
-                self._book.retry_job(job, message, cause=cause)
+                self._pool.discard(slot)
+                cause, message, lost_workers = "lost worker", _first_line(error), lost_workers + 1
+            if cause == "lost worker" and lost_workers < MOST_LOST_WORKERS:
+                self._recorder.retry_job(job, message, cause=cause)
             elif cause == "memory" and request == job.request:
                 request = replace(request, memory_gb=request.memory_gb * 2)
-                self._book.retry_job(job, message, cause=cause)
+                self._recorder.retry_job(job, message, cause=cause)
             else:
-                self._book.fail_job(job, message, cause=cause)
+                self._recorder.fail_job(job, message, cause=cause)
                 return
 
     async def _attempt(self, job: PlannedJob, slot: Slot) -> None:
-        self._book.start_job(job, node=slot.node, worker=slot.number)
+        self._recorder.start_job(job, node=slot.node, worker=slot.number)
         self._running[job.key] = RunningJob(job.key, job.kind, time.time())
         try:
             facts = await slot.actor.run.remote(job)
         finally:
             del self._running[job.key]
-        # Done is on disk before anybody hears of it.
-        self._book.finish_job(job, facts)
+        # The ledger has it on disk before any trial learns of it.
+        self._recorder.finish_job(job, facts)
         self._pool.release(slot)
 
-    async def _make_again(self, damage: DamagedArtifact, by_key: dict[str, PlannedJob]) -> None:
-        """Set a damaged input aside and run its job anew."""
-        self._book.set_aside(damage)
-        self._flights.pop(damage.key, None)
-        await self._ensure(by_key[damage.key], by_key)
+    async def _recompute(self, damage: DamagedArtifact, by_key: dict[str, PlannedJob]) -> None:
+        """Set a damaged artifact aside and run its job again."""
+        self._recorder.set_aside(damage)
+        self._tasks.pop(damage.key, None)
+        await self._finish(by_key[damage.key], by_key)
+
+
+BrokerActor = ray.remote(Broker)
 
 
 def _message(error: exceptions.RayTaskError) -> str:
+    """Log the whole trace of what a job raised; returns its last line."""
     cause = error.cause
     logger.error("%s", error)
     return f"{type(cause).__name__}: {cause}"

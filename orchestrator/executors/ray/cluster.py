@@ -1,4 +1,4 @@
-"""Starting an embedded Ray or joining a cluster, and what its nodes have."""
+"""Start an embedded Ray or join a cluster, and list its nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.planning.placement import Node
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A connection to the cluster at `address`, or to an embedded one that ends with the block.
+    """Connect to the cluster at `address`, or start an embedded one that ends with the block.
 
     A connection that exists already, as in a test with a cluster of its own, is used and left alone.
 
@@ -46,13 +46,17 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def nodes_at(address: str) -> list[Node]:
-    """The nodes of the cluster at `address`."""
+    """Connect to the cluster at `address` and list its nodes.
+
+    Raises:
+        RequestError: if nothing answers there.
+    """
     with connected(address):
         return alive_nodes()
 
 
 def alive_nodes() -> list[Node]:
-    """What every living node has in all, whoever uses it now."""
+    """List the nodes that are alive, each with everything it has, in use or not."""
     return [
         Node(
             id=node["NodeID"],

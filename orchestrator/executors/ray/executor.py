@@ -16,31 +16,33 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import RequestError
-from orchestrator.executors.base import Book, Executor, Session, Snapshot
-from orchestrator.executors.ray.broker import Broker
+from orchestrator.executors.base import Executor, Session, Snapshot
+from orchestrator.executors.ray.broker import MAX_CONCURRENCY, BrokerActor
 from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
+from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.planning.graph import TrialPlan
 from orchestrator.planning.placement import why_not
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 
 TRIALS_BESIDE_CPUS = 1
-"""Trials in flight beyond one for each CPU, which then have work while others wait for a job that all share.
+"""Trials in flight beyond one for each CPU, so that CPUs have work while some trials wait for a job that all share.
 
 Each costs an actor: two CPU seconds to start and 150 MB. Fewer when they are not needed would be better, but Tune
 keeps no actor for later while its searcher has nothing to suggest, and starts each anew.
 """
 HEAD = "node:__internal_head__"
+"""Resource that Ray's head node alone has: trials, which compute nothing, stay on it."""
 
 
 class RayExecutor(Executor):
-    """Embedded Ray, or the cluster at an address. Ray starts only when some trial is not done yet."""
+    """Runs trials on an embedded Ray or on the cluster at an address. Ray starts only if some trial is not done yet."""
 
     def __init__(self, address: str | None = None) -> None:
         self._address = address
         self._broker: Any = None
-        self._last = Snapshot()
+        self._latest = Snapshot()
 
     def run(self, session: Session) -> None:
         first = self._finish_cached(session)
@@ -53,41 +55,44 @@ class RayExecutor(Executor):
         broker = self._broker
         if broker is not None:
             try:
-                self._last = ray.get(broker.snapshot.remote(), timeout=2)
+                self._latest = ray.get(broker.snapshot.remote(), timeout=2)
             except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
-                return self._last  # a picture a moment old beats none
-        return self._last
+                return self._latest  # a picture a moment old beats none
+        return self._latest
 
     def _finish_cached(self, session: Session) -> TrialPlan | None:
-        """Finish trials whose jobs are all done, up to the first that has work left; its plan, itself given back."""
+        """Finish trials that are fully cached. Returns the plan of the first with work left, which it gives back."""
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
-            book = Book(session.store, ledger.append)
+            recorder = SessionRecorder(session.store, ledger.append)
             while (trial := session.search.next()) is not None:
                 plan = session.plan(trial)
-                if not book.is_cached(plan):
+                if not recorder.is_cached(plan):
                     session.search.give_back(trial)
                     return plan
-                book.start_trial(plan)
-                session.search.finish(trial.id, book.finish_trial(plan))
-                self._last = book.snapshot(())
+                recorder.start_trial(plan)
+                session.search.finish(trial.id, recorder.finish_trial(plan))
+                self._latest = recorder.snapshot(())
         return None
 
     def _check_placement(self, plan: TrialPlan) -> None:
-        """Refuse at once what no node could ever take."""
+        """Refuse a plan with a job that no node could ever take.
+
+        Raises:
+            RequestError: with the resource that is too small.
+        """
         nodes = alive_nodes()
         for job in plan.jobs:
             for resource, message in why_not(job.request, nodes):
                 raise RequestError(f"resources.{job.kind}.{resource}: {message}")
 
     def _run_on_ray(self, session: Session, first: TrialPlan) -> None:
-        before = self._last
+        before = self._latest
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        broker = Broker.options(scheduling_strategy=here).remote(  # type: ignore[attr-defined]
-            session.store.root, str(session.ledger.absolute()), session.checkpoint_every_s
-        )
+        options = BrokerActor.options(num_cpus=0, max_concurrency=MAX_CONCURRENCY, scheduling_strategy=here)
+        broker: Any = options.remote(session.store.root, str(session.ledger.absolute()), session.checkpoint_every_s)
         self._broker = broker
         broker.warm.remote(first)
-        broker.look_ahead.remote([job for plan in session.known() for job in plan.jobs if not job.inputs])
+        broker.look_ahead.remote([job for plan in session.certain_plans() for job in plan.jobs if not job.inputs])
         searcher = SweepSearcher(session, broker)
         with tempfile.TemporaryDirectory(prefix="midre-tune-") as folder:
             tune.Tuner(
@@ -102,23 +107,24 @@ class RayExecutor(Executor):
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             ).fit()
-        self._last = ray.get(broker.snapshot.remote())
+        self._latest = ray.get(broker.snapshot.remote())
         self._broker = None
         ray.kill(broker)
         if before.trials_done:
-            self._last = _added(self._last, before)
+            self._latest = _sum(before, self._latest)
 
 
 def _concurrency() -> int:
+    """How many trials to have in flight."""
     return int(sum(node.cpus for node in alive_nodes())) + TRIALS_BESIDE_CPUS
 
 
-def _added(last: Snapshot, before: Snapshot) -> Snapshot:
-    """Both parts of a session: what was cached before Ray started, and what came after."""
+def _sum(before: Snapshot, after: Snapshot) -> Snapshot:
+    """Add what was finished from the cache before Ray started to what came after."""
     return Snapshot(
-        jobs_run=last.jobs_run,
-        jobs_cached=last.jobs_cached + before.jobs_cached,
-        jobs_failed=last.jobs_failed,
-        trials_done=last.trials_done + before.trials_done,
-        trials_failed=last.trials_failed,
+        jobs_run=after.jobs_run,
+        jobs_cached=before.jobs_cached + after.jobs_cached,
+        jobs_failed=after.jobs_failed,
+        trials_done=before.trials_done + after.trials_done,
+        trials_failed=after.trials_failed,
     )

@@ -1,4 +1,4 @@
-"""Warm workers: who works, who is idle, who has to go so that another can be placed."""
+"""The worker processes of a run: which are busy, which are idle, and which must stop to make room for another."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.executors.ray.cluster import alive_nodes
-from orchestrator.executors.ray.worker import Worker
+from orchestrator.executors.ray.worker import WorkerActor
 from orchestrator.planning.graph import Request
 from orchestrator.planning.placement import Node, place, why_not
 from workloads.core.errors import MidreError
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 2.0
-"""How often the cluster is looked at again while a job waits: nodes come and go."""
+CHECK_NODES_EVERY_S = 2.0
+"""How often to look at the cluster again while a job waits: nodes come and go."""
 GIVE_UP_AFTER_S = 120.0
 """How long a job waits when no node, even an empty one, could take it."""
 
@@ -37,44 +37,51 @@ class Slot:
     """A worker process on a node."""
 
     number: int
+    """Counts the workers of a run, from 0."""
     actor: Any
+    """Ray's handle of the process."""
     request: Request
+    """What the worker occupies, idle or not."""
     node: str
+    """Id of its node."""
     idle: bool = False
 
 
 @dataclass
 class _Waiting:
+    """A job that waits for a worker."""
+
     request: Request
     slot: asyncio.Future[Slot]
     since: float = field(default_factory=time.monotonic)
 
 
 class Pool:
-    """Gives out workers. A worker keeps its resources while it lives, so idle ones of another shape make room."""
+    """Lends workers to jobs. A worker keeps its resources while it lives, so idle ones are stopped to make room."""
 
-    def __init__(self, start: Callable[[], tuple[Any, ...]]) -> None:
-        self._arguments = start
+    def __init__(self, worker_arguments: Callable[[], tuple[Any, ...]]) -> None:
+        """`worker_arguments` returns what each new worker is constructed with."""
+        self._worker_arguments = worker_arguments
         self._slots: dict[int, Slot] = {}
         self._queue: deque[_Waiting] = deque()
         self._numbers = itertools.count()
         self._watch: asyncio.Task[None] | None = None
 
     async def acquire(self, request: Request) -> Slot:
-        """A worker for one job, as soon as there is room.
+        """Lend a worker to one job, as soon as there is room.
 
         Raises:
-            NowhereToRun: if for long no node could take the request.
+            NowhereToRun: if no node, even an empty one, could take the request for `GIVE_UP_AFTER_S`.
         """
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._dispatch()
         if self._watch is None or self._watch.done():
-            self._watch = asyncio.create_task(self._look_again())
+            self._watch = asyncio.create_task(self._watch_nodes())
         return await waiting.slot
 
     def warm(self, requests: Sequence[Request]) -> None:
-        """Start workers that will be wanted soon, as many as there is room for, in turn for each of `requests`."""
+        """Start as many workers as there is room for, in turn for each of the requests that are to come soon."""
         for request in itertools.cycle(dict.fromkeys(requests)):
             node = place(request, self._free(alive_nodes(), list(self._slots.values())))
             if node is None:
@@ -82,24 +89,24 @@ class Pool:
             self._start_on(node, request).idle = True
 
     def has_room(self, request: Request) -> bool:
-        """True where a job would find a worker at once and nobody waits for one."""
+        """True if a job would get a worker at once, and no other waits for one."""
         if self._queue:
             return False
         return self._idle(request) is not None or place(request, self._free(alive_nodes(), self._busy())) is not None
 
     def release(self, slot: Slot) -> None:
-        """The job is over and the worker is fine."""
+        """Take back a worker whose job is over and which can run another."""
         slot.idle = True
         self._dispatch()
 
-    def lost(self, slot: Slot) -> None:
-        """The worker is dead, or must not be used again."""
+    def discard(self, slot: Slot) -> None:
+        """Stop a worker that is dead or must not be used again."""
         self._slots.pop(slot.number, None)
         ray.kill(slot.actor)
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Serve everybody in the queue who can be served, in order."""
+        """Give workers to the waiting jobs that fit somewhere, in order."""
         for waiting in list(self._queue):
             slot = self._idle(waiting.request) or self._start(waiting.request)
             if slot is not None:
@@ -118,19 +125,19 @@ class Pool:
         return None if node is None else self._start_on(node, request)
 
     def _start_on(self, node: Node, request: Request) -> Slot:
-        actor = Worker.options(  # type: ignore[attr-defined]
+        actor = WorkerActor.options(
             num_cpus=request.cpus,
             num_gpus=request.gpus,
             memory=int(request.memory_gb * 2**30),
             max_restarts=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
-        ).remote(*self._arguments())
+        ).remote(*self._worker_arguments())
         slot = Slot(next(self._numbers), actor, request, node.id)
         self._slots[slot.number] = slot
         return slot
 
     def _make_room(self, request: Request, nodes: list[Node]) -> Node | None:
-        """Retire idle workers where that lets the request in; the node it then goes to."""
+        """Stop idle workers to make room. Returns the node that then has room, or None if no node can."""
         node = place(request, self._free(nodes, self._busy()))
         if node is not None:
             for slot in [slot for slot in self._slots.values() if slot.idle and slot.node == node.id]:
@@ -143,17 +150,17 @@ class Pool:
 
     @staticmethod
     def _free(nodes: list[Node], slots: list[Slot]) -> list[Node]:
-        """What the given workers leave of each node."""
+        """Subtract what workers occupy from their nodes."""
         free = {node.id: node for node in nodes}
         for slot in slots:
             if slot.node in free:
                 free[slot.node] = free[slot.node].without(slot.request)
         return list(free.values())
 
-    async def _look_again(self) -> None:
-        """While somebody waits, look whether nodes came; give up on requests that no node could ever take."""
+    async def _watch_nodes(self) -> None:
+        """While jobs wait, look for new nodes; give up on requests that no node could ever take."""
         while self._queue:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_NODES_EVERY_S)
             self._dispatch()
             nodes = alive_nodes()
             for waiting in list(self._queue):

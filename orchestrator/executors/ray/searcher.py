@@ -1,4 +1,4 @@
-"""The sweep's own search, as Ray Tune asks for it."""
+"""The search of the sweep, in the shape that Ray Tune expects."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from orchestrator.executors.base import Session
 
 
 class SweepSearcher(Searcher):
-    """Hands out trials that are not done yet; Tune's own state is never needed again."""
+    """Gives Tune the trials that are not done yet. It saves no state: all of it is in the ledger."""
 
     def __init__(self, session: Session, broker: Any) -> None:
         super().__init__()
         self._session, self._broker = session, broker
         self._tune_trials: dict[str, str] = {}
 
+    # Tune takes the string FINISHED for an answer, though its annotation does not say so.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         while (trial := self._session.search.next()) is not None:
             plan = self._session.plan(trial)
@@ -36,7 +37,7 @@ class SweepSearcher(Searcher):
         self._session.search.finish(trial, result["metrics"])
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger holds all state."""
+        """Do nothing: the ledger holds all state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger holds all state."""
+        """Do nothing: the ledger holds all state."""

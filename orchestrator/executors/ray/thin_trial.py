@@ -1,4 +1,4 @@
-"""A Tune trial that computes nothing: it asks the broker for its jobs and reports what came of them."""
+"""A Tune trial that computes nothing: it asks the broker to run its jobs and reports the outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.planning.graph import Outcome
 
 
 class ThinTrial(tune.Trainable):
-    """Reused from trial to trial; imports no torch and holds neither CPU nor GPU."""
+    """Waits for the jobs of one trial after another; imports no torch and holds neither CPU nor GPU."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._plan, self._broker = config["plan"], config["broker"]

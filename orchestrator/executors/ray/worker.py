@@ -6,31 +6,47 @@ import importlib
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 
 from orchestrator.planning.graph import PlannedJob
 from orchestrator.store.artifacts import ArtifactStore
 
+if TYPE_CHECKING:  # torch takes seconds to import, and the broker does without
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from workloads.context import DataInput, Progress
+    from workloads.datasets.base import ImageSet
+
 PROGRESS_EVERY_S = 0.5
+"""How often a job's progress is sent to the broker, at most."""
 
 
-@ray.remote
+class ImageArrays(NamedTuple):
+    """An `ImageSet` as NumPy arrays, which Ray shares between the processes of a node without copying."""
+
+    images: NDArray[np.uint8]
+    identities: NDArray[np.int64]
+    names: tuple[str, ...]
+    held_out: NDArray[np.bool_] | None
+
+
 class Worker:
-    """Imports torch once. It owns nothing that outlives a job."""
+    """Runs jobs in a process that imports torch once. It owns nothing that outlives a job."""
 
     def __init__(self, store: str, broker: Any, checkpoint_every_s: float) -> None:
         self._store, self._broker = ArtifactStore(store), broker
         self._checkpoint_every_s = checkpoint_every_s
-        self._images: dict[str, Any] = {}
-        importlib.import_module("orchestrator.executors.running")  # torch: seconds, best spent before a job waits
+        self._images: dict[str, ImageSet] = {}
+        importlib.import_module("orchestrator.executors.run_job")  # torch: seconds, best spent before a job waits
 
     def run(self, job: PlannedJob) -> dict[str, Any]:
-        """Run a job and commit its artifact; facts about its making. Raises what the job raises."""
+        """Run a job and commit its artifact; returns facts about its making. Raises whatever the job raises."""
         import torch
 
-        from orchestrator.executors.running import device_for, run_job
+        from orchestrator.executors.run_job import device_for, run_job
 
         context = ray.get_runtime_context()
         where = {"node": context.get_node_id(), "gpu_ids": ray.get_gpu_ids()}
@@ -46,14 +62,14 @@ class Worker:
             )
         finally:
             if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()  # the GPU is shared: what this job no longer needs is another's
+                torch.cuda.empty_cache()  # other processes share the GPU and may need what this job used
         return dict(manifest.facts)
 
-    def _reporter(self, key: str) -> Callable[[Any], None]:
-        """Tells the broker how far the job is, at most twice a second; an answer is not waited for."""
+    def _reporter(self, key: str) -> Callable[[Progress], None]:
+        """Make a function that tells the broker how far a job is, and does not wait for an answer."""
         last = 0.0
 
-        def report(progress: Any) -> None:
+        def report(progress: Progress) -> None:
             nonlocal last
             if time.monotonic() - last >= PROGRESS_EVERY_S:
                 last = time.monotonic()
@@ -61,8 +77,8 @@ class Worker:
 
         return report
 
-    def _load_images(self, data: Any) -> Any:
-        """Images in memory shared with every other worker of this node, read-only."""
+    def _load_images(self, data: DataInput) -> ImageSet:
+        """Return images in memory that every worker of this node shares, read-only."""
         import torch
 
         from workloads.core.config import digest
@@ -71,20 +87,27 @@ class Worker:
         name = digest(data.model_dump(mode="json"))
         if name not in self._images:
             (reference,) = ray.get(self._broker.images.remote(name, data.model_dump_json()))
-            pixels, identities, names, held_out = ray.get(reference)
+            arrays: ImageArrays = ray.get(reference)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-                flags = None if held_out is None else torch.from_numpy(held_out)
-                self._images[name] = ImageSet(torch.from_numpy(pixels), torch.from_numpy(identities), names, flags)
+                images, identities = torch.from_numpy(arrays.images), torch.from_numpy(arrays.identities)
+                held_out = None if arrays.held_out is None else torch.from_numpy(arrays.held_out)
+                self._images[name] = ImageSet(images, identities, arrays.names, held_out)
         return self._images[name]
 
 
+WorkerActor = ray.remote(Worker)
+
+
 @ray.remote(num_cpus=0)
-def read_data(described: str) -> tuple[Any, Any, tuple[str, ...], Any]:
-    """Read a data set once; Ray copies it to each node that asks, and all workers there share the copy."""
-    from orchestrator.executors.running import read_images
+def read_data(data: str) -> ImageArrays:
+    """Read a data set, described by a `DataInput` as JSON.
+
+    This is done once; Ray copies the result to each node that asks, and all workers there share the copy.
+    """
+    from orchestrator.executors.run_job import read_images
     from workloads.context import DataInput
 
-    images = read_images(DataInput.model_validate_json(described))
+    images = read_images(DataInput.model_validate_json(data))
     held_out = None if images.held_out is None else images.held_out.numpy()
-    return images.images.numpy(), images.identities.numpy(), images.names, held_out
+    return ImageArrays(images.images.numpy(), images.identities.numpy(), images.names, held_out)

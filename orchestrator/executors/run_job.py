@@ -1,4 +1,4 @@
-"""Run one job in this process, from its plan to a committed artifact. Shared by every executor."""
+"""Run one job in this process, from its plan to a committed artifact. Every executor uses this."""
 
 from __future__ import annotations
 
@@ -32,9 +32,13 @@ def run_job(
     where: Mapping[str, Any],
     checkpoint_every_s: float,
 ) -> Manifest:
-    """Compute a job and commit what it leaves; continues from the last checkpoint of an earlier try.
+    """Run a job from the last checkpoint of an earlier try, if there is one, and commit what it leaves.
 
     Raises whatever the job raises; an attempt that fails leaves no artifact and keeps its checkpoint.
+
+    Args:
+        load_images: reads a data set, or returns one that this process has read.
+        where: facts about the place for the artifact's manifest, such as the node.
     """
     started = time.perf_counter()
     torch.set_num_threads(job.request.cpus)
@@ -55,12 +59,12 @@ def run_job(
         )
         job_from(job.config).run(context)
         manifest = store.commit(job.key, job.kind, output, facts(time.perf_counter() - started, device, where))
-        attempt.pop_all()  # it is the store's now
+        attempt.pop_all()  # the folder is the store's now
     return manifest
 
 
 def facts(seconds: float, device: torch.device, where: Mapping[str, Any]) -> dict[str, Any]:
-    """How an artifact was made: about the making, never part of a result."""
+    """Describe how an artifact was made: time, machine, versions; `where` is added as it is."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "seconds": seconds,
@@ -77,10 +81,10 @@ def facts(seconds: float, device: torch.device, where: Mapping[str, Any]) -> dic
 
 
 def read_images(data: DataInput) -> ImageSet:
-    """Read a data set whose bytes are still those the job was planned for.
+    """Read a data set.
 
     Raises:
-        DataError: if they changed.
+        DataError: if its files changed since the job was planned.
     """
     dataset = DATASETS.build(data.dataset)
     if dataset.digest() != data.digest:
@@ -89,5 +93,5 @@ def read_images(data: DataInput) -> ImageSet:
 
 
 def device_for(gpus: float) -> torch.device:
-    """The GPU this process was given, or the CPU where it was given none or the GPU exists on paper only."""
+    """Return the GPU if the job asks for one and this machine has it, else the CPU."""
     return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")

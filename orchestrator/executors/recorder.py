@@ -1,0 +1,124 @@
+"""The record of a session: which jobs and trials are done or failed, and what the ledger says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from orchestrator.errors import DamagedArtifact
+from orchestrator.executors.base import RunningJob, Snapshot
+from orchestrator.planning.graph import PlannedJob, TrialPlan
+from orchestrator.store.artifacts import ArtifactStore
+
+
+class AppendEvent(Protocol):
+    """Records an event with its facts, as `Ledger.append` does."""
+
+    def __call__(self, event: str, **facts: Any) -> object: ...
+
+
+class SessionRecorder:
+    """Knows which jobs of a session are in the store or have failed, and tells the ledger of all that happens."""
+
+    def __init__(self, store: ArtifactStore, append: AppendEvent) -> None:
+        self._store, self._append = store, append
+        self._done: set[str] = set()
+        self._run: set[str] = set()
+        self._cached: set[str] = set()
+        self._trials_done: set[str] = set()
+        self._trials_failed: set[str] = set()
+        self.errors: dict[str, str] = {}
+        """Why each failed job failed, by its key."""
+
+    def is_done(self, key: str) -> bool:
+        """True if a job's artifact is in the store, undamaged; a damaged one is set aside."""
+        if key in self._done:
+            return True
+        try:
+            is_stored = self._store.verified(key) is not None
+        except DamagedArtifact as damage:
+            self.set_aside(damage)
+            return False
+        if is_stored:
+            self._done.add(key)
+            self._cached.add(key)
+        return is_stored
+
+    def set_aside(self, damage: DamagedArtifact) -> None:
+        """Move a damaged artifact out of the way, so that its job runs again."""
+        self._done.discard(damage.key)
+        self._cached.discard(damage.key)
+        self._append(
+            "artifact_damaged", key=damage.key, reason=damage.reason, moved_to=self._store.set_aside(damage.key)
+        )
+
+    def is_cached(self, plan: TrialPlan) -> bool:
+        """True if no job of the plan has to be run."""
+        return all(self.is_done(job.key) for job in plan.jobs)
+
+    def start_trial(self, plan: TrialPlan) -> None:
+        """Record that a trial begins."""
+        trial = plan.trial
+        self._append(
+            "trial_started",
+            trial=trial.id,
+            point=trial.point,
+            params=dict(trial.params),
+            seed=trial.seed,
+            baseline=trial.baseline,
+        )
+
+    def start_job(self, job: PlannedJob, **where: Any) -> None:
+        """Record that a job begins; `where` are facts about the place, such as its node."""
+        self._append("job_started", key=job.key, kind=job.kind, request=vars(job.request), **where)
+
+    def finish_job(self, job: PlannedJob, facts: Mapping[str, Any]) -> None:
+        """Record that a job's artifact is in the store, and how it was made."""
+        self._append("job_done", key=job.key, kind=job.kind, facts=dict(facts))
+        self._done.add(job.key)
+        self._run.add(job.key)
+
+    def retry_job(self, job: PlannedJob, error: str, *, cause: str) -> None:
+        """Record that a job failed and is tried again."""
+        self._append("job_failed", key=job.key, kind=job.kind, error=error, cause=cause, final=False)
+
+    def fail_job(self, job: PlannedJob, error: str, *, cause: str) -> None:
+        """Record that a job failed for good."""
+        self._append("job_failed", key=job.key, kind=job.kind, error=error, cause=cause, final=True)
+        self.errors[job.key] = f"{job.kind} {job.key[:12]}: {error}"
+
+    def finish_trial(self, plan: TrialPlan) -> dict[str, float] | None:
+        """Record how a trial ended; returns its results by name, or None if one of its jobs failed."""
+        errors = [self.errors[job.key] for job in plan.jobs if job.key in self.errors]
+        if errors:
+            self._append("trial_failed", trial=plan.trial.id, error=errors[0])
+            self._trials_failed.add(plan.trial.id)
+            return None
+        metrics = trial_metrics(plan, self._store)
+        self._append("trial_done", trial=plan.trial.id, metrics=metrics)
+        self._trials_done.add(plan.trial.id)
+        return metrics
+
+    def snapshot(self, running: tuple[RunningJob, ...]) -> Snapshot:
+        """Count what was recorded, for a display."""
+        return Snapshot(
+            jobs_run=len(self._run),
+            jobs_cached=len(self._cached - self._run),
+            jobs_failed=len(self.errors),
+            trials_done=len(self._trials_done),
+            trials_failed=len(self._trials_failed),
+            running=running,
+        )
+
+
+def trial_metrics(plan: TrialPlan, store: ArtifactStore) -> dict[str, float]:
+    """Read every result of a finished trial, by its name.
+
+    Raises:
+        DamagedArtifact: if one cannot be read.
+    """
+    return {
+        f"{prefix}{name}": estimate["value"]
+        for prefix, key in plan.measured().items()
+        for name, estimate in store.read_json(key, "metrics.json")["estimates"].items()
+    }
