@@ -1,4 +1,4 @@
-"""The artifact store: one contract, passed by a folder and by a file system that is not a folder."""
+"""The artifact store: a local folder and a remote file system pass the same tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "ab" * 32
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     if request.param == "folder":
         return ArtifactStore(tmp_path / "store")
-    # A file system that is not known to be local, so that everything is copied as it is to an object store.
+    # Wrapped, so that the store does not see that it is local, and copies everything as it does for an object store.
     (tmp_path / "remote").mkdir()
     remote = fs.SubTreeFileSystem(str(tmp_path / "remote"), fs.LocalFileSystem())
     return ArtifactStore("bucket", filesystem=remote)
@@ -34,7 +34,7 @@ def stored(tmp_path: Path) -> Path:
     return next(tmp_path.rglob("objects/ab/*/*/result.txt"))
 
 
-def test_what_was_committed_is_read_back(store: ArtifactStore) -> None:
+def test_files_that_were_committed_are_read_back(store: ArtifactStore) -> None:
     put(store)
     assert (store.open(KEY) / "result.txt").read_text() == "hello"
 
@@ -46,19 +46,19 @@ def test_the_manifest_holds_the_digest_of_every_file(store: ArtifactStore) -> No
     assert manifest.files["result.txt"].sha256 == hashlib.sha256(b"hello").hexdigest()
 
 
-def test_an_attempt_that_was_not_committed_is_no_artifact(store: ArtifactStore) -> None:
+def test_an_attempt_that_was_not_committed_is_not_an_artifact(store: ArtifactStore) -> None:
     (store.new_attempt(KEY) / "result.txt").write_text("half")
     assert store.manifest(KEY) is None
 
 
-def test_a_changed_file_is_found_on_reading(store: ArtifactStore, tmp_path: Path) -> None:
+def test_a_changed_file_is_noticed_on_reading(store: ArtifactStore, tmp_path: Path) -> None:
     put(store)
     stored(tmp_path).write_text("hellO")
     with pytest.raises(DamagedArtifact, match=r"result\.txt has SHA-256"):
         store.open(KEY)
 
 
-def test_a_missing_file_is_found_on_reading(store: ArtifactStore, tmp_path: Path) -> None:
+def test_a_missing_file_is_noticed_on_reading(store: ArtifactStore, tmp_path: Path) -> None:
     put(store)
     stored(tmp_path).unlink()
     with pytest.raises(DamagedArtifact, match=r"result\.txt is missing"):

@@ -1,4 +1,4 @@
-"""A sweep on a cluster of two nodes with GPUs that exist on paper: where jobs go, and who shares."""
+"""A sweep on a cluster of two nodes with pretended GPUs: where jobs are placed, and which share a GPU."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_jobs_of_a_sweep_are_placed_on_both_nodes_and_share_a_gpu(address: str, 
     assert all(len(job["facts"]["gpu_ids"]) == 1 for job in on_gpu)
     # Idle workers are filled before any job can end, so at first four jobs run at once on the two GPUs.
     assert any(
-        (one["facts"]["node"], one["facts"]["gpu_ids"]) == (other["facts"]["node"], other["facts"]["gpu_ids"])
-        and one["facts"]["pid"] != other["facts"]["pid"]
-        and started[one["key"]] < other["time"]
-        and started[other["key"]] < one["time"]
-        for one, other in itertools.combinations(on_gpu, 2)
+        (first["facts"]["node"], first["facts"]["gpu_ids"]) == (second["facts"]["node"], second["facts"]["gpu_ids"])
+        and first["facts"]["pid"] != second["facts"]["pid"]
+        and started[first["key"]] < second["time"]
+        and started[second["key"]] < first["time"]
+        for first, second in itertools.combinations(on_gpu, 2)
     )
 
 

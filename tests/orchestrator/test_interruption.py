@@ -1,4 +1,4 @@
-"""Whoever is killed, and whenever: what was finished stands, and the results are those of an undisturbed run."""
+"""Processes killed at any moment: finished work is kept, and the results are those of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def wait_until(claim: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not claim():
-        assert time.monotonic() < deadline, "it never came to that"
+        assert time.monotonic() < deadline, "the claim never came true"
         time.sleep(0.02)
 
 
 def name_of(process: psutil.Process) -> str:
-    """Its name, or nothing where it has just ended."""
+    """Name of a process; empty if it has just ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return str(process.name())
     return ""
 
 
-def below(process: psutil.Process) -> list[psutil.Process]:
+def children_of(process: psutil.Process) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return list(process.children(recursive=True))
     return []
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """Kill those that are still there; psutil knows them by pid and time of birth."""
+    """Kill those that still run; psutil tells them apart by pid and time of birth."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -68,16 +68,18 @@ def kill_a_run_once(sweep: Sweep, spec: Path, executor: str, claim: Callable[[],
     children: list[psutil.Process] = []
     try:
         wait_until(lambda: claim() or process.poll() is not None)
-        assert process.poll() is None, "it was over before it could be killed"
-        children = below(process)
-        agents = [own for own in children if "Agent" in name_of(own)]
+        assert process.poll() is None, "the run ended before it could be killed"
+        children = children_of(process)
+        agents = [child for child in children if "Agent" in name_of(child)]
         process.send_signal(signal.SIGKILL)
         process.wait()
-        end(agents)  # Ray's own agents notice after a minute; what works for the sweep must notice by itself
+        end(
+            agents
+        )  # Ray's own agents notice after a minute; processes that work for the sweep must notice by themselves
         _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
         assert not alive, "processes outlived their driver"
     finally:
-        end([*children, *below(process), process])
+        end([*children, *children_of(process), process])
         process.wait()
 
 
@@ -109,15 +111,15 @@ def test_a_sweep_on_ray_killed_at_any_moment_continues_to_the_same_results(
     assert set(finished_jobs(sweep).values()) == {1}
 
 
-def test_an_adaptive_search_killed_goes_on_with_all_it_knew(tmp_path: Path) -> None:
+def test_an_adaptive_search_that_was_killed_continues_with_all_it_had_learned(tmp_path: Path) -> None:
     search: dict[str, Any] = {
         "space": {"defenses.0.max_area": {"kind": "uniform", "low": 0.2, "high": 0.8}},
         "sampler": {"kind": "tpe", "points": 5, "startup_points": 2},
         "seeds": [0],
     }
-    (tmp_path / "whole").mkdir()
-    whole = toy_sweep(tmp_path / "whole", tmp_path / "whole" / "runs", search=search)
-    whole.run(InlineExecutor(), spec_file=None)
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = toy_sweep(tmp_path / "undisturbed", tmp_path / "undisturbed" / "runs", search=search)
+    undisturbed.run(InlineExecutor(), spec_file=None)
     sweep = toy_sweep(tmp_path, tmp_path / "runs", search=search)
     done: dict[str, Any] = {}
 
@@ -127,13 +129,13 @@ def test_an_adaptive_search_killed_goes_on_with_all_it_knew(tmp_path: Path) -> N
 
     kill_a_run_once(sweep, write_spec(tmp_path, search=search), "inline", four_are_done)
     sweep.run(InlineExecutor(), spec_file=None)
-    assert set(done) < set(numbers(sweep)), "finished trials stand"
-    assert numbers(sweep) == numbers(whole), "and the sampler asked what it would have asked undisturbed"
+    assert set(done) < set(numbers(sweep)), "finished trials are kept"
+    assert numbers(sweep) == numbers(undisturbed), "and the sampler chose the points it would have chosen undisturbed"
     assert set(finished_jobs(sweep).values()) == {1}
 
 
 @pytest.mark.ray
-def test_a_worker_killed_in_mid_training_costs_no_bit(tmp_path: Path) -> None:
+def test_a_worker_killed_during_training_changes_no_bit_of_the_results(tmp_path: Path) -> None:
     from orchestrator.executors.ray.executor import RayExecutor
 
     changes: dict[str, Any] = {
@@ -142,9 +144,9 @@ def test_a_worker_killed_in_mid_training_costs_no_bit(tmp_path: Path) -> None:
         "defenses": [],
         "storage": {"checkpoint_every_s": 0.2},
     }
-    (tmp_path / "whole").mkdir()
-    whole = toy_sweep(tmp_path / "whole", tmp_path / "whole" / "runs", **changes)
-    whole.run(InlineExecutor(), spec_file=None)
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = toy_sweep(tmp_path / "undisturbed", tmp_path / "undisturbed" / "runs", **changes)
+    undisturbed.run(InlineExecutor(), spec_file=None)
     sweep = toy_sweep(tmp_path, tmp_path / "runs", **changes)
     target = sweep.plans()[0].job("target")
     checkpoint = sweep.store.checkpoint_file(target.key)
@@ -153,7 +155,7 @@ def test_a_worker_killed_in_mid_training_costs_no_bit(tmp_path: Path) -> None:
 
     def kill_the_worker() -> None:
         wait_until(lambda: checkpoint.exists() or over.is_set())
-        workers = [own for own in below(psutil.Process()) if name_of(own).startswith("ray::Worker.run")]
+        workers = [child for child in children_of(psutil.Process()) if name_of(child).startswith("ray::Worker.run")]
         try:
             for worker in workers:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -173,9 +175,9 @@ def test_a_worker_killed_in_mid_training_costs_no_bit(tmp_path: Path) -> None:
     assert target.key in {event["key"] for event in lost}
     assert {event["cause"] for event in lost} == {"lost worker"}
     assert (done.trials_done, done.trials_failed) == (1, 0)
-    assert digests(sweep) == digests(whole)
+    assert digests(sweep) == digests(undisturbed)
     ((epoch, killed_at),) = kept
     history = sweep.store.read_json(target.key, "history.json")
     again = [row["step"] for row in history if row["time"] > killed_at]
-    assert again == list(range(epoch + 1, 401)), "the next try went on from the checkpoint"
+    assert again == list(range(epoch + 1, 401)), "the next try continued from the checkpoint"
     assert [row["step"] for row in history] == list(range(1, 401))

@@ -1,4 +1,4 @@
-"""The ledger: what was appended is read back in order, whatever happened to the writer."""
+"""The ledger: events are read back in the order they were appended, whatever happened to the writer."""
 
 from __future__ import annotations
 

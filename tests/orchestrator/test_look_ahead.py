@@ -1,4 +1,4 @@
-"""Idle workers are given the first jobs of trials to come."""
+"""Idle workers start the first jobs of later trials."""
 
 from __future__ import annotations
 
