@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from workloads.core.randomness import generator
-from workloads.priors.stylegan2.adaptive_augmentation import AdaptiveAugmentation, random_colours, random_moves
+from workloads.priors.stylegan2.adaptive_augmentation import AdaptiveAugmentation, random_affine_maps, random_colours
 
 
 def draws(*purpose: int | str) -> torch.Generator:
@@ -40,21 +40,21 @@ def test_nothing_happens_at_probability_zero() -> None:
 def test_the_probability_follows_how_often_real_images_pass_for_real(values: list[float], expected: float) -> None:
     augmentation = adaptive(0.5, target=0.6)
     for _ in range(4):
-        augmentation.watch(torch.tensor(values))
+        augmentation.adapt(torch.tensor(values))
     assert augmentation.probability.item() == pytest.approx(expected)
 
 
 def test_the_probability_waits_for_four_looks() -> None:
     augmentation = adaptive(0.5)
     for _ in range(3):
-        augmentation.watch(torch.ones(5))
+        augmentation.adapt(torch.ones(5))
     assert augmentation.probability.item() == 0.5
 
 
 def test_looks_are_forgotten_after_a_change() -> None:
     augmentation = adaptive(0.5)
     for value in [1.0] * 4 + [-1.0] * 4:
-        augmentation.watch(torch.full((5,), value))
+        augmentation.adapt(torch.full((5,), value))
     assert augmentation.probability.item() == pytest.approx(0.5)
 
 
@@ -62,7 +62,7 @@ def test_looks_are_forgotten_after_a_change() -> None:
 def test_the_probability_stays_between_never_and_always(start: float, value: float) -> None:
     augmentation = adaptive(start)
     for _ in range(4):
-        augmentation.watch(torch.full((5,), value))
+        augmentation.adapt(torch.full((5,), value))
     assert augmentation.probability.item() == start
 
 
@@ -86,7 +86,7 @@ def test_gradients_reach_the_images() -> None:
 
 
 def test_without_luck_moves_and_colours_are_the_identity() -> None:
-    moves, (matrices, offsets) = random_moves(3, 0.0, draws("none")), random_colours(3, 3, 0.0, draws("none"))
+    moves, (matrices, offsets) = random_affine_maps(3, 0.0, draws("none")), random_colours(3, 3, 0.0, draws("none"))
     torch.testing.assert_close(moves, torch.eye(2, 3).expand(3, -1, -1))
     torch.testing.assert_close(matrices, torch.eye(3).expand(3, -1, -1))
     assert (offsets == 0).all()
@@ -99,24 +99,24 @@ SHARE = 0.02  # four deviations of a share of 20,000 draws, at most 0.0035 each,
 @pytest.mark.parametrize("probability", [0.1, 0.5])
 def test_a_change_happens_as_often_as_asked(probability: float) -> None:
     matrices, offsets = random_colours(COUNT, 1, probability, draws("often"))
-    moves = random_moves(COUNT, probability, draws("often"))
+    moves = random_affine_maps(COUNT, probability, draws("often"))
     shares = [(matrices != 1).float().mean(), (offsets != 0).float().mean(), (moves[:, 0, 2] != 0).float().mean()]
     assert [share.item() for share in shares] == pytest.approx([probability] * 3, abs=SHARE)
 
 
 def test_half_of_the_images_are_mirrored_where_all_may_be() -> None:
-    turned = torch.linalg.det(random_moves(COUNT, 1.0, draws("mirror"))[:, :, :2]) < 0
+    turned = torch.linalg.det(random_affine_maps(COUNT, 1.0, draws("mirror"))[:, :, :2]) < 0
     assert turned.float().mean().item() == pytest.approx(0.5, abs=SHARE)
 
 
 def test_scales_are_lognormal_with_a_fifth_of_an_octave() -> None:
-    areas = torch.linalg.det(random_moves(COUNT, 1.0, draws("scale"))[:, :, :2]).abs().log2() / 2
+    areas = torch.linalg.det(random_affine_maps(COUNT, 1.0, draws("scale"))[:, :, :2]).abs().log2() / 2
     assert areas.mean().item() == pytest.approx(0, abs=0.01)
     assert areas.std().item() == pytest.approx(0.2, rel=0.03)
 
 
 def test_shifts_are_normal_with_an_eighth_of_the_side() -> None:
-    shifts = random_moves(COUNT, 1.0, draws("shift"))[:, :, 2] / 2  # an image is 2 wide in these coordinates
+    shifts = random_affine_maps(COUNT, 1.0, draws("shift"))[:, :, 2] / 2  # an image is 2 wide in these coordinates
     assert shifts.std().item() == pytest.approx(0.125, rel=0.03)
 
 

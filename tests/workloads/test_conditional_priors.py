@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.interruptions import Interrupted, context_at
+from workloads.context import JobContext
 from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
@@ -22,7 +23,7 @@ from workloads.observation.views import ViewConfig
 from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, PublicBatches
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalPrior
-from workloads.priors.enlarging import enlarged
+from workloads.priors.enlarging import enlarged_convolution
 from workloads.priors.plg_gan import PlgGan, PlgGanConfig, PseudoLabelledBatches, pseudo_labels
 from workloads.priors.residual import ConditionalNorm, draw_weights
 from workloads.priors.tacgan import BatchesWithTarget, Tacgan, TacganConfig
@@ -131,7 +132,7 @@ def test_enlarged_is_the_convolution_of_interpolated_maps(shape: tuple[int, ...]
     maps = torch.randn(shape, generator=draws, dtype=torch.float64)
     layer = nn.Conv2d(shape[1], 4, 3, padding=1).double()
     wanted = layer(F.interpolate(maps, scale_factor=2, mode="bilinear"))
-    torch.testing.assert_close(enlarged(maps, layer), wanted, rtol=0.0, atol=1e-12)
+    torch.testing.assert_close(enlarged_convolution(maps, layer), wanted, rtol=0.0, atol=1e-12)
 
 
 def normed() -> tuple[ConditionalNorm, Tensor]:
@@ -167,8 +168,8 @@ def test_a_conditional_norm_in_training_uses_the_statistics_of_the_batch() -> No
 
 
 def plg_lessons(target: WhiteBoxOracle) -> PseudoLabelledBatches:
-    shown = torch.tensor([[0, 5], [1, 5], [2, 7]])
-    return PseudoLabelledBatches(public(), CPU, target=target, shown=shown)
+    images_of_class = torch.tensor([[0, 5], [1, 5], [2, 7]])
+    return PseudoLabelledBatches(public(), CPU, target=target, images_of_class=images_of_class)
 
 
 class Fixed(WhiteBoxOracle):
@@ -204,7 +205,7 @@ def test_labelled_images_carry_the_classes_that_were_seen_in_them() -> None:
 def test_copies_of_an_image_do_not_stand_for_several_images_of_a_class(tmp_path: Path) -> None:
     target = WhiteBoxOracle(TinyTarget())
     batches = small("plg_gan").public_batches(public().repeat(3, 1, 1, 1), target, context_at(tmp_path))
-    for shown in batches.shown:
+    for shown in batches.images_of_class:
         first, second = batches.images[shown]
         assert not torch.equal(first, second)
 
@@ -353,7 +354,7 @@ def test_fitting_moves_the_weights_of_both_networks(kind: str, still: list[str],
     assert [name for name, own in prior.named_parameters() if torch.equal(own, before[name])] == still
 
 
-class Recorder(AdversarialPrior):
+class Recorder(AdversarialPrior[PublicBatches]):
     """Notes who moves."""
 
     def __init__(self, *, generator_first: bool) -> None:
@@ -363,6 +364,9 @@ class Recorder(AdversarialPrior):
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         return latents
+
+    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
+        return PublicBatches(images, context.device)
 
     def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
         self.moves.append("critic")

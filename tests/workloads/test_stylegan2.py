@@ -20,7 +20,7 @@ from workloads.priors.adversarial import PublicBatches
 from workloads.priors.stylegan2.layers import doubled, draw_all
 from workloads.priors.stylegan2.networks import Critic, Generator, Shape, widths
 from workloads.priors.stylegan2.prior import StyleGan2, StyleGan2Config
-from workloads.priors.stylegan2.training import PathLengths, mixed_styles, move_average, path_lengths, slope_penalty
+from workloads.priors.stylegan2.training import PathLengths, gradient_penalty, mixed_styles, move_average, path_lengths
 
 SMALL: dict[str, Any] = {
     **{"latent_size": 4, "style_size": 6, "mapping_layers": 2, "channel_base": 40, "channel_max": 8},
@@ -256,13 +256,13 @@ def test_a_part_of_an_image_is_not_judged(tmp_path: Path) -> None:
 def test_the_penalty_on_slopes_of_a_plane_is_its_squared_slope() -> None:
     images = torch.zeros(2, 1, 1, 2, requires_grad=True)
     slope = torch.tensor([3.0, 4.0])
-    assert slope_penalty(images.flatten(1) @ slope, images).item() == 25
+    assert gradient_penalty(images.flatten(1) @ slope, images).item() == 25
 
 
 def test_the_penalty_on_slopes_is_averaged_over_images_and_can_be_descended() -> None:
     images = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1).requires_grad_(True)
     scale = torch.tensor(3.0, requires_grad=True)
-    penalty = slope_penalty(scale * images.flatten().square() / 2, images)  # slopes 3 x 1 and 3 x 2
+    penalty = gradient_penalty(scale * images.flatten().square() / 2, images)  # slopes 3 x 1 and 3 x 2
     assert penalty.item() == pytest.approx((9 + 36) / 2)
     assert torch.autograd.grad(penalty, scale)[0].item() == pytest.approx(2 * 3 * (1 + 4) / 2)
 
@@ -381,7 +381,9 @@ class Plane(nn.Module):
 def test_slopes_weigh_for_all_the_steps_until_the_next_time(given: float | None, gamma: float) -> None:
     made = built(r1_every=16, r1_gamma=given)
     made.critic = Plane()  # type: ignore[assignment]
-    assert made.slope_loss(batches(), generator("test", "slopes")).item() == pytest.approx(gamma / 2 * 25 * 16)
+    assert made.gradient_penalty_loss(batches(), generator("test", "slopes")).item() == pytest.approx(
+        gamma / 2 * 25 * 16
+    )
 
 
 def test_optimisers_are_slowed_for_their_steps_of_regularisation() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -23,71 +24,100 @@ from workloads.priors.base import Prior, PriorConfig
 Beta = Annotated[float, Field(ge=0, lt=1)]
 REPORT_EVERY = 50  # critic steps
 Figures = Mapping[str, Tensor]
-"""Single numbers worth watching, by name."""
+"""Scalars to report, by name."""
+Half = Literal["generator", "critic"]
+"""One of the two networks, by the name of its attribute."""
 
 
 class AdversarialConfig(PriorConfig):
     """How a generator is fitted against a critic."""
 
     latent_size: PositiveInt = 100
+    """Numbers in one latent."""
     steps: PositiveInt = 6000
     """Updates of the critic."""
     critic_steps: PositiveInt = 5
-    """Updates of the critic for each one of the generator."""
+    """Updates of the critic for each update of the generator."""
     batch_size: PositiveInt = 64
+    """Images per update, real and generated each."""
     lr: PositiveFloat = 2e-4
+    """Learning rate of Adam, for both networks."""
     betas: tuple[Beta, Beta] = (0.5, 0.999)
-    ema: Annotated[float | None, Field(gt=0, lt=1), Addition()] = None
-    """Decay of a moving average over the generator's updates; the average is then the generator. The originals have
-    none; fits of a few thousand steps gain most from it."""
+    """Decay rates of Adam's two moving averages, for both networks."""
     seed: int = 0
+    """Repeats the fit with other random draws."""
+
+    @property
+    def average_decay(self) -> float | None:
+        """Decay of a moving average of the generator that takes its place after the fit; None for no average."""
+        return None
+
+
+class AveragedConfig(AdversarialConfig):
+    """How a generator is fitted against a critic, and whether its weights are averaged over the fit."""
+
+    ema: Annotated[float | None, Field(gt=0, lt=1), Addition()] = None
+    """Decay of a moving average of the generator over its updates, which replaces the generator after the fit. The
+    original papers have none; fits of a few thousand steps gain most from it."""
+
+    @property
+    def average_decay(self) -> float | None:
+        return self.ema
 
 
 @dataclass(frozen=True)
 class PublicBatches:
-    """What a prior is fitted on. Shape: images (N, C, H, W) uint8, on the CPU."""
+    """Batches of the public images that a prior is fitted on. Shape: images (N, C, H, W) uint8, on the CPU."""
 
     images: Tensor
     device: torch.device
+    """Where batches are put."""
 
     def draw(self, count: int, draws: torch.Generator) -> Tensor:
-        """Images drawn with replacement. Shape: (count, C, H, W) float in [0, 1]."""
+        """Draw images with replacement. Shape: (count, C, H, W) float in [0, 1]."""
         return self.images_at(torch.randint(len(self.images), (count,), generator=draws))
 
     def images_at(self, indices: Tensor) -> Tensor:
+        """Take the images at these indices. Shape: (B,) int64 to (B, C, H, W) float in [0, 1]."""
         return self.images[indices].float().div_(255).to(self.device)
 
 
-class AdversarialPrior(Prior):
-    """A generator fitted against a critic, each with an Adam of its own. A subclass sets both and their losses."""
+Batches = TypeVar("Batches", bound=PublicBatches)
+
+
+class AdversarialPrior(Prior, Generic[Batches]):
+    """A generator fitted against a critic, each by its own Adam. A subclass sets both networks and their losses."""
 
     generator_first: ClassVar[bool] = False
-    """Whether the generator moves before the critic's steps and not after them."""
+    """Whether the generator is updated before the critic's steps rather than after them."""
     config: AdversarialConfig
     generator: nn.Module
     critic: nn.Module
 
     @abstractmethod
-    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        """Loss of the critic on a fresh batch, a scalar, and figures to report."""
+    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> Batches:
+        """Make what the losses draw their batches from. Called once, before the first step and after a restart.
+
+        Shape: images (N, C, H, W) uint8.
+        """
 
     @abstractmethod
-    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        """Loss of the generator on a fresh batch; weights of the critic get no gradient."""
+    def critic_loss(self, batches: Batches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Compute the critic's loss on a fresh batch, a scalar, and scalars to report."""
 
-    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
-        """What the losses are computed on; asked for once, before the first step and after a restart."""
-        return PublicBatches(images, context.device)
+    @abstractmethod
+    def generator_loss(self, batches: Batches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Compute the generator's loss on a fresh batch, a scalar; the critic's weights get no gradient."""
 
     def begin_step(self, step: int) -> None:
-        """Told before each step, counted from 0."""
+        """Do what is due before a step; steps count from 0."""
 
     def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
-        self.cpu().draw_weights(context.generator("initialization"))  # whose draws are the CPU's
+        self.cpu().draw_weights(context.generator("initialization"))  # generators of the context draw on the CPU
         self.to(context.device)
-        adams = {name: self._adam(name, self.config.lr) for name in ("generator", "critic")}
-        average = self._averaged() if self.config.ema else None
-        # PublicBatches may ask the target, after a restart again; the count then becomes that of an undisturbed run.
+        adams = self._adams(self.config.lr)
+        average = self._new_average()
+        # This may query the target, again after a restart; resuming then sets the count to that of one undisturbed run.
         batches = self.public_batches(images, target, context)
         first = self._resume(context.resume(), adams, average, target)
         self.train()
@@ -98,7 +128,7 @@ class AdversarialPrior(Prior):
                 average.update_parameters(self.generator)
             if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
                 self._report(step, figures, context)
-            context.checkpoint(lambda done=step + 1: self._state(done, adams, average, target))  # type: ignore[misc]
+            context.checkpoint(functools.partial(self._state, step + 1, adams, average, target))
         if average:
             self.generator.load_state_dict(average.module.state_dict())
         self.eval()
@@ -106,53 +136,58 @@ class AdversarialPrior(Prior):
     def tune(
         self, images: Tensor, *, steps: int, lr: float, target: LabelOracle | None = None, context: JobContext
     ) -> None:
-        """Go on fitting for some updates of the critic, in place, on other images. Shape: (N, C, H, W) uint8.
+        """Continue fitting on other images for `steps` updates of the critic, in place. Shape: (N, C, H, W) uint8.
 
-        `ema` does not act, since an average over few updates would be mostly of what was there before.
+        Weights are not averaged: over few updates, an average would mostly hold the weights from before.
         """
-        adams = {name: self._adam(name, lr) for name in ("generator", "critic")}
+        adams = self._adams(lr)
         batches = self.public_batches(images, target, context)
         self.train().requires_grad_(True)
         for step in range(steps):
             self._move(self.config.steps + step, batches, adams, context.generator("step", step))
         self.eval().requires_grad_(False)
 
+    def draw_latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
+        """Draw a batch of standard normal latents. Shape: (batch_size, latent_size)."""
+        return torch.randn(self.config.batch_size, self.latent_size, generator=draws).to(device)
+
     def _move(
-        self, step: int, batches: PublicBatches, adams: Mapping[str, torch.optim.Adam], draws: torch.Generator
+        self, step: int, batches: Batches, adams: Mapping[Half, torch.optim.Adam], draws: torch.Generator
     ) -> Figures:
-        """One update of whoever's turn it is."""
+        """Update the networks whose turn it is."""
         self.begin_step(step)
         figures: Figures = {}
         for half in self._turns(step):
-            move = self._step_critic if half == "critic" else self._step_generator
-            figures = {**figures, **move(batches, adams[half], draws)}
+            update = self._step_critic if half == "critic" else self._step_generator
+            figures = {**figures, **update(batches, adams[half], draws)}
         return figures
 
-    def draw_latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
-        """A batch of standard normal latents. Shape: (batch_size, latent_size)."""
-        return torch.randn(self.config.batch_size, self.latent_size, generator=draws).to(device)
-
-    def _turns(self, step: int) -> tuple[str, ...]:
-        """Who moves at a step, in order."""
+    def _turns(self, step: int) -> tuple[Half, ...]:
+        """Which networks are updated at a step, in order."""
         turn = 0 if self.generator_first else self.config.critic_steps - 1
         if step % self.config.critic_steps != turn:
             return ("critic",)
         return ("generator", "critic") if self.generator_first else ("critic", "generator")
 
-    def _adam(self, name: str, lr: float) -> torch.optim.Adam:
-        return torch.optim.Adam(getattr(self, name).parameters(), lr=lr, betas=self.config.betas)
+    def _adams(self, lr: float) -> dict[Half, torch.optim.Adam]:
+        return {"generator": self._adam("generator", lr), "critic": self._adam("critic", lr)}
 
-    def _averaged(self) -> AveragedModel:
-        """The mean of the generator's weights and statistics, which begins with those of its first update."""
-        assert self.config.ema is not None
-        return AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(self.config.ema), use_buffers=True)
+    def _adam(self, half: Half, lr: float) -> torch.optim.Adam:
+        return torch.optim.Adam(self.get_submodule(half).parameters(), lr=lr, betas=self.config.betas)
 
-    def _step_critic(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+    def _new_average(self) -> AveragedModel | None:
+        """An average of the generator's weights and statistics; the first update fills it."""
+        decay = self.config.average_decay
+        if not decay:
+            return None
+        return AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    def _step_critic(self, batches: Batches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         loss, figures = self.critic_loss(batches, draws)
         descend(loss, adam)
         return figures
 
-    def _step_generator(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+    def _step_generator(self, batches: Batches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         self.critic.requires_grad_(False)
         loss, figures = self.generator_loss(batches, draws)
         descend(loss, adam)
@@ -160,7 +195,7 @@ class AdversarialPrior(Prior):
         return figures
 
     def _report(self, step: int, figures: Figures, context: JobContext) -> None:
-        numbers = {name: own.item() for name, own in figures.items()}
+        numbers = {name: figure.item() for name, figure in figures.items()}
         for name, number in numbers.items():
             if not math.isfinite(number):
                 raise DivergedError(f"{name} became {number} at step {step + 1}: lower prior.lr.")
@@ -169,7 +204,7 @@ class AdversarialPrior(Prior):
     def _state(
         self,
         step: int,
-        adams: Mapping[str, torch.optim.Adam],
+        adams: Mapping[Half, torch.optim.Adam],
         average: AveragedModel | None,
         target: LabelOracle | None,
     ) -> State:
@@ -177,17 +212,18 @@ class AdversarialPrior(Prior):
             name: {str(index): slot for index, slot in adam.state_dict()["state"].items()}
             for name, adam in adams.items()
         }
-        asked = target.queries if target else 0
+        queries = target.queries if target else 0
         averaged = average.state_dict() if average else {}
-        return {"step": step, "queries": asked, "weights": self.state_dict(), "adam": slots, "average": averaged}
+        return {"step": step, "queries": queries, "weights": self.state_dict(), "adam": slots, "average": averaged}
 
     def _resume(
         self,
         saved: State | None,
-        adams: Mapping[str, torch.optim.Adam],
+        adams: Mapping[Half, torch.optim.Adam],
         average: AveragedModel | None,
         target: LabelOracle | None,
     ) -> int:
+        """Take over a saved state, if there is one. Returns the step to go on with."""
         if saved is None:
             return 0
         self.load_state_dict(saved["weights"])
@@ -202,7 +238,7 @@ class AdversarialPrior(Prior):
 
 
 def descend(loss: Tensor, adam: torch.optim.Adam) -> None:
-    """One step down a loss, on its gradient alone."""
+    """Take one step of an optimiser down this loss, with gradients of nothing else."""
     adam.zero_grad(set_to_none=True)
     loss.backward()
     adam.step()

@@ -1,9 +1,9 @@
-"""What a generative prior is: latents to images, a judgement of realism, and how it is fitted on public data."""
+"""What a generative prior is: latents to images, a score of realism, and how it is fitted on public data."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,27 +20,33 @@ class PriorConfig(ComponentConfig):
 
     @property
     def fitted(self) -> bool:
-        """Whether its weights come from public images, and not from a file."""
+        """Whether the weights are fitted here on public images, rather than read from a file."""
         return True
 
 
 class Prior(nn.Module, ABC):
     """Knowledge of what images of the domain look like, from public data only.
 
-    Some priors are taught by the target model as well: they are fitted anew for each, and ask it what `teacher` says.
+    Some priors also learn from the target model's answers (`target_access`): they are fitted anew for each target.
     """
 
     target_access: ClassVar[type[LabelOracle] | None] = None
-    """What fitting asks of the target model; None for a prior that fits any target."""
+    """The access to the target model that fitting needs; None for a prior that can be shared by all targets."""
     conditional: ClassVar[bool] = False
-    """Whether images depend on the identity beside the latent."""
+    """Whether images depend on an identity as well as on a latent."""
     latent_size: int
+    """Numbers in one latent."""
+    channels: int
+    """Colour channels of the images."""
+    image_size: int
+    """Height and width of the images, in pixels."""
     classes: int
-    """Of the target model."""
+    """Classes of the target model; 1 for a prior that is fitted without one."""
+    config: PriorConfig
 
     def __init__(self, config: PriorConfig, *, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
-        self.config: Any = config
+        self.config = config
         self.channels = channels
         self.image_size = image_size
         self.classes = classes
@@ -50,34 +56,34 @@ class Prior(nn.Module, ABC):
         initialize(self, draws)
 
     def map(self, latents: Tensor) -> Tensor:
-        """From drawn latents to those that `synthesize` takes and attacks move; the same for most priors."""
+        """Map latents as drawn to those that attacks optimise and `synthesize` takes; most priors change nothing."""
         return latents
 
     @abstractmethod
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
-        """Images of latents, for conditional priors of the identities wanted, about [0, 1]: who shows them clips them.
+        """Make images from latents, roughly in [0, 1]; callers clip. Conditional priors also take identities.
 
         Shape: (B, latent_size), (B,) int64 to (B, C, H, W).
         """
 
     def realism(self, images: Tensor) -> Tensor:
-        """How real each image looks; larger is more real. Shape: (B, C, H, W) in [0, 1] to (B,).
+        """Score how real each image looks; larger is more real. Shape: (B, C, H, W) in [0, 1] to (B,).
 
         Raises:
-            NotImplementedError: for a prior without such a judgement, which `scores_realism` says.
+            NotImplementedError: for a prior without such a score; `scores_realism` is then False.
         """
         raise NotImplementedError(f"{self.config.kind} does not judge images")
 
     @property
     def scores_realism(self) -> bool:
-        """Whether it has `realism`."""
+        """Whether `realism` can be called."""
         return type(self).realism is not Prior.realism
 
     @abstractmethod
     def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
         """Fit on public images, in place, continuing from the job's checkpoint. Shape: (N, C, H, W) uint8.
 
-        `teacher` is the target model as `Prior.target_access` asks for it.
+        `target` gives access to the target model, of the type that `target_access` names.
         """
 
 

@@ -1,4 +1,4 @@
-"""Priors whose images depend on the identity: a residual generator, what it is fitted against left open."""
+"""Class-conditional priors: a residual generator that takes a latent and an identity; the critic is left open."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Beta
+from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, Batches, Beta
 from workloads.priors.residual import ResidualGenerator, draw_weights
 from workloads.priors.wgan_gp import layer_widths
 
 
-class ConditionalConfig(AdversarialConfig):
+class ConditionalConfig(AveragedConfig):
     """How a class-conditional residual generator is fitted against a critic."""
 
     latent_size: PositiveInt = 128
+    """Numbers in one latent."""
     betas: tuple[Beta, Beta] = (0.0, 0.9)
+    """Decay rates of Adam's two moving averages, for both networks."""
     width: PositiveInt = 64
-    """Channels of the largest maps; those of the others are multiples of it."""
+    """Channels of the largest feature maps; smaller maps have multiples of it."""
 
 
-class ConditionalPrior(AdversarialPrior):
+class ConditionalPrior(AdversarialPrior[Batches]):
     """A class-conditional residual generator at 32 or 64 pixels; at 32, one block is left out.
 
-    It ends in a hyperbolic tangent, and is fitted on images in [0, 1]: so images fall into that range once it is
-    fitted, and only nearly.
+    It ends in a hyperbolic tangent but is fitted on images in [0, 1], so after fitting its images lie in that range
+    only approximately.
     """
 
     conditional = True
@@ -39,13 +41,16 @@ class ConditionalPrior(AdversarialPrior):
         self.generator = ResidualGenerator(config.latent_size, self.widths, channels=channels, classes=classes)
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
-        assert identities is not None, "a conditional prior is told whose images to make"
+        assert identities is not None, "a conditional prior needs the identities of the images to make"
         return self.generator(latents, identities)
 
     def draw_weights(self, draws: torch.Generator) -> None:
         draw_weights(self, draws)
 
     def generated_batch(self, draws: torch.Generator, *, device: torch.device) -> tuple[Tensor, Tensor]:
-        """A batch of made images, and the classes they were asked for, each as likely as another."""
+        """Generate a batch for classes drawn uniformly. Returns the images and these classes.
+
+        Shape: (batch_size, C, H, W), (batch_size,) int64.
+        """
         identities = torch.randint(self.classes, (self.config.batch_size,), generator=draws).to(device)
         return self.generator(self.draw_latents(draws, device=device), identities), identities

@@ -1,4 +1,4 @@
-"""A convolution of enlarged maps, with less arithmetic than to enlarge and then convolve."""
+"""A convolution of bilinearly enlarged maps, with less arithmetic than enlarging and then convolving."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def enlarged(maps: Tensor, layer: nn.Conv2d) -> Tensor:
-    """What a 3 x 3 convolution with padding 1 makes of maps enlarged to twice the side by bilinear interpolation.
+def enlarged_convolution(maps: Tensor, layer: nn.Conv2d) -> Tensor:
+    """Double the maps' side by bilinear interpolation, then apply a 3 x 3 convolution with padding 1.
 
     Interpolation treats all channels alike, so the filter's nine matrices may be applied before it, to a quarter of the
-    pixels. To interpolate, shift and sum over the filter's rows, and then over its columns, is a small matrix each.
+    pixels. Interpolating, shifting and summing over the filter's rows, and then over its columns, is one small matrix
+    each.
 
     Shape: (B, C, H, W) to (B, D, 2H, 2W), laid out channels last.
     """
@@ -25,12 +26,12 @@ def enlarged(maps: Tensor, layer: nn.Conv2d) -> Tensor:
     rows = [down[row] @ (pixels @ matrices[row]).reshape(batch, height, -1) for row in range(3)]
     lines = functools.reduce(torch.add, rows)  # (B, 2H, W * 3 * D)
     across = _doubling(width, maps).permute(1, 2, 0).flatten(1)  # (2W, W * 3)
-    made = across @ lines.view(batch, 2 * height, width * 3, -1) + layer.bias
-    return made.permute(0, 3, 1, 2)
+    enlarged = across @ lines.view(batch, 2 * height, width * 3, -1) + layer.bias
+    return enlarged.permute(0, 3, 1, 2)
 
 
 def _doubling(size: int, like: Tensor) -> Tensor:
-    """For each of a filter's three places the matrix that enlarges a line and shifts it there.
+    """For each of a filter's three places, the matrix that enlarges a line and shifts it there.
 
     Shape: to (3, 2 * size, size).
     """

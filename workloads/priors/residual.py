@@ -1,4 +1,4 @@
-"""Residual networks of class-conditional priors: a generator whose norms know the class, a judge of bounded slope.
+"""Residual networks of class-conditional priors: a generator with class-conditional norms, parts of a critic.
 
 Source: Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018, as Yuan et al., "Pseudo Label-Guided Model
 Inversion Attack", AAAI 2023, shape them.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from workloads.priors.enlarging import enlarged
+from workloads.priors.enlarging import enlarged_convolution
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class ConditionalNorm(nn.Module):
-    """Batch norm with a scale and a shift for each class.
+    """Batch norm with one scale and one shift per class.
 
     Shape: (B, C, H, W), (B,) int64 to (B, C, H, W).
     """
@@ -34,20 +36,21 @@ class ConditionalNorm(nn.Module):
         scale, shift = F.embedding(identities, self.scale), F.embedding(identities, self.shift)
         if self.training:
             maps = self.norm(maps)
-        else:  # the statistics are constants then: they join scale and shift, and the maps are gone through once
+        else:  # statistics are constant here: folded into scale and shift, they save a pass over the maps
             assert self.norm.running_mean is not None and self.norm.running_var is not None
             scale = scale * (self.norm.running_var + self.norm.eps).rsqrt()
             shift = shift - self.norm.running_mean * scale
         return torch.addcmul(shift[:, :, None, None], maps, scale[:, :, None, None])
 
     def reset_parameters(self) -> None:
+        """Set scales to 1, shifts to 0, and forget the statistics."""
         self.norm.reset_parameters()
         nn.init.ones_(self.scale)
         nn.init.zeros_(self.shift)
 
 
 class UpBlock(nn.Module):
-    """Maps of twice the side. Shape: (B, before, H, W), (B,) to (B, after, 2H, 2W)."""
+    """Doubles the side of its maps. Shape: (B, before, H, W), (B,) to (B, after, 2H, 2W)."""
 
     def __init__(self, before: int, after: int, classes: int) -> None:
         super().__init__()
@@ -58,14 +61,17 @@ class UpBlock(nn.Module):
         self.shortcut = nn.Conv2d(before, after, 1)
 
     def forward(self, maps: Tensor, identities: Tensor) -> Tensor:
-        inner = enlarged(F.relu(self.first_norm(maps, identities)), self.first)
+        inner = enlarged_convolution(F.relu(self.first_norm(maps, identities)), self.first)
         inner = self.second(F.relu(self.second_norm(inner, identities)))
-        # A 1 x 1 convolution commutes with enlarging, and costs a quarter before it.
+        # A 1 x 1 convolution commutes with enlarging, and costs a quarter when it comes first.
         return inner + F.interpolate(self.shortcut(maps), scale_factor=2, mode="bilinear")
 
 
 class ResidualGenerator(nn.Module):
-    """Shape: (B, latent_size), (B,) int64 to (B, channels, S, S) in (-1, 1), S = 4 * 2^(len(widths) - 1)."""
+    """Makes images of classes from latents.
+
+    Shape: (B, latent_size), (B,) int64 to (B, channels, S, S) in (-1, 1), S = 4 * 2^(len(widths) - 1).
+    """
 
     def __init__(self, latent_size: int, widths: list[int], *, channels: int, classes: int) -> None:
         super().__init__()
@@ -82,9 +88,10 @@ class ResidualGenerator(nn.Module):
 
 
 class SpectralNorm(nn.Module):
-    """Divides a weight by an estimate of its largest singular value, which each pass in training mode improves.
+    """Divides a weight by an estimate of its largest singular value; each pass in training mode improves the estimate.
 
-    torch's own takes the two half-steps of the power iteration in the other order, and draws from the global generator.
+    torch's version takes the two half-steps of the power iteration in the other order and draws from the global
+    generator.
 
     Source: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018, algorithm 1.
     """
@@ -93,7 +100,7 @@ class SpectralNorm(nn.Module):
     right: Tensor
 
     def __init__(self, rows: int, columns: int) -> None:
-        """The weight as a matrix has so many rows and columns."""
+        """`rows` and `columns` are those of the weight as a matrix."""
         super().__init__()
         self.register_buffer("left", torch.full((rows,), rows**-0.5))
         self.register_buffer("right", torch.full((columns,), columns**-0.5))
@@ -101,18 +108,18 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)
         if self.training:
-            with torch.no_grad():  # new tensors: an earlier pass may still want the old ones for its gradient
+            with torch.no_grad():  # new tensors: an earlier pass may still need the old ones for its gradient
                 self.right = F.normalize(matrix.T @ self.left, dim=0)
                 self.left = F.normalize(matrix @ self.right, dim=0)
         return weight / (self.left @ matrix @ self.right)
 
     def draw(self, generator: torch.Generator) -> None:
-        """Begin the iteration anew, from a random direction."""
+        """Restart the estimate from a random direction."""
         self.left = F.normalize(torch.randn(len(self.left), generator=generator), dim=0).to(self.left)
 
 
-def spectral(layer: nn.Module) -> Any:
-    """The layer, its weight divided by its largest singular value wherever it is read."""
+def spectral(layer: Layer) -> Layer:
+    """Make the layer divide its weight by its largest singular value wherever it is read; returns the layer."""
     weight = layer.get_parameter("weight")
     norm = SpectralNorm(*weight.flatten(1).shape)
     parametrize.register_parametrization(layer, "weight", norm, unsafe=True)  # its checks would run the iteration
@@ -120,7 +127,7 @@ def spectral(layer: nn.Module) -> Any:
 
 
 class DownBlock(nn.Module):
-    """Maps of half the side. Shape: (B, before, H, W) to (B, after, H/2, W/2)."""
+    """Halves the side of its maps. Shape: (B, before, H, W) to (B, after, H/2, W/2)."""
 
     def __init__(self, before: int, after: int, *, reads_images: bool = False) -> None:
         super().__init__()
@@ -132,12 +139,12 @@ class DownBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.second(F.relu(self.first(self.activate(maps))))
-        # A 1 x 1 convolution commutes with averaging, and costs a quarter after it.
+        # A 1 x 1 convolution commutes with averaging, and costs a quarter when it comes last.
         return F.avg_pool2d(inner, 2) + self.shortcut(F.avg_pool2d(maps, 2))
 
 
 class Trunk(nn.Module):
-    """Features of images, summed over the area that is left. Shape: (B, channels, H, W) to (B, widths[-1])."""
+    """Extracts features of images, summed over the remaining pixels. Shape: (B, channels, H, W) to (B, widths[-1])."""
 
     def __init__(self, widths: list[int], *, channels: int) -> None:
         super().__init__()
@@ -149,10 +156,10 @@ class Trunk(nn.Module):
 
 
 def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight anew, by Xavier's uniform law, twice as wide in variance before 3 x 3 filters; biases are 0.
+    """Draw every weight anew by Xavier's uniform rule, with twice the variance for 3 x 3 filters; biases become 0.
 
     Raises:
-        TypeError: for a layer with parameters of a type this does not know.
+        TypeError: if a layer with parameters is of a type for which no initialisation is known.
     """
     with torch.no_grad():
         for layer in network.modules():
@@ -171,7 +178,7 @@ def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _stored_weight(layer: nn.Module) -> Tensor:
-    """The weight that is learned, before any norm."""
+    """The learned weight, before any norm is applied."""
     if parametrize.is_parametrized(layer, "weight"):
         return layer.get_parameter("parametrizations.weight.original")
     return layer.get_parameter("weight")

@@ -1,4 +1,4 @@
-"""Priors whose images are made block by block from styles, so that an attack may begin in the middle."""
+"""Priors that build images from styles, block by block, so that an attack can begin at a block in the middle."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from workloads.priors.base import Prior
 
 
 class StagedPrior(Prior):
-    """A mapping from latents to styles, and blocks that each add detail to features and colours to an image.
+    """A mapping from latents to styles, and blocks that each refine the features and add colours to an image.
 
-    Attacks move one style, which `synthesize` repeats to all layers.
+    Attacks optimise one style, which `synthesize` repeats for all layers.
     """
 
     layers: int
     """Styles of one image."""
     blocks: int
+    """Blocks of the network, each with maps of twice the side of the one before."""
     style_size: int
+    """Numbers in one style."""
 
     @abstractmethod
     def styles(self, latents: Tensor, *, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
-        """Styles, the first `cutoff` of them (all where None) pulled to their mean by `truncation` (1 leaves them).
+        """Map latents to styles, the first `cutoff` of them (None: all) truncated towards their mean (1: not at all).
 
         Shape: (B, latent_size) to (B, layers, style_size).
         """
@@ -38,9 +40,9 @@ class StagedPrior(Prior):
         first: int = 0,
         last: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Features and image after block `last` (the last one where None), from those before block `first`.
+        """Run blocks `first` to `last` (None: the last one). Returns features and image after them.
 
-        The image holds values of about [-1, 1] and only the colours of the blocks run, where none is given.
+        The image has values of roughly [-1, 1]. Without `image` it holds only the colours of the blocks that were run.
 
         Shape: styles (B, layers, style_size); features and image (B, C, H, W), as an earlier call left them.
         """
@@ -49,19 +51,22 @@ class StagedPrior(Prior):
         return self.styles(latents)[:, 0]
 
     def truncate(self, styles: Tensor, *, truncation: float, cutoff: int) -> Tensor:
-        """The styles, the first `cutoff` of them pulled to their mean. Shape: (B, layers, style_size), kept."""
+        """Interpolate the first `cutoff` styles between their mean (0) and themselves (1).
+
+        Shape: (B, layers, style_size), unchanged.
+        """
         mean = self.styles(styles.new_zeros(1, self.latent_size), truncation=0.0)
-        pulled = mean.lerp(styles, truncation)
-        return torch.cat((pulled[:, :cutoff], styles[:, cutoff:]), 1)
+        truncated = mean.lerp(styles, truncation)
+        return torch.cat((truncated[:, :cutoff], styles[:, cutoff:]), 1)
 
     def repeat_style(self, style: Tensor) -> Tensor:
-        """One style for all layers. Shape: (B, style_size) to (B, layers, style_size)."""
+        """Use one style for all layers. Shape: (B, style_size) to (B, layers, style_size)."""
         return style[:, None].expand(-1, self.layers, -1)
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
-        """Images of one style each, in about [0, 1], not clipped. Shape: (B, style_size) to (B, C, H, W)."""
+        """Make images from one style each, roughly in [0, 1], not clipped. Shape: (B, style_size) to (B, C, H, W)."""
         return self.to_data_image(self.run_blocks(self.repeat_style(latents))[1])
 
     def to_data_image(self, image: Tensor) -> Tensor:
-        """What `run_blocks` ends with as an image of the data: in about [0, 1], of `image_size` pixels."""
+        """Bring the last image of `run_blocks` to the data's range and size: roughly [0, 1], `image_size` pixels."""
         return image / 2 + 0.5

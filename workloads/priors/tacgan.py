@@ -1,4 +1,4 @@
-"""LOKT's prior: a conditional GAN whose critic learns to classify as the target model does, from labels alone."""
+"""LOKT's prior: a conditional GAN whose critic learns to classify as the target model does, from its labels only."""
 
 from __future__ import annotations
 
@@ -20,26 +20,34 @@ from workloads.priors.plg_gan import hinge
 from workloads.priors.residual import Trunk
 
 
+@dataclass(frozen=True)
+class BatchesWithTarget(PublicBatches):
+    """Public images, and the target model, which labels any image."""
+
+    target: LabelOracle
+
+
 class TacganConfig(ConditionalConfig):
-    """Defaults are those of the authors' code for CelebA, but for `steps`: theirs are 100,000."""
+    """Settings of LOKT's GAN. Defaults follow the authors' code for CelebA, except `steps`: theirs are 100,000."""
 
     kind: Literal["tacgan"] = "tacgan"
     batch_size: PositiveInt = 128
+    """Images per update, real and generated each."""
     class_weight: NonNegativeFloat = 1.5
-    """Of the classes' cross-entropy beside that of real against made."""
+    """Weight of the classification loss; that of the real/fake loss is 1."""
     warm_up: Fraction = 0.05
-    """Part of the steps before classes count. The authors take longer for other data, up to a quarter."""
+    """Share of the steps before the classification loss is added. The authors use up to 0.25 for other data."""
     realism_loss: Annotated[Literal["cross_entropy", "hinge"], Addition()] = "cross_entropy"
-    """How the critic learns real from made. The authors' cross-entropy rewards it for ever larger logits; where there
-    is time for a few thousand steps only, it runs away from the generator, and PLG-MI's hinge does not."""
+    """The critic's real/fake loss. The authors' cross-entropy rewards ever larger logits: in fits of a few thousand
+    steps the critic runs away from the generator, which PLG-MI's `hinge` prevents."""
 
 
 @PRIORS.register(TacganConfig)
-class Tacgan(ConditionalPrior):
-    """Target-assisted conditional GAN: its made images carry the labels that the target model gives them.
+class Tacgan(ConditionalPrior[BatchesWithTarget]):
+    """Target-assisted conditional GAN: its critic learns the labels that the target model gives generated images.
 
-    The generator is `plg_gan`'s. The target model is shown images cut to [0, 1], as an interface that takes images
-    would; the authors show it the generator's raw output.
+    The generator is that of `plg_gan`. The target model sees images clipped to [0, 1], as it would through an interface
+    that takes images; the authors show it the generator's raw output.
 
     Source: Nguyen et al., "Label-Only Model Inversion Attacks via Knowledge Transfer", NeurIPS 2023.
     """
@@ -50,14 +58,14 @@ class Tacgan(ConditionalPrior):
     def __init__(self, config: TacganConfig, *, channels: int, image_size: int, classes: int) -> None:
         super().__init__(config, channels=channels, image_size=image_size, classes=classes)
         self.critic = ClassifyingCritic(self.widths[::-1], channels=channels, classes=classes)
-        self._classes_count = False
+        self._warmed_up = False
 
     @property
-    def _hinges(self) -> bool:
+    def _uses_hinge(self) -> bool:
         return self.config.realism_loss == "hinge"
 
     def realism(self, images: Tensor) -> Tensor:
-        """The logit of being real."""
+        """The critic's logit of being real."""
         return self.critic(images)[0]
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> BatchesWithTarget:
@@ -65,32 +73,31 @@ class Tacgan(ConditionalPrior):
         return BatchesWithTarget(images, context.device, target=target)
 
     def begin_step(self, step: int) -> None:
-        self._classes_count = step >= self.config.warm_up * self.config.steps
+        self._warmed_up = step >= self.config.warm_up * self.config.steps
 
-    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        assert isinstance(batches, BatchesWithTarget)
+    def critic_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Figures]:
         with torch.no_grad():
-            fake, asked = self.generated_batch(draws, device=batches.device)
-        made, classes = self.critic(fake)
-        real, _ = self.critic(batches.draw(self.config.batch_size, draws))
-        loss = hinge(made, real) if self._hinges else F.softplus(made).mean() + F.softplus(-real).mean()
-        if not self._classes_count:
+            fake, identities = self.generated_batch(draws, device=batches.device)
+        of_fake, classes = self.critic(fake)
+        of_real, _ = self.critic(batches.draw(self.config.batch_size, draws))
+        loss = hinge(of_fake, of_real) if self._uses_hinge else F.softplus(of_fake).mean() + F.softplus(-of_real).mean()
+        if not self._warmed_up:
             return loss, {"critic_loss": loss.detach()}
         labels = batches.target.labels(fake.clamp(0, 1))
         loss = loss + self.config.class_weight * F.cross_entropy(classes, labels)
-        return loss, {"critic_loss": loss.detach(), "named_as_asked": (labels == asked).float().mean()}
+        return loss, {"critic_loss": loss.detach(), "named_as_asked": (labels == identities).float().mean()}
 
-    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        fake, asked = self.generated_batch(draws, device=batches.device)
-        made, classes = self.critic(fake)
-        loss = -made.mean() if self._hinges else F.softplus(-made).mean()
-        if self._classes_count:
-            loss = loss + self.config.class_weight * F.cross_entropy(classes, asked)
+    def generator_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        fake, identities = self.generated_batch(draws, device=batches.device)
+        of_fake, classes = self.critic(fake)
+        loss = -of_fake.mean() if self._uses_hinge else F.softplus(-of_fake).mean()
+        if self._warmed_up:
+            loss = loss + self.config.class_weight * F.cross_entropy(classes, identities)
         return loss, {"generator_loss": loss.detach()}
 
 
 class ClassifyingCritic(nn.Module):
-    """Shape: (B, channels, H, W) to logits of being real (B,), and of each class (B, classes)."""
+    """Gives images a logit of being real and one of each class. Shape: (B, channels, H, W) to (B,), (B, classes)."""
 
     def __init__(self, widths: list[int], *, channels: int, classes: int) -> None:
         super().__init__()
@@ -101,10 +108,3 @@ class ClassifyingCritic(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.trunk(images)
         return self.real(features).flatten(), self.classes(features)
-
-
-@dataclass(frozen=True)
-class BatchesWithTarget(PublicBatches):
-    """Public images, and the target model, which names the class of any image."""
-
-    target: LabelOracle

@@ -10,30 +10,33 @@ import torch
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
+from workloads.context import JobContext
 from workloads.core.errors import ConfigError
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, PublicBatches
+from workloads.observation.oracles import LabelOracle
+from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, Figures, PublicBatches
 from workloads.priors.base import PRIORS
 
 
-class WganGpConfig(AdversarialConfig):
-    """Defaults are those of the authors' code, but for `steps`: theirs amount to 131,000.
+class WganGpConfig(AveragedConfig):
+    """Settings of GMI's GAN. Defaults follow the authors' code, except `steps`: theirs come to 131,000.
 
-    Where there is time for a few thousand, take the betas of Gulrajani et al., (0.0, 0.9), and `ema`: on 10,000 faces
-    of 32 pixels, 6,000 steps then came 20 times nearer to the public images by the distance in quality.json.
+    For fits of a few thousand steps, set the betas of Gulrajani et al., (0.0, 0.9), and `ema`: on 10,000 faces of
+    32 pixels, the distance to public images in quality.json was then 20 times smaller after 6,000 steps.
     """
 
     kind: Literal["wgan_gp"] = "wgan_gp"
     width: PositiveInt = 64
     """Channels of the generator's last hidden and the critic's first layer; the other layers are multiples of it."""
     gradient_penalty: NonNegativeFloat = 10.0
+    """Weight of the penalty on gradients of the critic whose norm is not 1."""
 
 
 @PRIORS.register(WganGpConfig)
-class WganGp(AdversarialPrior):
+class WganGp(AdversarialPrior[PublicBatches]):
     """DCGAN-like generator with a WGAN-GP critic, at 32 or 64 pixels.
 
-    At 64 pixels and 3 channels these are the 5,142,083 and 4,316,545 parameters of the authors' networks; at 32
-    pixels the first doubling and its width are left out.
+    At 64 pixels and 3 channels the networks have 5,142,083 and 4,316,545 parameters, as in the authors' code; at
+    32 pixels the first doubling and its width are left out.
 
     Source: Zhang et al., "The Secret Revealer", CVPR 2020; Gulrajani et al., NeurIPS 2017, algorithm 1.
     """
@@ -53,16 +56,19 @@ class WganGp(AdversarialPrior):
     def realism(self, images: Tensor) -> Tensor:
         return self.critic(images).flatten()
 
+    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
+        return PublicBatches(images, context.device)
+
     def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        """Minus the estimated Wasserstein distance, plus the penalty on slopes that are not 1."""
+        """Minus the estimated Wasserstein distance, plus the gradient penalty."""
         real = batches.draw(self.config.batch_size, draws)
         with torch.no_grad():
             fake = self.generator(self.draw_latents(draws, device=real.device))
         distance = self.realism(real).mean() - self.realism(fake).mean()
-        mix = torch.rand(len(real), 1, 1, 1, generator=draws).to(real.device)
-        between = (real + mix * (fake - real)).requires_grad_(True)
-        (slope,) = torch.autograd.grad(self.realism(between).sum(), between, create_graph=True)
-        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        share = torch.rand(len(real), 1, 1, 1, generator=draws).to(real.device)
+        mixed = (real + share * (fake - real)).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(self.realism(mixed).sum(), mixed, create_graph=True)
+        penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
         return self.config.gradient_penalty * penalty - distance, {"wasserstein_distance": distance.detach()}
 
     def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
@@ -70,10 +76,10 @@ class WganGp(AdversarialPrior):
 
 
 def layer_widths(kind: str, width: int, image_size: int) -> list[int]:
-    """Channels of the maps of 4, 8, ... pixels before the image.
+    """Channels of the feature maps of 4, 8, ... pixels, up to half the image's size.
 
     Raises:
-        ConfigError: for another size than 32 or 64 pixels.
+        ConfigError: if the size is neither 32 nor 64 pixels.
     """
     if image_size not in (32, 64):
         raise ConfigError(f"{kind} makes images of 32 or 64 pixels, not {image_size}: set image_size to one of them.")
@@ -82,7 +88,10 @@ def layer_widths(kind: str, width: int, image_size: int) -> list[int]:
 
 
 def dcgan_generator(latent_size: int, widths: list[int], channels: int) -> nn.Sequential:
-    """(B, latent_size) to (B, channels, S, S) in [0, 1], S = 4 * 2^len(widths)."""
+    """Build a DCGAN-like generator.
+
+    Shape: (B, latent_size) to (B, channels, S, S) in [0, 1], S = 4 * 2^len(widths).
+    """
     first = widths[0]
     layers: list[nn.Module] = [
         nn.Linear(latent_size, first * 16, bias=False),
@@ -101,7 +110,7 @@ def dcgan_generator(latent_size: int, widths: list[int], channels: int) -> nn.Se
 
 
 def _critic(widths: list[int], channels: int) -> nn.Sequential:
-    """(B, channels, S, S) to (B, 1, 1, 1), S = 4 * 2^len(widths)."""
+    """Shape: (B, channels, S, S) to (B, 1, 1, 1), S = 4 * 2^len(widths)."""
     layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 5, stride=2, padding=2), nn.LeakyReLU(0.2)]
     for before, after in itertools.pairwise(widths):
         layers += [

@@ -1,4 +1,4 @@
-"""Augmentation of all that a critic sees, as often as keeps it from telling the images it was shown by heart."""
+"""Augmentation of all images that a critic sees, just often enough to keep it from memorising the real ones."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 ADAPTED_EVERY = 4
-"""Looks at real images between two changes."""
+"""Batches of real images between two changes of the probability."""
 SHIFT, SCALE = 0.125, 0.2
-"""Standard deviations: of the image's side, of its logarithm to base 2."""
+"""Standard deviations: of the shift, as a share of the image's side, and of the scale's logarithm to base 2."""
 BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.5, 1.0
-"""Standard deviations: of a range of 2, and of the other two's logarithms to base 2."""
+"""Standard deviations: of the brightness added to values in [-1, 1], and of the other two's logarithms to base 2."""
 COLOURS = 3
 
 
 class AdaptiveAugmentation(nn.Module):
-    """Random changes of place and colour, each with one probability that follows how sure the critic is.
+    """Random geometric and colour changes, each applied with one probability, which adapts to the critic's confidence.
 
-    The critic sees real and made images through it, so that made images need not show the changes. The probability
-    rises while the critic's values of real images are positive more often than `target` says (the mean of their signs),
-    and falls while they are less often.
+    The critic sees both real and generated images through it, so generated images need not show the changes. The
+    probability rises while the mean sign of the critic's values of real images is above `target`, and falls while it is
+    below.
 
-    Of the authors' changes of place and colour all are here but stretching; images are looked up bilinearly, not
-    filtered, and what lies outside mirrors what is inside. Other than three channels change in brightness and contrast
+    All of the authors' geometric and colour changes are here except stretching; images are interpolated bilinearly, not
+    filtered, and reflected at their edges. Images without exactly three channels change in brightness and contrast
     only.
 
     Source: Karras et al., "Training Generative Adversarial Networks with Limited Data", NeurIPS 2020, section 3 and
@@ -37,7 +37,7 @@ class AdaptiveAugmentation(nn.Module):
     looks: Tensor
 
     def __init__(self, *, target: float, pace: float) -> None:
-        """`pace` is by how much the probability changes for each image looked at."""
+        """`pace` is the change of the probability per real image."""
         super().__init__()
         self._target, self._pace = target, pace
         self.register_buffer("probability", torch.zeros([]))
@@ -45,19 +45,19 @@ class AdaptiveAugmentation(nn.Module):
         self.register_buffer("looks", torch.zeros([], dtype=torch.int64))
 
     def forward(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        """Shape: (B, C, S, S) in about [-1, 1], kept; gradients pass, once."""
+        """Augment images; can be differentiated once. Shape: (B, C, S, S) in about [-1, 1], unchanged."""
         probability = float(self.probability)
         if probability == 0:
             return images
-        moves = random_moves(len(images), probability, draws).to(images)
-        grid = F.affine_grid(moves, list(images.shape), align_corners=False)
+        maps = random_affine_maps(len(images), probability, draws).to(images)
+        grid = F.affine_grid(maps, list(images.shape), align_corners=False)
         moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
         matrices, offsets = random_colours(len(images), images.shape[1], probability, draws)
         return torch.baddbmm(offsets.to(images), matrices.to(images), moved.flatten(2)).view_as(images)
 
     @torch.no_grad()
-    def watch(self, values: Tensor) -> None:
-        """Learn the critic's values of real images it was shown, (B,), and follow them at every fourth look."""
+    def adapt(self, values: Tensor) -> None:
+        """Note the critic's values of a batch of real images, (B,); every fourth batch changes the probability."""
         self.signs += values.sign().mean()
         self.looks += 1
         if int(self.looks) % ADAPTED_EVERY:
@@ -67,19 +67,19 @@ class AdaptiveAugmentation(nn.Module):
         self.signs.zero_()
 
 
-def random_moves(count: int, probability: float, draws: torch.Generator) -> Tensor:
-    """Mirroring, quarter turns, turns, scale and shift, as maps from places of the result to places of the image.
+def random_affine_maps(count: int, probability: float, draws: torch.Generator) -> Tensor:
+    """Draw mirroring, quarter turns, rotation, scale and shift, as maps from the result's coordinates to the image's.
 
     Shape: (count, 2, 3), in the coordinates of `affine_grid`, where an image reaches from -1 to 1.
     """
-    happens = _happens(5, count, probability, draws)
+    applied = _applied(5, count, probability, draws)
     chance = torch.rand(3, count, generator=draws)
     normal = torch.randn(3, count, generator=draws)
-    mirror = 1 - 2 * happens[0] * (chance[0] < 0.5)
-    quarters = happens[1] * (chance[1] * 4).floor()
-    angle = math.pi / 2 * quarters + happens[2] * math.pi * (2 * chance[2] - 1)
-    scale = torch.exp2(happens[3] * SCALE * normal[0])
-    shift = 2 * SHIFT * happens[4] * normal[1:]
+    mirror = 1 - 2 * applied[0] * (chance[0] < 0.5)
+    quarters = applied[1] * (chance[1] * 4).floor()
+    angle = math.pi / 2 * quarters + applied[2] * math.pi * (2 * chance[2] - 1)
+    scale = torch.exp2(applied[3] * SCALE * normal[0])
+    shift = 2 * SHIFT * applied[4] * normal[1:]
     across = torch.stack((mirror * angle.cos(), -angle.sin()), 1)
     down = torch.stack((mirror * angle.sin(), angle.cos()), 1)
     linear = torch.stack((across, down), 1) * scale[:, None, None]
@@ -87,32 +87,32 @@ def random_moves(count: int, probability: float, draws: torch.Generator) -> Tens
 
 
 def random_colours(count: int, channels: int, probability: float, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Brightness and contrast; of three channels also luma mirrored, hue turned and saturation, about the grey axis.
+    """Draw brightness and contrast; for three channels also luma flip, hue rotation and saturation.
 
     Returns:
         Matrices (count, channels, channels) and offsets (count, channels, 1) to apply to colours.
     """
-    happens = _happens(5, count, probability, draws)[:, :, None, None]
+    applied = _applied(5, count, probability, draws)[:, :, None, None]
     normal = torch.randn(3, count, 1, 1, generator=draws)
     chance = torch.rand(2, count, 1, 1, generator=draws)
-    matrices = torch.exp2(happens[0] * CONTRAST * normal[0]) * torch.eye(channels)
+    matrices = torch.exp2(applied[0] * CONTRAST * normal[0]) * torch.eye(channels)
     if channels == COLOURS:
         grey = torch.full((COLOURS, COLOURS), 1 / COLOURS)
-        mirrored = torch.eye(COLOURS) - 2 * happens[2] * (chance[0] < 0.5) * grey
-        turned = _turn_about_grey(happens[3] * math.pi * (2 * chance[1] - 1))
-        saturated = grey + torch.exp2(happens[4] * SATURATION * normal[2]) * (torch.eye(COLOURS) - grey)
+        mirrored = torch.eye(COLOURS) - 2 * applied[2] * (chance[0] < 0.5) * grey
+        turned = _rotate_about_grey(applied[3] * math.pi * (2 * chance[1] - 1))
+        saturated = grey + torch.exp2(applied[4] * SATURATION * normal[2]) * (torch.eye(COLOURS) - grey)
         matrices = saturated @ turned @ mirrored @ matrices
-    brightness = (happens[1] * BRIGHTNESS * normal[1]).expand(-1, channels, -1)
+    brightness = (applied[1] * BRIGHTNESS * normal[1]).expand(-1, channels, -1)
     return matrices, matrices @ brightness
 
 
-def _happens(kinds: int, count: int, probability: float, draws: torch.Generator) -> Tensor:
-    """Shape: (kinds, count), 1 where a change happens and 0 where not."""
+def _applied(kinds: int, count: int, probability: float, draws: torch.Generator) -> Tensor:
+    """Draw which changes are applied. Shape: (kinds, count), 1 if applied and 0 if not."""
     return (torch.rand(kinds, count, generator=draws) < probability).float()
 
 
-def _turn_about_grey(angles: Tensor) -> Tensor:
-    """Rodrigues' rotation matrices about (1, 1, 1). Shape: (B, 1, 1) to (B, 3, 3)."""
+def _rotate_about_grey(angles: Tensor) -> Tensor:
+    """Rotation matrices about (1, 1, 1), by Rodrigues' formula. Shape: (B, 1, 1) to (B, 3, 3)."""
     grey = torch.full((COLOURS, COLOURS), 1 / COLOURS)
     cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     return angles.cos() * (torch.eye(COLOURS) - grey) + angles.sin() * cross + grey

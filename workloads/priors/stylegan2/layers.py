@@ -1,4 +1,4 @@
-"""Layers of StyleGAN2: weights scaled when used, convolutions modulated by a style, sizes changed with a smooth filter.
+"""Layers of StyleGAN2: weights scaled when used, convolutions modulated by a style, smooth changes of size.
 
 Parameters are zero until they are drawn or loaded.
 """
@@ -15,17 +15,17 @@ from torch.nn import functional as F
 from workloads.core.errors import ShapeError
 
 SLOPE = 0.2
-GAIN = math.sqrt(2)  # keeps the variance that the leaky rectifier takes away
+GAIN = math.sqrt(2)  # restores the variance that the leaky rectifier removes
 SMOOTH = (1.0, 3.0, 3.0, 1.0)
-"""The filter of both axes wherever the size changes, before it is scaled to sum to 1."""
+"""Filter along both axes wherever the size changes, before it is scaled to sum to 1."""
 TINY = 1e-8
 GROUP = 4
-"""Images among which the deviation is taken, where a batch has as many."""
-REMEMBERED = 0.99
+"""Images over which a standard deviation is taken, if a batch has as many."""
+DEVIATION_DECAY = 0.99
 
 
 class DrawnLayer(nn.Module, ABC):
-    """A layer that knows the law its parameters begin with."""
+    """A layer that knows how its parameters are drawn."""
 
     @abstractmethod
     def draw_weights(self, draws: torch.Generator) -> None:
@@ -41,13 +41,14 @@ def draw_all(network: nn.Module, draws: torch.Generator) -> None:
 
 
 def normal_like(tensor: Tensor, draws: torch.Generator) -> Tensor:
+    """Draw standard normal numbers on the CPU, for a tensor of this shape, type and device."""
     return torch.randn(tensor.shape, generator=draws).to(tensor)
 
 
 class ScaledLinear(DrawnLayer):
-    """A linear layer whose weights are drawn with variance 1 and scaled when used, so that Adam moves all layers alike.
+    """A linear layer whose weights have variance 1 and are scaled when used, so that Adam moves all layers alike.
 
-    `rate` multiplies how fast it learns without changing what it begins with.
+    `rate` multiplies the learning rate and leaves the initial outputs as they are.
 
     Source: Karras et al., "Progressive Growing of GANs", ICLR 2018, section 4.1; the rate: Karras et al., CVPR 2019,
     appendix C.
@@ -72,7 +73,7 @@ class ScaledLinear(DrawnLayer):
 
 
 class ScaledConv(DrawnLayer):
-    """A convolution with scaled weights, and a bias and leaky rectifier where `active`; `halve` halves the size.
+    """A convolution with scaled weights, and with bias and leaky rectifier if `active`; `halve` halves the side.
 
     Source: Karras et al., ICLR 2018, section 4.1; the smoothing: Karras et al., CVPR 2019, section 2.
     """
@@ -96,14 +97,14 @@ class ScaledConv(DrawnLayer):
         weight = self.weight / math.sqrt(self.weight[0].numel())
         edge = self.weight.shape[2] // 2
         if not self._halve:
-            made = F.conv2d(maps, weight, padding=edge)
+            outputs = F.conv2d(maps, weight, padding=edge)
         elif edge:
-            made = F.conv2d(smoothed(maps, padding=edge + 1), weight, stride=2)
+            outputs = F.conv2d(smoothed(maps, padding=edge + 1), weight, stride=2)
         else:
-            made = F.conv2d(smoothed(maps, padding=1, stride=2), weight)
+            outputs = F.conv2d(smoothed(maps, padding=1, stride=2), weight)
         if self.bias is not None:
-            made = F.leaky_relu(made + self.bias[:, None, None], SLOPE) * GAIN
-        return clamped(made, self._clamp)
+            outputs = F.leaky_relu(outputs + self.bias[:, None, None], SLOPE) * GAIN
+        return clamped(outputs, self._clamp)
 
     def draw_weights(self, draws: torch.Generator) -> None:
         self.weight.copy_(normal_like(self.weight, draws))
@@ -112,10 +113,10 @@ class ScaledConv(DrawnLayer):
 
 
 class StyledConv(DrawnLayer):
-    """A 3 x 3 convolution with weights of its own for every image, noise, a bias and a leaky rectifier.
+    """A 3 x 3 convolution whose weights a style modulates, then noise, a bias and a leaky rectifier.
 
-    A style scales the input channels, and the outputs are divided by the norm that gives them. Scaling maps instead of
-    weights gives the same without one group of weights an image, for which a CPU takes nearly twice as long.
+    The style scales the input channels, and outputs are divided by the norm of their scaled weights. Scaling maps
+    rather than weights gives the same result without one set of weights per image, which takes a CPU twice as long.
 
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 2.2.
     """
@@ -125,7 +126,7 @@ class StyledConv(DrawnLayer):
     def __init__(
         self, inputs: int, outputs: int, *, style_size: int, size: int, double: bool, clamp: float | None
     ) -> None:
-        """`size` is the side of the maps put out, twice that of those taken in where `double`."""
+        """`size` is the side of the outputs in pixels, twice that of the inputs if `double`."""
         super().__init__()
         self.affine = ScaledLinear(style_size, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.zeros(outputs, inputs, 3, 3))
@@ -135,15 +136,15 @@ class StyledConv(DrawnLayer):
         self._double, self._clamp = double, clamp
 
     def forward(self, maps: Tensor, style: Tensor, draws: torch.Generator | None) -> Tensor:
-        """Noise is the layer's own, or fresh for every image where there are `draws`."""
+        """Noise is drawn anew for every image from `draws`, or is the one stored in the layer if None."""
         scales = self.affine(style)
-        made = maps * scales[:, :, None, None]
-        made = doubled_conv(made, self.weight) if self._double else F.conv2d(made, self.weight, padding=1)
-        # The rectifier is homogeneous: its gain is applied to factors and offsets, which are small.
+        inputs = maps * scales[:, :, None, None]
+        outputs = doubled_conv(inputs, self.weight) if self._double else F.conv2d(inputs, self.weight, padding=1)
+        # The rectifier is homogeneous, so its gain can be applied to factors and offsets, which are small tensors.
         factors = GAIN * normalizers(self.weight, scales)
         offsets = GAIN * (self.noise_strength * self._noise(len(maps), draws) + self.bias[:, None, None])
-        made = torch.addcmul(offsets.to(made), made, factors[:, :, None, None].to(made))
-        return clamped(F.leaky_relu(made, SLOPE), self._clamp)
+        outputs = torch.addcmul(offsets.to(outputs), outputs, factors[:, :, None, None].to(outputs))
+        return clamped(F.leaky_relu(outputs, SLOPE), self._clamp)
 
     def draw_weights(self, draws: torch.Generator) -> None:
         self.weight.copy_(normal_like(self.weight, draws))
@@ -158,7 +159,7 @@ class StyledConv(DrawnLayer):
 
 
 class ToColours(DrawnLayer):
-    """Colours of features: a 1 x 1 convolution whose input channels a style scales, outputs left as they come."""
+    """Turns maps into colours: a 1 x 1 convolution whose input channels a style scales, without a rectifier."""
 
     def __init__(self, inputs: int, channels: int, *, style_size: int, clamp: float | None) -> None:
         super().__init__()
@@ -177,9 +178,9 @@ class ToColours(DrawnLayer):
 
 
 class GroupDeviation(nn.Module):
-    """One map more, which says how much images of a group differ, so that a generator of few images is found out.
+    """Adds one map that says how much the images of a group differ, so that the critic notices a lack of variety.
 
-    In use an image is judged by itself: the map then says how much images differed while the layer was trained.
+    In eval mode the map holds the mean difference seen during training, so that each image is scored by itself.
 
     Source: Karras et al., ICLR 2018, section 3.
     """
@@ -192,24 +193,26 @@ class GroupDeviation(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Shape: (B, C, H, W) to (B, C + 1, H, W)."""
-        deviations = self._watched(maps) if self.training else self.usual.expand(len(maps))
+        deviations = self._observe(maps) if self.training else self.usual.expand(len(maps))
         plane = deviations[:, None, None, None].expand(-1, 1, *maps.shape[2:])
         return torch.cat((maps, plane), 1)
 
-    def _watched(self, maps: Tensor) -> Tensor:
+    def _observe(self, maps: Tensor) -> Tensor:
         deviations = group_deviations(maps)
         with torch.no_grad():
-            self.usual.copy_(torch.lerp(deviations.mean(), self.usual, REMEMBERED))
+            self.usual.copy_(torch.lerp(deviations.mean(), self.usual, DEVIATION_DECAY))
         return deviations
 
 
 def group_deviations(maps: Tensor, *, group: int = GROUP) -> Tensor:
-    """Standard deviation of each image's group, over channels and pixels on average; group members are far apart.
+    """Standard deviation within each image's group, averaged over channels and pixels.
+
+    Images i, i + B / group, i + 2 B / group, ... form a group; a batch of fewer than `group` images is one group.
 
     Shape: (B, C, H, W) to (B,).
 
     Raises:
-        ShapeError: if groups of so many, or of all where there are fewer, do not come out even.
+        ShapeError: if the batch cannot be split into groups of equal size.
     """
     members = min(group, len(maps))
     if len(maps) % members:
@@ -219,7 +222,7 @@ def group_deviations(maps: Tensor, *, group: int = GROUP) -> Tensor:
 
 
 def normalizers(weight: Tensor, scales: Tensor) -> Tensor:
-    """One over the norm of each output's weights once their inputs are scaled.
+    """One over the norm of each output channel's weights after its inputs were scaled.
 
     Shape: (O, I, K, K), (B, I) to (B, O).
     """
@@ -227,7 +230,7 @@ def normalizers(weight: Tensor, scales: Tensor) -> Tensor:
 
 
 def doubled_conv(maps: Tensor, weight: Tensor) -> Tensor:
-    """Maps doubled in size by zeros between, convolved with a 3 x 3 kernel, and smoothed.
+    """Double the side of maps by zeros in between, convolve with a 3 x 3 kernel, and smooth.
 
     Shape: (B, I, S, S), (O, I, 3, 3) to (B, O, 2S, 2S).
     """
@@ -235,12 +238,12 @@ def doubled_conv(maps: Tensor, weight: Tensor) -> Tensor:
 
 
 def doubled(images: Tensor) -> Tensor:
-    """Images of twice the size, smooth between their pixels. Shape: (B, C, S, S) to (B, C, 2S, 2S)."""
+    """Double the side of images with the smooth filter. Shape: (B, C, S, S) to (B, C, 2S, 2S)."""
     return F.conv_transpose2d(images, _smooth(images, gain=4), stride=2, padding=1, groups=images.shape[1])
 
 
 def smoothed(maps: Tensor, *, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
-    """Every map under the smooth filter, with zeros beyond its edges."""
+    """Apply the smooth filter to every map, with zeros beyond its edges."""
     return F.conv2d(maps, _smooth(maps, gain), padding=padding, stride=stride, groups=maps.shape[1])
 
 
@@ -251,4 +254,5 @@ def _smooth(maps: Tensor, gain: float) -> Tensor:
 
 
 def clamped(maps: Tensor, bound: float | None) -> Tensor:
+    """Clip values to [-bound, bound]; None leaves them."""
     return maps if bound is None else maps.clamp(-bound, bound)

@@ -1,10 +1,11 @@
-"""The two networks of StyleGAN2: styles to images block by block, and the critic that judges images."""
+"""The two networks of StyleGAN2: the generator, which builds images block by block, and the critic."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -24,9 +25,11 @@ from workloads.priors.stylegan2.layers import (
 )
 
 SMALLEST = 4
+"""Side of the smallest maps, in pixels."""
 SIZES = tuple(2**power for power in range(3, 11))
+"""Sides of images, in pixels."""
 MAPPING_RATE = 0.01
-MEAN_REMEMBERED = 0.995
+MEAN_STYLE_DECAY = 0.995
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,23 @@ class Shape:
     """What both networks are built from."""
 
     channels: int
+    """Colours of an image."""
     size: int
+    """Side of an image, in pixels."""
     latent_size: int
     style_size: int
     mapping_layers: int
     widths: tuple[int, ...]
     """Channels of the maps of 4, 8, ... pixels."""
     clamp: float | None
+    """Outputs of convolutions are clipped to plus and minus this."""
 
 
 def widths(size: int, *, base: int, most: int) -> tuple[int, ...]:
-    """Channels of the maps of 4, 8, ..., `size` pixels: `base` over their side, `most` at most.
+    """Channels of the maps of S = 4, 8, ..., `size` pixels: base / S, at most `most`.
 
     Raises:
-        ConfigError: for a size that is no power of two from 8 to 1024, or that leaves no channel.
+        ConfigError: if the size is not a power of two from 8 to 1024, or leaves no channel.
     """
     if size not in SIZES:
         raise ConfigError(
@@ -60,7 +66,7 @@ def widths(size: int, *, base: int, most: int) -> tuple[int, ...]:
 
 
 class Mapping(nn.Module):
-    """Latents to styles: layers that learn slowly, on latents brought to length 1 on average.
+    """Maps latents to styles, by layers with a small learning rate; latents are scaled to a mean square of 1.
 
     Source: Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", CVPR 2019.
     """
@@ -81,26 +87,26 @@ class Mapping(nn.Module):
         return self.layers(latents * (latents.square().mean(1, keepdim=True) + TINY).rsqrt())
 
     @torch.no_grad()
-    def remember(self, styles: Tensor) -> None:
-        """Move the mean style towards that of a batch."""
-        self.mean.copy_(torch.lerp(styles.mean(0), self.mean, MEAN_REMEMBERED))
+    def update_mean(self, styles: Tensor) -> None:
+        """Move the mean style towards the mean of a batch."""
+        self.mean.copy_(torch.lerp(styles.mean(0), self.mean, MEAN_STYLE_DECAY))
 
 
 class Block(nn.Module):
-    """Maps of one size, made from those of half of it, and their colours added to the image so far."""
+    """Turns maps into maps of twice the side, and adds their colours to the image so far."""
 
     def __init__(self, shape: Shape, level: int) -> None:
         super().__init__()
         after = shape.widths[level]
-        styled = {"style_size": shape.style_size, "size": SMALLEST << level, "clamp": shape.clamp}
-        self.enlarge = StyledConv(shape.widths[level - 1], after, double=True, **styled) if level else None  # type: ignore[arg-type]
-        self.refine = StyledConv(after, after, double=False, **styled)  # type: ignore[arg-type]
+        convolution = partial(StyledConv, style_size=shape.style_size, size=SMALLEST << level, clamp=shape.clamp)
+        self.enlarge = convolution(shape.widths[level - 1], after, double=True) if level else None
+        self.refine = convolution(after, after, double=False)
         self.to_colours = ToColours(after, shape.channels, style_size=shape.style_size, clamp=shape.clamp)
 
     def forward(
         self, maps: Tensor, image: Tensor | None, styles: Sequence[Tensor], draws: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """`styles` are those of its convolutions and of its colours, in that order."""
+        """Run the block. `styles` are those of its convolutions and, last, of its colours."""
         if self.enlarge is not None:
             maps = self.enlarge(maps, styles[0], draws)
         maps = self.refine(maps, styles[-2], draws)
@@ -109,7 +115,7 @@ class Block(nn.Module):
 
 
 class Generator(DrawnLayer):
-    """Mapping and blocks. Its image is the sum of every block's colours, in about [-1, 1].
+    """Mapping and blocks. The image is the sum of all blocks' colours, roughly in [-1, 1].
 
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 4.1 (skips).
     """
@@ -125,7 +131,7 @@ class Generator(DrawnLayer):
 
     @property
     def layers(self) -> int:
-        """Styles of an image: one each convolution, and one for the last colours."""
+        """Styles of an image: one per convolution, and one for the last colours."""
         return 2 * len(self.blocks)
 
     def run(
@@ -138,7 +144,9 @@ class Generator(DrawnLayer):
         last: int | None = None,
         draws: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Maps and image after block `last`, from those before block `first`; fresh noise where there are `draws`.
+        """Run blocks `first` to `last` (None: the last one). Returns maps and image after them.
+
+        Noise is drawn anew from `draws`, or is that stored in the layers if None.
 
         Shape: styles (B, layers, style_size); maps and image (B, C, H, W).
         """
@@ -147,14 +155,14 @@ class Generator(DrawnLayer):
             maps = self.constant.expand(len(styles), -1, -1, -1)
         for level in range(first, last + 1):
             # Colours share their style with the next block's first convolution.
-            own = styles[:, max(2 * level - 1, 0) : 2 * level + 2].unbind(1)
-            maps, image = self.blocks[level](maps, image, own, draws)
+            block_styles = styles[:, max(2 * level - 1, 0) : 2 * level + 2].unbind(1)
+            maps, image = self.blocks[level](maps, image, block_styles, draws)
         assert maps is not None and image is not None
         return maps, image
 
 
 class CriticBlock(nn.Module):
-    """Two convolutions that halve the size, added to a linear way around them.
+    """Two convolutions that halve the side, with a linear shortcut around them.
 
     Source: Karras et al., CVPR 2020, section 4.1 (residual discriminator).
     """
@@ -170,7 +178,7 @@ class CriticBlock(nn.Module):
 
 
 class Critic(nn.Module):
-    """How real images look, as a logit."""
+    """Gives each image a logit of being real."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

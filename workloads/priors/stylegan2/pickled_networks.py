@@ -1,10 +1,10 @@
-"""Networks out of StyleGAN2-ADA's pickles, read without running anything that such a file says.
+"""Networks from StyleGAN2-ADA's pickles, read without executing anything in the file.
 
 A pickle is a program: it names functions, and the reader calls them. Here each name is looked up in one closed table of
-stand-ins, and a name that is not in it ends the reading. The stand-ins only put what they are given into tuples, and
-cannot be changed by the file. So a file can decide what is in those tuples, dictionaries and sets, and nothing else: no
-module is imported for it, and the source code that these files carry of their networks stays a string that is ignored.
-Tensors are made afterwards, from bytes that torch reads with `weights_only`, and no further than those bytes reach.
+stand-ins, and a name that is not in the table ends the reading. The stand-ins only put their arguments into tuples, and
+the file cannot change them. So a file controls the content of those tuples, dictionaries and sets, and nothing else: no
+module is imported for it, and the source code of the networks that these files carry stays a string that is ignored.
+Tensors are built afterwards, from bytes that torch reads with `weights_only`, and never beyond the end of those bytes.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ MALFORMED = (
     *(pickle.UnpicklingError, EOFError, AttributeError, TypeError),
     *(ValueError, IndexError, KeyError, RecursionError),
 )
-"""What reading a pickle raises that is cut off, damaged or made to mislead."""
+"""Errors that reading a truncated, damaged or malicious pickle can raise."""
 
 
 @dataclass(frozen=True)
 class PickledNetwork:
-    """Settings it was built with, and its parameters and buffers by their dotted names."""
+    """The settings a network was built with, and its parameters and buffers by dotted name."""
 
     settings: dict[str, Any]
     tensors: dict[str, Tensor]
 
 
 def read_networks(file: Path) -> dict[str, PickledNetwork]:
-    """The networks at the top of a pickle, by name: `G`, `D`, `G_ema`, as far as they are there.
+    """Read the networks at the top level of a pickle, by name: those of `G`, `D` and `G_ema` that it holds.
 
     Raises:
-        DataError: if the file is missing, names anything that is not needed for a network, or is built otherwise.
+        DataError: if the file is missing, names anything that a network does not need, or has another structure.
     """
     if not file.is_file():
         raise DataError(f"no file {file}: give a StyleGAN2-ADA network, as .pkl.")
@@ -49,22 +49,22 @@ def read_networks(file: Path) -> dict[str, PickledNetwork]:
         with file.open("rb") as stream:
             loaded = _Reader(stream, file).load()
         return {
-            str(name): PickledNetwork(dict(own.state["_init_kwargs"]), dict(_tensors(own)))
-            for name, own in loaded.items()
-            if isinstance(own, _Module)
+            str(name): PickledNetwork(dict(module.state["_init_kwargs"]), dict(_tensors(module)))
+            for name, module in loaded.items()
+            if isinstance(module, _Module)
         }
     except MALFORMED as error:
         raise DataError(f"{file} is no pickle of StyleGAN2-ADA networks: {error}") from error
 
 
 class _Storage(NamedTuple):
-    """Numbers as torch wrote them."""
+    """The bytes of a torch storage."""
 
     data: Any
 
 
 class _Stored(NamedTuple):
-    """A tensor as a part of numbers."""
+    """A tensor, as a view of a storage."""
 
     storage: Any
     offset: Any
@@ -73,22 +73,22 @@ class _Stored(NamedTuple):
 
 
 class _Module(NamedTuple):
-    """What was in a network's attributes."""
+    """The attributes of a network."""
 
     state: Any
 
 
 class _Ignored:
-    """Anything that networks hold and weights do not need."""
+    """Stands for anything that a network holds and weights do not need."""
 
     __slots__ = ()
 
     def __setstate__(self, state: object) -> None:
-        """A pickle may hand on more; that is ignored too."""
+        """Ignore the state that a pickle sets."""
 
 
 class _StandIn:
-    """What a name is looked up as: it can be called, and nothing of it can be changed."""
+    """What a name in the file stands for: it can be called, and the file cannot change it."""
 
     __slots__ = ("_make",)
     _make: Callable[..., object]
@@ -96,8 +96,8 @@ class _StandIn:
     def __init__(self, make: Callable[..., object]) -> None:
         object.__setattr__(self, "_make", make)
 
-    def __call__(self, *given: object) -> object:
-        return self._make(*given)
+    def __call__(self, *arguments: object) -> object:
+        return self._make(*arguments)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise pickle.UnpicklingError(f"it tries to change {name} of the reader")
@@ -131,7 +131,7 @@ STAND_INS: dict[tuple[str, str], object] = {
     ("numpy.core.multiarray", "scalar"): _StandIn(_ignored),
     ("numpy._core.multiarray", "scalar"): _StandIn(_ignored),
 }
-"""All that a file may name, and what it gets. The types of Python itself cannot be changed either."""
+"""All names that a file may use, and what they give it. Python's built-in types cannot be changed either."""
 
 
 class _Reader(pickle.Unpickler):
@@ -150,18 +150,18 @@ class _Reader(pickle.Unpickler):
 
 def _tensors(module: _Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     for kind in ("_parameters", "_buffers"):
-        for name, own in module.state[kind].items():
-            if own is not None:
-                yield f"{prefix}{name}", _tensor(own)
+        for name, stored in module.state[kind].items():
+            if stored is not None:
+                yield f"{prefix}{name}", _tensor(stored)
     for name, inner in module.state["_modules"].items():
         yield from _tensors(inner, f"{prefix}{name}.")
 
 
 def _tensor(stored: _Stored) -> Tensor:
-    """A tensor of its own memory.
+    """Build a tensor that owns its memory.
 
     Raises:
-        ValueError: if the numbers are anything else, or too few.
+        ValueError: if the storage cannot be read or is too small.
     """
     try:
         storage = torch.load(io.BytesIO(stored.storage.data), map_location="cpu", weights_only=True)

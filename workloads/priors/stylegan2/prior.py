@@ -1,9 +1,9 @@
-"""StyleGAN2 with adaptive augmentation, fitted on public images or read from a published file."""
+"""StyleGAN2 with adaptive augmentation, fitted on public images or read from a file of published weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -15,59 +15,83 @@ from workloads.core.config import ACCEPTS_LISTS, Fraction, Location
 from workloads.core.errors import ConfigError
 from workloads.core.weights import WeightsFileConfig, load_weights, read_weights
 from workloads.observation.oracles import LabelOracle
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Beta, Figures, PublicBatches, descend
+from workloads.priors.adversarial import (
+    AdversarialConfig,
+    AdversarialPrior,
+    Beta,
+    Figures,
+    Half,
+    PublicBatches,
+    descend,
+)
 from workloads.priors.base import PRIORS
 from workloads.priors.staged import StagedPrior
 from workloads.priors.stylegan2.adaptive_augmentation import AdaptiveAugmentation
 from workloads.priors.stylegan2.layers import GROUP, draw_all
 from workloads.priors.stylegan2.networks import Critic, Generator, Shape, widths
-from workloads.priors.stylegan2.training import PathLengths, mixed_styles, move_average, slope_penalty
+from workloads.priors.stylegan2.training import PathLengths, gradient_penalty, mixed_styles, move_average
 
 TRAINED_ONLY = ("generator.", "augmentation.", "paths.")
-"""Beginnings of the names of what a prior that is read from a file does not have."""
+"""Prefixes of the weights that only a prior fitted here has; files may lack them or hold them."""
 CONVERTER = "python -m workloads.priors.stylegan2.convert"
 
 
 class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
-    """Defaults are those of the authors' code below 512 pixels, with the mapping of its published networks, but for
-    `steps`: theirs amount to 780,000.
+    """Settings of StyleGAN2. Defaults follow the authors' code below 512 pixels, with the mapping of their published
+    networks, except `steps`: theirs come to 780,000.
     """
 
     kind: Literal["stylegan2"] = "stylegan2"
     weights: Annotated[str, Location()] = "none"
-    """A .safetensors file of a network that is trained already, as the converter of published ones writes it."""
+    """A .safetensors file of a trained network, as the converter of published networks writes it; `none` to fit one on
+    public images."""
     resolution: PositiveInt | None = None
-    """Side of the images the networks work on; the data's where omitted. Others are resized on the way."""
+    """Side of the network's images in pixels, a power of two from 8 to 1024; that of the data if omitted. Where the two
+    differ, images are resized."""
     crop: PositiveInt | None = None
-    """Show the central square of so many pixels only, as 800 of 1024 for faces that data shows closer."""
+    """Side in pixels of the central square that is used of each image, for example 800 of 1024 where the data shows
+    faces closer; all of the image if omitted. Only with `weights`."""
     latent_size: PositiveInt = 512
+    """Numbers in one latent."""
     style_size: PositiveInt = 512
+    """Numbers in one style."""
     mapping_layers: PositiveInt = 8
+    """Linear layers between latents and styles."""
     channel_base: PositiveInt = 16384
-    """Channels at S pixels are this over S, and `channel_max` at most; published networks from 512 pixels on: 32768."""
+    """Maps of S pixels have channel_base / S channels, at most `channel_max`. Published networks of 512 pixels and more
+    have 32768."""
     channel_max: PositiveInt = 512
+    """Most channels of any map."""
     conv_clamp: PositiveFloat | None = None
-    """Bound of what a convolution puts out; published networks: 256."""
+    """Outputs of convolutions are clipped to plus and minus this; null for no clipping. Published networks have 256."""
     judge: bool = True
-    """Whether there is a critic; a file may lack it."""
+    """Whether there is a critic, which scores realism; set it to false for a file of weights without one."""
     steps: PositiveInt = 50_000
+    """Updates of the critic."""
     critic_steps: PositiveInt = 1
+    """Updates of the critic for each update of the generator."""
     batch_size: PositiveInt = 32
+    """Images per update, real and generated each. Above 4, a multiple of 4."""
     lr: PositiveFloat = 0.0025
+    """Learning rate of Adam, for both networks, before it is lowered for lazy regularisation."""
     betas: Annotated[tuple[Beta, Beta], ACCEPTS_LISTS] = (0.0, 0.99)
+    """Decay rates of Adam's two moving averages, for both networks."""
     r1_gamma: NonNegativeFloat | None = None
-    """Weight of the penalty on the critic's slopes; 0.0002 x resolution^2 / batch_size where omitted."""
+    """Weight of the R1 penalty on the critic's gradients; 0.0002 x resolution^2 / batch_size if omitted."""
     r1_every: PositiveInt = 16
+    """Steps between two R1 penalties."""
     path_length_weight: NonNegativeFloat = 2.0
+    """Weight of the generator's path length penalty."""
     path_length_every: PositiveInt = 4
+    """Steps between two path length penalties."""
     style_mixing: Fraction = 0.9
-    ema: ClassVar[None] = None  # type: ignore[misc]  # its average is by images, below
+    """Probability that a batch uses the styles of two latents instead of one."""
     ema_half_life: PositiveFloat = 10_000
-    """Images after which a weight counts half in the average that is used."""
+    """Images after which a weight counts half in the moving average that serves as the prior."""
     augmentation_target: Fraction | None = 0.6
-    """Mean sign of the critic's values of real images that augmentation aims at; none is done where null."""
+    """Mean sign of the critic's logits of real images that adaptive augmentation keeps to; null for no augmentation."""
     augmentation_images: PositiveInt = 500_000
-    """Images over which augmentation can go from never to always."""
+    """Images over which the probability of augmentation can rise from 0 to 1."""
 
     @classmethod
     def identify_weights(cls, weights: str) -> str:
@@ -95,12 +119,12 @@ class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
 
 
 @PRIORS.register(StyleGan2Config)
-class StyleGan2(StagedPrior, AdversarialPrior):
-    """Style-based generator, the average of its weights over a fit with adaptive augmentation, or a published one.
+class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
+    """Style-based generator: the average of its weights over a fit with adaptive augmentation, or published weights.
 
-    Differs from the authors' code in these: all is fp32; the penalty on slopes is taken at the images as the critic
-    sees them, not through their augmentation, which has no second derivative here; the augmentations are a subset; a
-    regularised step draws a batch of its own.
+    Differences from the authors' code: everything is fp32; the R1 penalty is taken at the augmented images, not through
+    the augmentation, which has no second derivative here; the augmentations are a subset; a regularisation step draws
+    its own batch.
 
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020; "Training Generative
     Adversarial Networks with Limited Data", NeurIPS 2020.
@@ -126,10 +150,10 @@ class StyleGan2(StagedPrior, AdversarialPrior):
     def styles(self, latents: Tensor, *, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
         styles = self.repeat_style(self.average.mapping(latents))
         if truncation == 1:
-            return styles  # to the bit
+            return styles  # the same bits
         mean = self.average.mapping.mean
-        pulled = mean + truncation * (styles[:, :cutoff] - mean)
-        return torch.cat((pulled, styles[:, pulled.shape[1] :]), 1)
+        truncated = mean + truncation * (styles[:, :cutoff] - mean)
+        return torch.cat((truncated, styles[:, truncated.shape[1] :]), 1)
 
     def run_blocks(
         self,
@@ -150,17 +174,17 @@ class StyleGan2(StagedPrior, AdversarialPrior):
 
     @property
     def scores_realism(self) -> bool:
-        """A critic knows whole images only."""
+        """Whether there is a critic and it sees whole images: it cannot score a crop."""
         return self.config.judge and self.config.crop is None
 
     def realism(self, images: Tensor) -> Tensor:
-        """The critic's logit that an image is real, each by itself."""
+        """The critic's logit that each image is real, independent of the other images of the batch."""
         if not self.scores_realism:
             return super().realism(images)
         return self.critic(2 * _resized(images, self.resolution) - 1)
 
     def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
-        """Fit, or read the file of weights where there is one."""
+        """Fit on the images, or load the file of weights if one is set."""
         if self.config.fitted:
             super().fit(images, target=target, context=context)
         else:
@@ -171,79 +195,83 @@ class StyleGan2(StagedPrior, AdversarialPrior):
         draw_all(self.critic, draws)
         self.average.load_state_dict(self.generator.state_dict())
 
+    def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
+        return PublicBatches(images, context.device)
+
     def begin_step(self, step: int) -> None:
         self._step = step
 
     def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        """Of telling real from made images, both as they are augmented."""
+        """Cross-entropy of telling augmented real images from augmented generated ones."""
         real = self._augmented(self._real(batches, draws), draws)
         with torch.no_grad():
-            made = self._augmented(self._made(self.config.batch_size, draws)[0], draws)
-        of_real, of_made = self.critic(real), self.critic(made)
-        loss = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
+            fake = self._augmented(self._generate(self.config.batch_size, draws)[0], draws)
+        of_real, of_fake = self.critic(real), self.critic(fake)
+        loss = F.softplus(of_fake).mean() + F.softplus(-of_real).mean()
         figures = {"critic_loss": loss.detach()}
         if self.augmentation is not None:
-            self.augmentation.watch(of_real.detach())
+            self.augmentation.adapt(of_real.detach())
             figures["augmentation"] = self.augmentation.probability.clone()
         return loss, figures
 
     def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
-        """Of not being told from real images."""
-        made, _ = self._made(self.config.batch_size, draws)
-        loss = F.softplus(-self.critic(self._augmented(made, draws))).mean()
+        """Non-saturating loss: cross-entropy of the critic taking augmented generated images for real."""
+        fake, _ = self._generate(self.config.batch_size, draws)
+        loss = F.softplus(-self.critic(self._augmented(fake, draws))).mean()
         return loss, {"generator_loss": loss.detach()}
 
-    def slope_loss(self, batches: PublicBatches, draws: torch.Generator) -> Tensor:
-        """The critic's regulariser, for all the steps until the next one."""
+    def gradient_penalty_loss(self, batches: PublicBatches, draws: torch.Generator) -> Tensor:
+        """The critic's R1 penalty, multiplied by the number of steps it stands for."""
         real = self._augmented(self._real(batches, draws), draws).requires_grad_(True)
-        return self._gamma / 2 * slope_penalty(self.critic(real), real) * self.config.r1_every
+        return self._gamma / 2 * gradient_penalty(self.critic(real), real) * self.config.r1_every
 
-    def path_loss(self, draws: torch.Generator) -> Tensor:
-        """The generator's regulariser, on half a batch, for all the steps until the next one."""
-        made, styles = self._made(max(self.config.batch_size // 2, 1), draws)
-        penalty = self.paths.penalty(made, styles, draws)
+    def path_length_loss(self, draws: torch.Generator) -> Tensor:
+        """The generator's path length penalty on half a batch, multiplied by the number of steps it stands for."""
+        fake, styles = self._generate(max(self.config.batch_size // 2, 1), draws)
+        penalty = self.paths.penalty(fake, styles, draws)
         return self.config.path_length_weight * penalty * self.config.path_length_every
 
     def _step_critic(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         figures = super()._step_critic(batches, adam, draws)
         if self._gamma and self._step % self.config.r1_every == 0:
-            descend(self.slope_loss(batches, draws), adam)
+            descend(self.gradient_penalty_loss(batches, draws), adam)
         return figures
 
     def _step_generator(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
         figures = super()._step_generator(batches, adam, draws)
         if self.config.path_length_weight and self._step % self.config.path_length_every == 0:
-            descend(self.path_loss(draws), adam)
+            descend(self.path_length_loss(draws), adam)
         batch = self.config.batch_size
         half_life = self.config.ema_half_life
         move_average(self.average, self.generator, seen=self._step * batch, batch=batch, half_life=half_life)
         return figures
 
-    def _adam(self, name: str, lr: float) -> torch.optim.Adam:
-        """Slowed so that a step of the regulariser every so often leaves the pace of learning as it is.
+    def _adam(self, half: Half, lr: float) -> torch.optim.Adam:
+        """Adam with a rate and betas lowered so that the extra regularisation steps do not speed up learning.
 
         Source: Karras et al., CVPR 2020, appendix B (lazy regularisation).
         """
-        lazy = {
-            "critic": self.config.r1_every if self._gamma else 0,
-            "generator": self.config.path_length_every if self.config.path_length_weight else 0,
-        }[name]
-        share = lazy / (lazy + 1) if lazy else 1.0
+        if half == "critic":
+            interval = self.config.r1_every if self._gamma else 0
+        else:
+            interval = self.config.path_length_every if self.config.path_length_weight else 0
+        share = interval / (interval + 1) if interval else 1.0
         first, second = (beta**share for beta in self.config.betas)
-        return torch.optim.Adam(getattr(self, name).parameters(), lr=lr * share, betas=(first, second))
+        return torch.optim.Adam(self.get_submodule(half).parameters(), lr=lr * share, betas=(first, second))
 
     @property
     def _gamma(self) -> float:
-        given = self.config.r1_gamma
-        return 0.0002 * self.resolution**2 / self.config.batch_size if given is None else given
+        """Weight of the R1 penalty."""
+        gamma = self.config.r1_gamma
+        return 0.0002 * self.resolution**2 / self.config.batch_size if gamma is None else gamma
 
     def _real(self, batches: PublicBatches, draws: torch.Generator) -> Tensor:
-        """A batch of public images at the network's size, in [-1, 1]."""
+        """Draw a batch of public images at the network's size, in [-1, 1]."""
         images = batches.draw(self.config.batch_size, draws)
         return 2 * _resized(images, self.resolution) - 1
 
-    def _made(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images of the generator in training, with fresh noise, and their styles."""
+    def _generate(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Make images with the generator that is being fitted, with fresh noise. Returns them and their styles."""
         latents = torch.randn(2, count, self.latent_size, generator=draws).to(self.generator.constant)
         styles = mixed_styles(self.generator, latents, mixing=self.config.style_mixing, draws=draws)
         return self.generator.run(styles, draws=draws)[1], styles
@@ -253,10 +281,10 @@ class StyleGan2(StagedPrior, AdversarialPrior):
 
 
 def shape_of(config: StyleGan2Config, channels: int, size: int) -> Shape:
-    """The networks for images of `size` pixels.
+    """The shape of networks for images of `size` pixels.
 
     Raises:
-        ConfigError: if they cannot make such images, or not of the crop asked for.
+        ConfigError: if no network can have this size, or `crop` does not fit.
     """
     if config.crop and (config.fitted or config.crop > size):
         raise ConfigError(
