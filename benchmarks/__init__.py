@@ -1,1 +1,1 @@
-"""Measurements of our speed beside other implementations; each prints JSON and is run with `python -m`."""
+"""Measurements of how fast this project is, beside other code; each prints JSON and runs with `python -m`."""

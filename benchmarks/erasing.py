@@ -1,8 +1,9 @@
-"""Random erasing beside torchvision and timm: CPU milliseconds per batch, on one thread.
+"""Measure random erasing beside torchvision and timm: CPU milliseconds per batch, on one thread.
 
 Run as `python -m benchmarks.erasing [rounds]`. The contestants take turns on the same batch, so that a busy machine
 slows all of them; CPU seconds leave out the time that other processes took. Ours is what training calls, with its
-statistics. timm cannot fill per channel and fills with 0; torchvision works on one image at a time.
+statistics. timm cannot fill each channel with a value of its own and fills with 0; torchvision works on one image at a
+time.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ Contestant = Callable[[Tensor], object]
 
 
 def main() -> None:
+    """Run the measurement and print it as JSON."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     torch.set_num_threads(1)
     results = {f"3x{size}x{size}": measure(size, rounds) for size in SIZES}
@@ -44,46 +46,47 @@ def main() -> None:
 
 
 def measure(size: int, rounds: int) -> dict[str, Any]:
-    """Median, fastest and slowest milliseconds per batch of each contestant, and how many times faster ours is.
+    """Measure median, fastest and slowest milliseconds per batch of each contestant, and how many times faster ours is.
 
-    The parts of ours are compared by their means: the statistics are counted in one go every few batches.
+    The parts of ours are compared by their means, since the statistics are counted only once every few batches.
     """
     images = torch.randn(BATCH, 3, size, size, generator=generator("benchmark", size))
     seconds = take_turns(contestants(size), images, rounds)
-    median = {name: statistics.median(each) for name, each in seconds.items()}
-    mean = {name: statistics.fmean(each) for name, each in seconds.items()}
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    mean = {name: statistics.fmean(times) for name, times in seconds.items()}
     parts = [name for name in seconds if name.startswith("ours_")]
     peers = [name for name in seconds if not name.startswith("ours")]
     return {
-        "cpu_ms": {name: milliseconds(median[name], min(each), max(each)) for name, each in seconds.items()},
+        "cpu_ms": {name: milliseconds(median[name], min(times), max(times)) for name, times in seconds.items()},
         "times_faster": {name: round(median[name] / median["ours"], 2) for name in peers},
         "share_of_ours": {name: round(mean[name] / mean["ours"], 3) for name in parts},
     }
 
 
 def milliseconds(*seconds: float) -> list[float]:
+    """Convert seconds to milliseconds, rounded to microseconds."""
     return [round(1e3 * value, 3) for value in seconds]
 
 
 def take_turns(contestants: dict[str, Contestant], images: Tensor, rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of every round, after two rounds that are not counted."""
+    """Measure the CPU seconds of every round, after two rounds that are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds + 2):
         for name, erase in contestants.items():
             start = time.process_time()
             erase(images)
             seconds[name].append(time.process_time() - start)
-    return {name: each[2:] for name, each in seconds.items()}
+    return {name: times[2:] for name, times in seconds.items()}
 
 
 def contestants(size: int) -> dict[str, Contestant]:
-    """Every implementation with the same law: one square inside the image, area 0.1 to 0.4, a colour per channel."""
+    """Set up every implementation to erase alike: one square in the image, area 0.1 to 0.4, one value per channel."""
     config = RandomErasingConfig(min_area=MIN_AREA, max_area=MAX_AREA, max_aspect=1.0, fill="official")
     facts = TrainingFacts(BATCH, (3, size, size), torch.zeros(3), lambda name: generator("benchmark", name))
     ours, indices, draws = RandomErasing(config, facts=facts), torch.arange(BATCH), generator("benchmark")
-    law = {"p": 1.0, "scale": (MIN_AREA, MAX_AREA), "ratio": (1.0, 1.0), "value": OFFICIAL_COLOUR}
-    copying = torchvision.transforms.RandomErasing(**law)
-    in_place = torchvision.transforms.RandomErasing(**law, inplace=True)
+    settings = {"p": 1.0, "scale": (MIN_AREA, MAX_AREA), "ratio": (1.0, 1.0), "value": OFFICIAL_COLOUR}
+    copying = torchvision.transforms.RandomErasing(**settings)
+    in_place = torchvision.transforms.RandomErasing(**settings, inplace=True)
     coverage = Coverage((size, size))
     boxes = draw_boxes(BATCH, (size, size), config, generator=draws)
     return {
@@ -97,7 +100,7 @@ def contestants(size: int) -> dict[str, Contestant]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Describe the machine and the versions that the numbers depend on."""
     return {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
@@ -109,7 +112,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """The name Linux gives the processor, or what Python knows of it elsewhere."""
+    """Name of the processor, from Linux or, elsewhere, from Python."""
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""What preparing a training batch costs beside the training step that uses it, alternating in one process.
+"""Measure what preparing a training batch costs beside the training step that uses it, in turns in one process.
 
 Usage: python -m benchmarks.pipeline [--rounds N]
 
@@ -34,15 +34,16 @@ CLASSES = 530
 
 @dataclass(frozen=True)
 class Case:
-    """A published protocol at its size."""
+    """A published training protocol and the image size it is for."""
 
     name: str
     model: ComponentConfig
     image_size: int
+    """Height and width in pixels."""
     batch: int
     protocol: str
     limit: float
-    """Share of the step that the pipeline may cost."""
+    """Most that the pipeline may cost, as a fraction of the step."""
 
 
 CASES = (
@@ -52,7 +53,7 @@ CASES = (
 
 
 def measure(case: Case, rounds: int) -> dict[str, float]:
-    """Median CPU milliseconds an image of the pipeline and of the step."""
+    """Median CPU milliseconds per image, of the pipeline and of the step."""
     draws = generator("benchmark", case.name)
     shape = (3, case.image_size, case.image_size)
     cached = torch.randint(256, (4 * case.batch, *shape), generator=draws, dtype=torch.uint8)
@@ -82,24 +83,26 @@ def measure(case: Case, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         times["pipeline"].append(cpu_seconds(prepare))
         times["step"].append(cpu_seconds(step))
-    return {name: 1000 * statistics.median(own) / case.batch for name, own in times.items()}
+    return {name: 1000 * statistics.median(seconds) / case.batch for name, seconds in times.items()}
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds that one call takes in this process."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def main() -> None:
+    """Run the measurement and print one line of JSON for each case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     for case in CASES:
-        found = measure(case, rounds)
-        share = found["pipeline"] / found["step"]
-        rounded = {f"{name}_ms_per_image": round(own, 3) for name, own in found.items()}
+        cost = measure(case, rounds)
+        share = cost["pipeline"] / cost["step"]
+        rounded = {f"{name}_ms_per_image": round(milliseconds, 3) for name, milliseconds in cost.items()}
         print(json.dumps({"case": case.name, **rounded, "share": round(share, 4), "limit": case.limit}))
 
 

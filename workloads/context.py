@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
 import torch
 
@@ -78,7 +78,7 @@ class JobContext:
         return generator(self.key, *purpose)
 
     def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
-        """Record metrics of one step, for the stored history and for whoever watches."""
+        """Record metrics of one step, for the stored history and for displays."""
         self._history.append({"step": step, "time": time.time(), "metrics": dict(metrics)})
         self.on_progress(Progress(step, steps, metrics))
 
@@ -108,7 +108,7 @@ class JobContext:
         self._history = saved["history"]
         return saved["job"]
 
-    def write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: object) -> None:
         """Write plain data as a JSON file of the output.
 
         Raises:

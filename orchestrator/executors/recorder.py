@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import RunningJob, Snapshot
 from orchestrator.planning.graph import PlannedJob, TrialPlan
-from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.artifacts import ArtifactStore, Facts
 
 
 class AppendEvent(Protocol):
@@ -72,7 +71,7 @@ class SessionRecorder:
         """Record that a job begins; `where` are facts about the place, such as its node."""
         self._append("job_started", key=job.key, kind=job.kind, request=vars(job.request), **where)
 
-    def finish_job(self, job: PlannedJob, facts: Mapping[str, Any]) -> None:
+    def finish_job(self, job: PlannedJob, facts: Facts) -> None:
         """Record that a job's artifact is in the store, and how it was made."""
         self._append("job_done", key=job.key, kind=job.kind, facts=dict(facts))
         self._done.add(job.key)

@@ -8,14 +8,13 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
 
 import torch
 
 from orchestrator.planning.graph import PlannedJob
-from orchestrator.store.artifacts import ArtifactStore, Manifest
+from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest
 from workloads.context import DataInput, JobContext, Progress
 from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS, ImageSet
@@ -29,7 +28,7 @@ def run_job(
     load_images: Callable[[DataInput], ImageSet],
     on_progress: Callable[[Progress], None],
     device: torch.device,
-    where: Mapping[str, Any],
+    where: Facts,
     checkpoint_every_s: float,
 ) -> Manifest:
     """Run a job from the last checkpoint of an earlier try, if there is one, and commit what it leaves.
@@ -63,7 +62,7 @@ def run_job(
     return manifest
 
 
-def facts(seconds: float, device: torch.device, where: Mapping[str, Any]) -> dict[str, Any]:
+def facts(seconds: float, device: torch.device, where: Facts) -> Facts:
     """Describe how an artifact was made: time, machine, versions; `where` is added as it is."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {

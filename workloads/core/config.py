@@ -51,7 +51,7 @@ class ComponentConfig(FrozenConfig):
     """Name of the component, which is that of its file."""
 
 
-def with_preset(preset: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_preset(preset: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
     """Put settings over the fields of a preset, for a "before" validator of a model.
 
     Such a validator returns Python objects; lists are turned into tuples because strict mode accepts nothing else.
@@ -59,13 +59,13 @@ def with_preset(preset: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[
     return {**preset, **{name: _with_tuples(value) for name, value in settings.items()}}
 
 
-def _with_tuples(value: Any) -> Any:
+def _with_tuples(value: object) -> object:
     if isinstance(value, dict):
         return {name: _with_tuples(item) for name, item in value.items()}
     return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def content(value: Any) -> Any:
+def content(value: object) -> Any:
     """Return what determines a result, as plain data: all fields but locations, and the version of each component."""
     if isinstance(value, FrozenConfig):
         fields = {
@@ -81,12 +81,12 @@ def content(value: Any) -> Any:
     return value
 
 
-def _determines_results(field: FieldInfo, value: Any) -> bool:
+def _determines_results(field: FieldInfo, value: object) -> bool:
     marks = {type(mark) for mark in field.metadata}
     return Location not in marks and not (Addition in marks and value == field.default)
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """Write plain data as its one JSON text: sorted keys, no spaces, shortest floats.
 
     Raises:
@@ -95,7 +95,7 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """SHA-256 of the canonical JSON, as 64 hexadecimal digits.
 
     >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})

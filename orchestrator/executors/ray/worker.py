@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ray
 
 from orchestrator.planning.graph import PlannedJob
-from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.artifacts import ArtifactStore, Facts
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the broker does without
     import numpy as np
@@ -42,7 +42,7 @@ class Worker:
         self._images: dict[str, ImageSet] = {}
         importlib.import_module("orchestrator.executors.run_job")  # torch: seconds, best spent before a job waits
 
-    def run(self, job: PlannedJob) -> dict[str, Any]:
+    def run(self, job: PlannedJob) -> Facts:
         """Run a job and commit its artifact; returns facts about its making. Raises whatever the job raises."""
         import torch
 
@@ -63,7 +63,7 @@ class Worker:
         finally:
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()  # other processes share the GPU and may need what this job used
-        return dict(manifest.facts)
+        return manifest.facts
 
     def _reporter(self, key: str) -> Callable[[Progress], None]:
         """Make a function that tells the broker how far a job is, and does not wait for an answer."""
