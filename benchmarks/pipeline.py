@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.core.config import ComponentConfig
 from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.models.base import ModelConfig
 from workloads.models.resnet import ResnetConfig
 from workloads.models.vgg16_bn import Vgg16BnConfig
 from workloads.recipes.augmentation import augment
@@ -37,7 +37,7 @@ class Case:
     """A published training protocol and the image size it is for."""
 
     name: str
-    model: ComponentConfig
+    model: ModelConfig
     image_size: int
     """Height and width in pixels."""
     batch: int

@@ -136,8 +136,11 @@ class ArtifactStore:
             return self._local / path
         folder = self._scratch_folder() / path
         if not folder.exists():
-            folder.mkdir(parents=True)
-            fs.copy_files(path, str(folder), source_filesystem=self._fs, destination_filesystem=fs.LocalFileSystem())
+            # Renamed when complete, so that a copy that broke off is not taken for the artifact at the next try.
+            copy = Path(tempfile.mkdtemp(dir=self._scratch_folder()))
+            fs.copy_files(path, str(copy), source_filesystem=self._fs, destination_filesystem=fs.LocalFileSystem())
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            copy.rename(folder)
         return folder
 
     def read_json(self, key: str, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -63,6 +64,18 @@ def test_a_missing_file_is_noticed_on_reading(store: ArtifactStore, tmp_path: Pa
     stored(tmp_path).unlink()
     with pytest.raises(DamagedArtifact, match=r"result\.txt is missing"):
         store.verified(KEY)
+
+
+def test_a_download_that_broke_off_is_started_again(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store)
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError("connection lost")
+
+    with monkeypatch.context() as patch, contextlib.suppress(OSError):
+        patch.setattr(fs, "copy_files", fail)
+        store.open(KEY)
+    assert (store.open(KEY) / "result.txt").read_text() == "hello"
 
 
 def test_a_damaged_artifact_set_aside_makes_room_and_is_kept(store: ArtifactStore, tmp_path: Path) -> None:
