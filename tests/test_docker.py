@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-COMPOSE = Path(__file__).parent.parent / "docker" / "compose.yaml"
+from tests.support.paths import ROOT
+
+COMPOSE = ROOT / "docker" / "compose.yaml"
 
 
 @pytest.fixture

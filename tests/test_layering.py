@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from workloads.inversion.attack import ATTACKS
 
-ROOT = Path(__file__).parents[1]
 MODULES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
     for package in ("orchestrator", "workloads")

@@ -9,8 +9,7 @@ import pytest
 
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import Spec
-
-SPECS = Path(__file__).parent.parent / "specs"
+from tests.support.paths import SPECS
 
 
 @pytest.mark.parametrize("file", sorted(SPECS.glob("*.yaml")), ids=lambda file: file.stem)

@@ -10,7 +10,7 @@ from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.planning.plan import plan
 from orchestrator.search.search import Search
 from orchestrator.spec.model import ResolvedSpec
-from tests.toy import toy_sweep
+from tests.support.toy import toy_sweep
 from workloads.attacks.gmi import GmiConfig
 from workloads.inversion.attack import ATTACKS
 from workloads.inversion.gradient_search import GradientAttack

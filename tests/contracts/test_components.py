@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.evidence import judging
+from tests.support.evidence import judging
 from workloads.attacks.gmi import GmiConfig
 from workloads.context import DataInput, JobContext
 from workloads.core.config import ComponentConfig

@@ -15,10 +15,10 @@ from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.paths import Workspace
 from orchestrator.sweep import Sweep
 from tests.contracts.test_components import CONFIGURABLE, config_for
+from tests.support.paths import SPECS
 from workloads.core.config import content, digest
 
 RECORD = Path(__file__).with_name("job_keys.json")
-SPECS = Path(__file__).parents[2] / "specs"
 LOCAL = {"weights", "weights_digest", "path"}  # files of this machine: REQUIRED names them for tests only
 
 

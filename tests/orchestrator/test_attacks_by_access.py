@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.sweep import Sweep
-from tests.toy import numbers, toy_sweep
+from tests.support.toy import numbers, toy_sweep
 
 ATTACKS: list[dict[str, Any]] = [
     {"kind": "brepmi", "steps": 10, "patience": 5, "draws": 256},

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.sweep import Sweep
-from tests.toy import numbers, toy_sweep
+from tests.support.toy import numbers, toy_sweep
 
 SMALL: dict[str, Any] = {"pool": 10, "steps": 3}
 ATTACKS = [

@@ -10,7 +10,7 @@ from orchestrator.errors import RequestError
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.rerun import original
 from orchestrator.results.comparison import Comparison, compare
-from tests.toy import toy_sweep
+from tests.support.toy import toy_sweep
 
 THEN = {"value": 0.5, "low": 0.4, "high": 0.6}
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.sweep import Sweep
-from tests.toy import numbers, toy_sweep
+from tests.support.toy import numbers, toy_sweep
 
 SIZES = {"latent_size": 6, "style_size": 6, "mapping_layers": 1, "channel_base": 32, "channel_max": 4}
 NUMBERS = {"natural_accuracy", "gmi.attack_accuracy", "gmi.knn_distance"}

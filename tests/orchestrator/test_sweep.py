@@ -15,7 +15,7 @@ from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.store.ledger import Ledger, read_events
 from orchestrator.sweep import Sweep
-from tests.toy import digests, finished_jobs, numbers, toy_sweep
+from tests.support.toy import digests, finished_jobs, numbers, toy_sweep
 
 
 def run(sweep: Sweep, executor: Executor) -> Any:

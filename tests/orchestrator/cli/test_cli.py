@@ -1,0 +1,287 @@
+"""The command line as scripts use it: fixed shapes on stdout, words on stderr, an exit status to rely on.
+
+All of it on one finished toy sweep: the baseline and one erased point.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner, Result
+
+from orchestrator.cli.commands import What, app, main
+from orchestrator.errors import RequestError
+from orchestrator.store.paths import RunPaths
+from tests.support.toy import TOY, write_spec
+
+AREA = "defenses.0.max_area"
+SEARCH = {"space": {AREA: {"kind": "choice", "values": [0.6]}}, "seeds": [0]}
+DIVERGES = ("--set", "target.training.lr=100000000000000000000")
+INTERVAL = {"value", "low", "high"}
+
+
+def midre(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def printed(*arguments: str | Path, status: int = 0) -> Any:
+    """What a command prints with `--json`: one value, and nothing beside it."""
+    result = midre(*arguments, "--json")
+    assert result.exit_code == status, result.output
+    return json.loads(result.stdout)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that `midre run --json` ran, and what it printed."""
+
+    spec: Path
+    runs: Path
+    summary: dict[str, Any]
+
+    @property
+    def run(self) -> Path:
+        return Path(self.summary["run"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("cli")
+    spec = write_spec(folder, search=SEARCH)
+    summary = printed("run", spec, "--runs", folder / "runs", "--executor", "inline")
+    return Finished(spec, folder / "runs", summary)
+
+
+def test_run_prints_what_every_trial_came_to(finished: Finished) -> None:
+    summary = finished.summary
+    assert set(summary) == {"sweep", "run", "seconds", "jobs", "trials", "pareto"}
+    assert summary["jobs"] == {"run": 11, "cached": 0, "failed": 0}
+    known = {"id", "status", "seed", "params", "defenses", "natural_accuracy", "attacks"}
+    assert [set(trial) for trial in summary["trials"]] == [known, known]
+    assert [trial["status"] for trial in summary["trials"]] == ["done", "done"]
+    assert [trial["params"] for trial in summary["trials"]] == [{}, {AREA: 0.6}]
+    assert [trial["defenses"] for trial in summary["trials"]] == [[], ["random_erasing"]]
+    assert all(set(trial["natural_accuracy"]) == INTERVAL for trial in summary["trials"])
+
+
+def test_run_prints_of_every_attack_its_numbers_and_what_it_asked(finished: Finished) -> None:
+    for trial in finished.summary["trials"]:
+        (attack,) = trial["attacks"].values()
+        assert set(attack) == {"attack_accuracy", "knn_distance", "queries", "seconds"}
+        assert set(attack["attack_accuracy"]) == set(attack["knn_distance"]) == INTERVAL
+        # 2 identities with 2 restarts each, asked in each of 3 steps and once at the end to choose by.
+        assert attack["queries"] == 2 * 2 * (3 + 1)
+        assert attack["seconds"] > 0
+
+
+def test_run_prints_the_trials_of_the_frontier(finished: Finished) -> None:
+    trials = [trial["id"] for trial in finished.summary["trials"]]
+    assert finished.summary["pareto"]
+    assert set(finished.summary["pareto"]) <= set(trials)
+
+
+def test_running_again_runs_nothing_and_gives_the_same(finished: Finished) -> None:
+    again = printed("run", finished.spec, "--runs", finished.runs, "--executor", "inline")
+    assert again["jobs"] == {"run": 0, "cached": 11, "failed": 0}
+    assert (again["trials"], again["pareto"]) == (finished.summary["trials"], finished.summary["pareto"])
+
+
+def test_run_in_words_says_how_to_go_on(finished: Finished) -> None:
+    options = ("--runs", finished.runs, "--executor", "inline")
+    result = midre("run", finished.spec, "--set", "name=toy", *options)
+    assert result.exit_code == 0
+    assert f"report:    {finished.run / 'report' / 'index.html'}" in result.stdout
+    assert f"run again: midre run {finished.spec} --set name=toy --runs {finished.runs}" in result.stdout
+
+
+def test_report_writes_the_page_anew_and_prints_what_run_printed(finished: Finished) -> None:
+    page = RunPaths(finished.run).report
+    page.unlink()
+    again = printed("report", finished.run)
+    assert page.is_file()
+    assert again == {**finished.summary, "seconds": 0.0, "jobs": {"run": 0, "cached": 0, "failed": 0}}
+
+
+def test_status_counts_trials_and_jobs(finished: Finished) -> None:
+    counts = {"started": 0, "done": 2, "failed": 0}
+    found = printed("status", finished.run)
+    assert found == {"run": str(finished.run), "trials": counts, "jobs_done": 11, "jobs_failed": 0}
+
+
+def test_plan_prints_every_job_before_those_that_read_it(finished: Finished) -> None:
+    shape = printed("plan", finished.spec, "--runs", finished.runs)
+    assert set(shape) == {"sweep", "trials", "jobs"}
+    assert (shape["sweep"], shape["trials"], len(shape["jobs"])) == (finished.summary["sweep"], 2, 11)
+    seen: set[str] = set()
+    for job in shape["jobs"]:
+        assert set(job) == {"key", "kind", "inputs", "done", "resources"}
+        assert set(job["resources"]) == {"cpus", "gpus", "memory_gb"}
+        assert re.fullmatch("[0-9a-f]{64}", job["key"])
+        assert set(job["inputs"]) <= seen
+        seen.add(job["key"])
+
+
+def jobs_done(*arguments: str | Path) -> set[bool]:
+    return {job["done"] for job in printed("plan", *arguments)["jobs"]}
+
+
+def test_plan_starts_nothing(finished: Finished, tmp_path: Path) -> None:
+    assert jobs_done(finished.spec, "--runs", tmp_path / "fresh") == {False}
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_runs_are_where_the_command_says_else_the_shell_else_the_spec_else_here(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, full = str(tmp_path / "empty"), str(finished.runs)
+    in_empty, in_full = (("--set", f"storage.runs={folder}") for folder in (empty, full))
+    monkeypatch.setenv("MIDRE_RUNS", empty)
+    assert jobs_done(finished.spec, *in_empty, "--runs", full) == {True}
+    monkeypatch.setenv("MIDRE_RUNS", full)
+    assert jobs_done(finished.spec, *in_full, "--runs", empty) == {False}
+    assert jobs_done(finished.spec, *in_empty) == {True}
+    monkeypatch.setenv("MIDRE_RUNS", empty)
+    assert jobs_done(finished.spec, *in_full) == {False}
+    monkeypatch.delenv("MIDRE_RUNS")
+    assert jobs_done(finished.spec, *in_full) == {True}
+    monkeypatch.chdir(finished.runs.parent)
+    assert jobs_done(finished.spec) == {True}
+    monkeypatch.chdir(tmp_path)
+    assert jobs_done(finished.spec) == {False}
+
+
+def test_validate_prints_that_nothing_is_wrong(finished: Finished) -> None:
+    assert printed("validate", finished.spec) == {"ok": True, "problems": []}
+    assert midre("validate", finished.spec).stderr == f"{finished.spec}: nothing wrong.\n"
+
+
+def test_validate_prints_every_problem_with_its_field_and_line_and_ends_with_2(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, defenses=[{"kind": "random_erasing", "area": 0.2}], attacks=[{"kind": "gmy"}])
+    shape = printed("validate", spec, status=2)
+    assert set(shape) == {"ok", "problems"}
+    assert shape["ok"] is False
+    assert {problem["field"] for problem in shape["problems"]} == {"defenses.0.area", "attacks.0"}
+    lines = spec.read_text(encoding="utf-8").splitlines()
+    for problem in shape["problems"]:
+        assert set(problem) == {"field", "line", "message"}
+        assert re.search("area: 0.2|kind: gmy", lines[problem["line"] - 1])
+
+
+def test_trials_that_fail_end_with_1_and_say_why(finished: Finished) -> None:
+    options = ("--runs", finished.runs, "--executor", "inline")
+    summary = printed("run", finished.spec, *DIVERGES, *options, status=1)
+    assert summary["jobs"] == {"run": 0, "cached": 3, "failed": 2}
+    assert [trial["status"] for trial in summary["trials"]] == ["failed", "failed"]
+    assert all("DivergedError" in trial["error"] for trial in summary["trials"])
+    assert summary["pareto"] == []
+    counts = printed("status", summary["run"])
+    assert (counts["trials"]["failed"], counts["jobs_failed"]) == (2, 2)
+    assert "0 trials done, 2 failed, 0 at work" in midre("status", summary["run"]).stdout
+
+
+@pytest.mark.parametrize("what", list(What))
+def test_list_prints_kind_summary_and_source_of_every_component(what: What) -> None:
+    rows = printed("list", what)
+    assert rows
+    assert all({"kind", "summary", "source"} <= set(row) for row in rows)
+    assert all(row["kind"] and row["summary"] for row in rows)
+
+
+def test_list_attacks_says_what_each_may_ask_needs_and_does_in_turn() -> None:
+    rows = {row["kind"]: row for row in printed("list", "attacks")}
+    assert all(set(row) == {"kind", "summary", "source", "access", "needs", "stages"} for row in rows.values())
+    assert all(row["source"] and row["access"] and row["stages"] for row in rows.values())
+    assert len({rows[kind]["access"] for kind in ("gmi", "rlbmi", "brepmi")}) == 3
+    assert "prior" in rows["gmi"]["needs"]
+    header = midre("list", "attacks").stdout.splitlines()[1]
+    assert re.findall(r"\w+", header) == ["kind", "summary", "source", "access", "needs", "stages"]
+
+
+def test_schema_is_that_of_a_spec() -> None:
+    result = midre("schema")
+    assert result.exit_code == 0
+    assert set(TOY) <= set(json.loads(result.stdout)["properties"])
+
+
+def test_a_rerun_prints_every_number_then_and_now(finished: Finished) -> None:
+    shape = printed("rerun", finished.spec, "--runs", finished.runs, "--executor", "inline")
+    assert set(shape) == {"sweep", "run", "numbers"}
+    assert Path(shape["run"]).is_relative_to(finished.run / "reruns")
+    assert all(set(number) == {"trial", "name", "then", "now", "verdict"} for number in shape["numbers"])
+    names = ("natural_accuracy", "gmi.attack_accuracy", "gmi.knn_distance")
+    asked = [(trial["id"], name) for trial in finished.summary["trials"] for name in names]
+    assert [(number["trial"], number["name"]) for number in shape["numbers"]] == asked
+    assert {number["verdict"] for number in shape["numbers"]} == {"identical"}
+
+
+def test_a_rerun_that_reproduces_says_so(finished: Finished) -> None:
+    result = midre("rerun", finished.run, "--executor", "inline")
+    assert result.exit_code == 0
+    assert result.stdout.count("identical") == 6
+    assert "different" not in result.stdout
+
+
+def test_a_rerun_that_does_not_reproduce_ends_with_1(finished: Finished, tmp_path: Path) -> None:
+    paths = RunPaths(finished.run)
+    shutil.copy(paths.resolved, tmp_path)
+    then = json.loads(paths.summary.read_text(encoding="utf-8"))
+    then["trials"][0]["natural_accuracy"] = {"value": 2.0, "low": 2.0, "high": 2.0}
+    (tmp_path / paths.summary.name).write_text(json.dumps(then), encoding="utf-8")
+    result = midre("rerun", tmp_path, "--executor", "inline")
+    assert result.exit_code == 1
+    assert (result.stdout.count("different"), result.stdout.count("identical")) == (1, 5)
+
+
+def test_sync_writes_a_run_that_mlflow_has_not_seen_and_says_where(finished: Finished) -> None:
+    uri = f"sqlite:///{finished.runs / 'mlflow.db'}"
+    result = midre("sync", finished.run)
+    assert result.exit_code == 0
+    assert f"{finished.summary['sweep']}: MLflow at {uri} is up to date." in result.stderr.splitlines()
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("midre")
+    assert experiment is not None
+    names = [run.data.tags["midre.id"] for run in client.search_runs([experiment.experiment_id])]
+    # The sweep, its two trials, and below each trial what it asked for: 7 jobs, of which they share 3.
+    assert len(names) == len(set(names)) == 1 + 2 + 2 * 7
+    assert finished.summary["sweep"] in names
+
+
+@pytest.mark.parametrize("command", ["status", "report", "sync"])
+def test_a_folder_that_is_no_run_is_refused(command: str, tmp_path: Path) -> None:
+    refused = midre(command, tmp_path)
+    assert isinstance(refused.exception, RequestError)
+    assert "not a run folder" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("report", "nowhere"), ("rerun", "nowhere"), ("validate", "nowhere.yaml"), ("list", "nothing"), ("nonsense",)],
+)
+def test_a_wrong_request_ends_with_2(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["midre", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+
+
+def test_a_wrong_request_is_one_line_on_stderr(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, attacks=[{"kind": "gmy"}])
+    command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--runs", str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{spec}:")
+    assert "Did you mean 'gmi'?" in line
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,357 @@
+"""Tables, figures and the page on a hand-made sweep: two seeds at the baseline, two erased points, one failure."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.planning.graph import Trial, TrialPlan
+from orchestrator.reports.feature_space import feature_space_figure, feature_spaces
+from orchestrator.reports.figures import frontier_figure, heat_maps
+from orchestrator.reports.html import headlines, write_report
+from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
+from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
+from orchestrator.spec.loading import load_spec
+from orchestrator.spec.model import ResolvedSpec
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.paths import RunPaths
+from tests.support.paths import QUICKSTART
+
+AREA, ASPECT = "defenses.0.max_area", "defenses.0.max_aspect"
+SMALL, LARGE = {AREA: 0.2, ASPECT: 1.0}, {AREA: 0.8, ASPECT: 3.0}
+
+
+def estimate(value: float, half: float, *, n: int, method: str) -> dict[str, Any]:
+    return {"value": value, "low": value - half, "high": value + half, "n": n, "method": method}
+
+
+def made(store: ArtifactStore, key: str, files: dict[str, bytes]) -> str:
+    folder = store.new_attempt(key)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    store.commit(key, "made_by_hand", folder, {})
+    return key
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (12, 8), 128).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def roles(store: ArtifactStore, name: str, defenses: tuple[str, ...], judged: dict[str, bytes]) -> dict[str, str]:
+    facts = {"mean_erased_area": 0.314, "unerased_share": 0.021}
+    evidence = {f"{index}.{kind}": facts for index, kind in enumerate(defenses)}
+    maps = {f"{index}.{kind}.erased_map.png": png() for index, kind in enumerate(defenses)}
+    return {
+        "target": made(store, f"target-{name}", {"defenses.json": json.dumps(evidence).encode(), **maps}),
+        "judged/gmi": made(store, f"judged-{name}", {"pairs.png": png(), **judged}),
+        "prior": made(store, "prior", {"samples.png": png()}),
+    }
+
+
+def attacked(accuracy: float, half: float) -> AttackResult:
+    numbers = {
+        "attack_accuracy": estimate(accuracy, half, n=5, method="bootstrap over identities"),
+        "knn_distance": estimate(57.25, 8.0, n=5, method="bootstrap over identities"),
+    }
+    protocol = {"steps": 200, "restarts": 10, "kept": 10, "selection": "all", "identities": 5, "queries": 10050}
+    return AttackResult("gmi", numbers, protocol, [], 12.5)
+
+
+class World:
+    """Makes trials with artifacts in a store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = ArtifactStore(folder / "store")
+        self.paths = RunPaths(folder / "run")
+        self.judged: dict[str, bytes] = {}
+        """Files that the evaluation of an attack leaves beside the usual ones."""
+
+    def trial(
+        self, point: int, params: dict[str, Any], seed: int, natural: float, attack: float, *, half: float = 0.05
+    ) -> TrialResult:
+        name = f"trial{point}{seed}"
+        defenses = ("random_erasing",) if point else ()
+        own = Trial(name, point, params, seed, baseline=point == 0)
+        plan = TrialPlan(own, defenses, (), roles(self.store, name, defenses, self.judged))
+        utility = {"natural_accuracy": estimate(natural, 0.01, n=270, method="wilson")}
+        return TrialResult(plan, "done", "", utility, {"gmi": attacked(attack, half)})
+
+    def failed(self, point: int, params: dict[str, Any], error: str) -> TrialResult:
+        own = Trial(f"trial{point}0", point, params, 0, baseline=False)
+        return TrialResult(TrialPlan(own, ("random_erasing",), (), {}), "failed", error, {}, {})
+
+    def result(self, *trials: TrialResult, **overrides: str) -> SweepResult:
+        spec, _ = load_spec(QUICKSTART, overrides={path.replace("__", "."): text for path, text in overrides.items()})
+        resolved = ResolvedSpec(spec=spec, private_digest="a" * 64, public_digest="b" * 64)
+        judge = {"natural_accuracy": estimate(0.985, 0.01, n=270, method="wilson")}
+        return SweepResult(resolved, trials, judge)
+
+    def usual(self) -> SweepResult:
+        return self.result(
+            self.trial(0, {}, 0, 0.98, 0.9),
+            self.trial(0, {}, 1, 0.96, 0.8),
+            self.trial(1, SMALL, 0, 0.95, 0.6),
+            self.trial(1, SMALL, 1, 0.93, 0.5),
+            self.trial(2, LARGE, 0, 0.7, 0.65),
+            self.failed(3, {AREA: 0.5, ASPECT: 1.0}, "loss became NaN at <step> 412"),
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def page(world: World) -> str:
+    write_report(world.usual(), world.store, world.paths)
+    return world.paths.report.read_text(encoding="utf-8")
+
+
+def printed(table: Table) -> str:
+    console = Console(width=220, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_frontier_is_one_number_beside_no_defense(world: World) -> None:
+    # Means: no defense (0.97, 0.85), the small area (0.94, 0.55), the large one (0.7, 0.65). Area above (0, 1):
+    # 0.97 x 0.15 for no defense, and 0.94 x (0.45 - 0.15) more for the small area.
+    text = " ".join(headlines(world.usual()))
+    assert f"better than {0.97 * 0.15 + 0.94 * 0.3:.3f}, no defense alone {0.97 * 0.15:.3f}" in text
+
+
+def test_a_trade_off_is_what_the_attack_lost_over_what_utility_lost(world: World) -> None:
+    lines = printed(points_table(world.usual())).splitlines()
+    # Seeds 0 and 1: attack 0.9 - 0.6 and 0.8 - 0.5, natural 0.98 - 0.95 and 0.96 - 0.93; the ratio is 10 for both.
+    assert any("10.0 ± 0.0" in line and "(30.0 / 3.0 points)" in line for line in lines)
+
+
+def test_a_trade_off_of_seeds_that_disagree_has_their_error(world: World) -> None:
+    result = world.result(
+        world.trial(0, {}, 0, 0.98, 0.9),
+        world.trial(0, {}, 1, 0.98, 0.9),
+        world.trial(1, SMALL, 0, 0.94, 0.7),
+        world.trial(1, SMALL, 1, 0.92, 0.5),
+    )
+    (found,) = trade_offs(result).values()
+    # Lost: attack 0.2 and 0.4, utility 0.04 and 0.06. Ratio 0.3 / 0.05 = 6; residuals -0.04 and 0.04, deviation
+    # 0.04 sqrt(2), over sqrt(2) and over 0.05.
+    assert (found.ratio, found.error) == (pytest.approx(6), pytest.approx(0.8))
+
+
+def test_a_point_that_lost_no_utility_has_no_ratio(world: World) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.95, 0.7))
+    (found,) = trade_offs(result).values()
+    assert str(found) == "no utility loss (10.0 / -5.0 points)"
+
+
+def test_a_single_seed_has_a_ratio_without_error(world: World) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.8, 0.6))
+    (found,) = trade_offs(result).values()
+    assert (found.ratio, found.error) == (pytest.approx(2), None)
+
+
+def test_trials_table_shows_intervals_in_per_cent_and_stars(world: World) -> None:
+    lines = printed(trials_table(world.usual())).splitlines()
+    small = next(line for line in lines if "trial10" in line)
+    assert "★" in small and "95.0 % [94.0, 96.0]" in small and "60.0 % [55.0, 65.0]" in small and "57.2" in small
+    large = next(line for line in lines if "trial20" in line)
+    assert "★" not in large
+    failed = next(line for line in lines if "trial30" in line)
+    assert failed.count("missing") == 3 and "failed" in failed
+
+
+def test_points_table_keeps_the_spread_over_seeds_apart(world: World) -> None:
+    result = world.usual()
+    assert point_rows(result).headers[:5] == ("", "point", "max_area", "max_aspect", "seeds")
+    assert point_rows(result).rows[1].cells == (
+        "★", "1", "0.2", "1", "2", "94.0 % ± 1.4", "55.0 % ± 7.1", "57.2 ± 0", "10.0 ± 0.0 (30.0 / 3.0 points)",
+    )  # fmt: skip
+    assert point_rows(result).rows[2].cells[5] == "70.0 %"  # one seed has no spread
+    assert "no defense" in printed(points_table(result))
+
+
+def test_tables_name_the_defense_where_nothing_is_searched(world: World) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, {}, 0, 0.95, 0.5), search__space="{}")
+    assert [row.cells[2] for row in point_rows(result).rows] == ["no defense", "random_erasing"]
+
+
+def test_report_holds_every_resource_itself(page: str) -> None:
+    references = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert references and all(reference.startswith("data:image/png;base64,") for reference in references)
+    assert not re.search(r"""(?:src|href)\s*=\s*["']https?://|@import|url\(""", page)
+
+
+def test_report_names_every_trial_with_its_numbers(page: str) -> None:
+    for name in ("trial00", "trial01", "trial10", "trial11", "trial20", "trial30"):
+        assert name in page
+    for text in ("95.0 % [94.0, 96.0]", "94.0 % ± 1.4", "98.5 % [97.5, 99.5]", "31.4 %", "2.1 %", "10050", "270"):
+        assert text in page
+    assert page.count('<td class="missing">missing</td>') >= 3
+    assert "loss became NaN at &lt;step&gt; 412" in page
+
+
+def test_report_shows_what_the_artifacts_show(world: World, page: str) -> None:
+    # frontier, heat maps, 5 grids of pairs, 3 maps of erased area, 1 sheet of samples
+    assert page.count("<img ") == 2 + 5 + 3 + 1
+    with Image.open(world.paths.frontier) as picture:
+        assert picture.width > 1000
+
+
+def test_report_of_a_sweep_without_results(world: World) -> None:
+    write_report(world.result(world.failed(1, SMALL, "out of memory")), world.store, world.paths)
+    page = world.paths.report.read_text(encoding="utf-8")
+    assert "No point has all its trials done" in page and "out of memory" in page
+
+
+def test_headlines_say_what_the_numbers_say(world: World) -> None:
+    text = " ".join(headlines(world.usual()))
+    assert "5 of 6 trials are done; 1 failed and is listed below." in text
+    assert "On the frontier, 2 of 3 points: no defense" in text
+    assert "Best of 2 defended points by both gains added: max_area 0.2, max_aspect 1." in text
+    assert "gmi attack accuracy falls by 30.0 percentage points (85.0 % to 55.0 %)" in text
+    assert "natural accuracy falls by 3.0 percentage points (97.0 % to 94.0 %)" in text
+    assert "do not overlap: in this sweep it helps, and is paid for in natural accuracy." in text
+
+
+@pytest.mark.parametrize(
+    ("attack", "half", "said"),
+    [
+        (0.9, 0.05, "It does not help"),
+        (0.95, 0.05, "It does not help"),
+        (0.85, 0.1, "this sweep does not show that it helps"),
+        (0.5, 0.05, "do not overlap: in this sweep it helps, and costs no natural accuracy"),
+    ],
+)
+def test_headlines_never_say_more_than_the_intervals_allow(world: World, attack: float, half: float, said: str) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.95, attack, half=half))
+    text = " ".join(headlines(result))
+    assert said in text and "one training seed" in text
+
+
+@pytest.mark.parametrize(
+    ("undefended", "defended", "said"),
+    [
+        (0.9, 0.4, None),  # gmi gets more, 0.5
+        (0.9, 0.5, None),
+        (0.9, 0.7, "gmi is not the strongest attack on it: lomma attack accuracy falls by 20.0 percentage points "
+         "(90.0 % to 70.0 %)."),
+        (0.9, 0.9, "gmi is not the strongest attack on it: lomma attack accuracy stays at 90.0 %, and the intervals "
+         "overlap."),
+    ],
+)  # fmt: skip
+def test_headlines_tell_of_an_attack_that_gets_more_than_the_one_traded_against(
+    world: World, undefended: float, defended: float, said: str | None
+) -> None:
+    plain, erased = world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.95, 0.5)
+    trials = [
+        dataclasses.replace(own, attacks={**own.attacks, "lomma": attacked(value, 0.05)})
+        for own, value in ((plain, undefended), (erased, defended))
+    ]
+    found = [text for text in headlines(world.result(*trials)) if "strongest" in text]
+    assert found == ([] if said is None else [said])
+
+
+def test_headlines_without_a_baseline(world: World) -> None:
+    text = " ".join(headlines(world.result(world.trial(1, SMALL, 0, 0.95, 0.5))))
+    assert "There is no finished baseline" in text
+
+
+def test_frontier_figure_labels_do_not_cover_each_other(world: World) -> None:
+    points = [world.trial(at, {AREA: at / 10, ASPECT: 1.0}, 0, 0.97 + at / 1000, 0.5 + at / 50) for at in range(8)]
+    figure = frontier_figure(world.result(*points))
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    from matplotlib.text import Text
+
+    boxes = [Text.get_window_extent(label, renderer) for label in figure.axes[0].texts]
+    assert len(boxes) == 8
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
+
+
+def test_frontier_figure_has_the_chance_line(world: World) -> None:
+    plot = frontier_figure(world.usual()).axes[0]
+    chance = [line for line in plot.lines if "chance" in str(line.get_label())]
+    assert [line.get_ydata()[0] for line in chance] == [20.0]  # type: ignore[index]
+
+
+def test_heat_maps_show_both_objectives(world: World) -> None:
+    figure = heat_maps(world.usual())
+    assert figure is not None
+    texts = [{text.get_text() for text in plot.texts} for plot in figure.axes]
+    assert texts == [{"94.0 %", "70.0 %", "not run"}, {"55.0 %", "65.0 %", "not run"}]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        "{defenses.0.max_area: {kind: choice, values: [0.2, 0.8]}}",
+        "{defenses.0.max_area: {kind: uniform, low: 0.2, high: 0.8}, defenses.0.max_aspect: {values: [1.0, 3.0]}}",
+    ],
+)
+def test_heat_maps_need_two_fields_of_few_values(world: World, space: str) -> None:
+    overrides = {
+        "search__sampler": "{kind: random, points: 2}",
+        "search__space": space.replace("{values", "{kind: choice, values"),
+    }
+    assert heat_maps(world.result(world.trial(1, {AREA: 0.2}, 0, 0.95, 0.5), **overrides)) is None
+
+
+# Feature space
+
+PANEL = {
+    "identity": "7",
+    "private": [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.5, 0.5]],
+    "erased": [[1.0, 0.0], [3.0, 0.0], [1.0, 2.0], [1.5, 0.5]],
+    "reconstructed": [[2.0, 0.0], [4.0, 0.0], [2.0, 2.0], [2.5, 0.5]],
+}
+
+
+@pytest.fixture
+def with_points(world: World) -> World:
+    world.judged["feature_space_evaluation.json"] = json.dumps([PANEL, {**PANEL, "identity": "8"}]).encode()
+    return world
+
+
+def test_feature_space_is_shown_without_defense_and_for_the_strongest_one(with_points: World) -> None:
+    captions = [caption for caption, _ in feature_spaces(with_points.usual(), with_points.store)]
+    assert captions == [
+        "gmi on trial trial00: no defense, seed 0; features: evaluation",
+        "gmi on trial trial11: max_area 0.2, max_aspect 1, seed 1; features: evaluation",
+    ]
+
+
+def test_the_report_holds_the_feature_spaces(with_points: World) -> None:
+    write_report(with_points.usual(), with_points.store, with_points.paths)
+    page = with_points.paths.report.read_text(encoding="utf-8")
+    assert "<h2>Feature space</h2>" in page
+    assert page.count("<img ") == 2 + 5 + 3 + 1 + 2
+
+
+def test_a_report_without_points_has_no_feature_space(page: str) -> None:
+    assert "Feature space" not in page
+
+
+def test_each_identity_has_a_panel_with_its_points_and_hulls() -> None:
+    figure = feature_space_figure([PANEL, {**PANEL, "identity": "8"}])
+    assert [plot.get_title() for plot in figure.axes] == ["7", "8"]
+    marks = [own.get_offsets().tolist() for own in figure.axes[0].collections]  # type: ignore[union-attr]
+    assert marks == [PANEL["erased"], PANEL["private"], PANEL["reconstructed"]]
+    corners = [{tuple(corner) for corner in own.get_xy().tolist()} for own in figure.axes[0].patches]  # type: ignore[attr-defined]
+    assert corners[1] == {(0.0, 0.0), (2.0, 0.0), (0.0, 2.0)}, "the inner point is no corner"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "private images, erased",
+        "private images",
+        "reconstructions",
+    ]

@@ -1,0 +1,145 @@
+"""Parquet tables: read back by pandas and by DuckDB they hold what the records held."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+from pyarrow import parquet
+
+from orchestrator.planning.graph import Trial, TrialPlan
+from orchestrator.results.parquet_tables import unit_of, write_tables
+from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
+from orchestrator.spec.loading import load_spec
+from orchestrator.spec.model import ResolvedSpec
+from orchestrator.store.paths import RunPaths
+from tests.support.paths import QUICKSTART
+
+AREA, ASPECT = "defenses.0.max_area", "defenses.0.max_aspect"
+
+
+def estimate(value: float, low: float, high: float, n: int, method: str = "wilson") -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "n": n, "method": method}
+
+
+def attack(value: float) -> AttackResult:
+    numbers = {
+        "attack_accuracy": estimate(value, value - 0.2, value + 0.1, 5, "bootstrap over identities"),
+        "knn_distance": estimate(60.5, 50.25, 70.75, 5, "bootstrap over identities"),
+        "fid_swin_s": estimate(12.0, 10.0, 15.0, 5, "bootstrap over identities, 100 resamples"),
+        "hull_overlap_private_evaluation": estimate(0.0, 0.0, 0.5, 5, "bootstrap over identities"),
+        "knowledge_extraction_test_accuracy": estimate(0.75, 0.5, 0.9, 20),
+    }
+    protocol = {"steps": 200, "restarts": 10, "kept": 5, "selection": "all", "identities": 5, "queries": 10050}
+    identities = [{"identity": name, "reconstructions": 5, "estimates": numbers} for name in "01234"]
+    return AttackResult("gmi", numbers, protocol, identities, 12.5)
+
+
+def trial(name: str, point: int, params: dict[str, Any], *, status: str = "done") -> TrialResult:
+    own = Trial(name, point, params, seed=0, baseline=point == 0)
+    plan = TrialPlan(own, () if point == 0 else ("random_erasing",), (), {})
+    if status != "done":
+        return TrialResult(plan, status, "identity loss became NaN", {}, {})
+    return TrialResult(plan, status, "", {"natural_accuracy": estimate(0.9, 0.8, 0.95, 270)}, {"gmi": attack(0.5)})
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    resolved = ResolvedSpec(spec=load_spec(QUICKSTART)[0], private_digest="a" * 64, public_digest="b" * 64)
+    trials = (
+        trial("base", 0, {}),
+        trial("erased", 1, {AREA: 0.5, ASPECT: 1}),
+        trial("broken", 2, {AREA: 0.8, ASPECT: 3.0}, status="failed"),
+    )
+    own = RunPaths(tmp_path / "run")
+    write_tables(SweepResult(resolved, trials, {}), own)
+    return own
+
+
+def test_trials_have_a_row_each_whatever_became_of_them(paths: RunPaths) -> None:
+    table = pd.read_parquet(paths.table("trials")).set_index("trial")
+    assert list(table.index) == ["base", "erased", "broken"]
+    assert list(table["status"]) == ["done", "done", "failed"]
+    assert list(table["baseline"]) == [True, False, False]
+    assert list(table.loc["erased", "defenses"]) == ["random_erasing"]
+    assert json.loads(table.loc["erased", "params"]) == {AREA: 0.5, ASPECT: 1}
+    assert table.loc["broken", "error"] == "identity loss became NaN"
+    numbers = table.loc["erased", [f"natural_accuracy{end}" for end in ("", "_low", "_high", "_n", "_method")]]
+    assert list(numbers) == [0.9, 0.8, 0.95, 270, "wilson"]
+
+
+def test_missing_is_null_and_never_a_default(paths: RunPaths) -> None:
+    query = f"""
+        SELECT trial, error, natural_accuracy, natural_accuracy_n, natural_accuracy_method, "param.{AREA}"
+        FROM '{paths.table("trials")}' ORDER BY point
+    """
+    assert duckdb.sql(query).fetchall() == [
+        ("base", None, 0.9, 270, "wilson", None),
+        ("erased", None, 0.9, 270, "wilson", 0.5),
+        ("broken", "identity loss became NaN", None, None, None, 0.8),
+    ]
+
+
+def test_attacks_hold_protocol_and_estimates(paths: RunPaths) -> None:
+    query = f"""
+        SELECT trial, attack, attack_accuracy, attack_accuracy_low, knn_distance_high, steps, restarts, kept, selection,
+               identities_attacked, queries, seconds_s, access
+        FROM '{paths.table("attacks")}' ORDER BY point
+    """
+    numbers = ("gmi", 0.5, 0.3, 70.75, 200, 10, 5, "all", 5, 10050, 12.5, None)
+    assert duckdb.sql(query).fetchall() == [("base", *numbers), ("erased", *numbers)]
+
+
+def test_identities_have_a_row_each(paths: RunPaths) -> None:
+    table = pd.read_parquet(paths.table("identities"))
+    assert list(zip(table["trial"], table["identity"], strict=True)) == [
+        (name, identity) for name in ("base", "erased") for identity in "01234"
+    ]
+    assert set(table["reconstructions"]) == {5}
+    assert set(table["attack_accuracy"]) == {0.5}
+
+
+def test_units_stand_in_the_field_metadata(paths: RunPaths) -> None:
+    schema = parquet.read_schema(paths.table("attacks"))
+    assert schema.field("attack_accuracy_low").metadata[b"unit"] == b"fraction in [0, 1]"
+    assert schema.field("knn_distance").metadata[b"unit"] == b"squared L2 distance"
+    assert schema.field("seconds_s").metadata[b"unit"] == b"s"
+    assert b"unit" not in (schema.field("attack_accuracy_n").metadata or {})
+
+
+def test_numbers_of_any_metric_have_columns_by_their_names(paths: RunPaths) -> None:
+    schema = parquet.read_schema(paths.table("attacks"))
+    names = ("fid_swin_s", "hull_overlap_private_evaluation", "knowledge_extraction_test_accuracy")
+    assert {str(schema.field(name).type) for name in names} == {"double"}
+    assert {str(schema.field(f"{name}_n").type) for name in names} == {"int64"}
+    assert b"unit" not in (schema.field("fid_swin_s").metadata or {}), "the s is the network's and no second"
+
+
+def test_nothing_is_left_aside_and_an_empty_sweep_has_tables_too(paths: RunPaths) -> None:
+    resolved = ResolvedSpec(spec=load_spec(QUICKSTART)[0], private_digest="a" * 64, public_digest="b" * 64)
+    write_tables(SweepResult(resolved, (), {}), paths)
+    assert sorted(path.name for path in paths.table("trials").parent.iterdir()) == [
+        "attacks.parquet",
+        "identities.parquet",
+        "trials.parquet",
+    ]
+    assert len(pd.read_parquet(paths.table("identities"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("gmi.attack_accuracy_top5", "fraction in [0, 1]"),
+        ("knn_distance", "squared L2 distance"),
+        ("delta_face", "squared L2 distance"),
+        ("knowledge_extraction_test_accuracy", "fraction in [0, 1]"),
+        ("perceptual_distance_evaluation", None),
+        ("queries", None),
+    ],
+)
+def test_unit_of(name: str, unit: str | None) -> None:
+    assert unit_of(name) == unit

@@ -1,0 +1,156 @@
+"""Search: what is asked, what samplers hear, and that a search continued from the ledger goes on as it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.planning.graph import Trial
+from orchestrator.search.base import Sampler
+from orchestrator.search.pareto import frontier, hypervolume
+from orchestrator.search.search import Search
+from orchestrator.spec.model import Spec
+from orchestrator.spec.search_space import Objective, Params
+from orchestrator.store.ledger import TrialState
+from tests.support.toy import toy_sweep
+
+GOALS = [Objective(metric="natural_accuracy", goal="max"), Objective(metric="gmi.attack_accuracy", goal="min")]
+AREA = "defenses.0.max_area"
+
+
+def spec_with(tmp_path: Path, **search: Any) -> Spec:
+    return toy_sweep(tmp_path, tmp_path / "runs", search=search).resolved.spec
+
+
+def drain(search: Search) -> list[Trial]:
+    return list(iter(search.next, None))
+
+
+def state_of(trial: Trial, **outcome: Any) -> TrialState:
+    return TrialState(trial.id, trial.point, trial.params, trial.seed, trial.baseline, **outcome)
+
+
+def test_a_grid_is_the_baseline_and_every_combination_with_every_seed(tmp_path: Path) -> None:
+    space = {
+        AREA: {"kind": "choice", "values": [0.3, 0.6]},
+        "defenses.0.max_aspect": {"kind": "choice", "values": [1.0, 2.0]},
+    }
+    trials = drain(Search(spec_with(tmp_path, space=space, seeds=[0, 1])))
+    assert len(trials) == (1 + 2 * 2) * 2
+    assert [trial.baseline for trial in trials[:3]] == [True, True, False]
+
+
+def test_trial_identities_do_not_depend_on_where_they_run(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path, space={}, seeds=[0])
+    elsewhere = spec.model_copy(update={"description": "other words"})
+    assert drain(Search(spec)) == drain(Search(elsewhere))
+
+
+def test_log_uniform_draws_fall_evenly_in_logarithm(tmp_path: Path) -> None:
+    space = {"target.training.lr": {"kind": "log_uniform", "low": 1e-4, "high": 1e-2}}
+    sampler = {"kind": "random", "points": 200}
+    trials = drain(Search(spec_with(tmp_path, space=space, sampler=sampler, baseline=False)))
+    below = sum(trial.params["target.training.lr"] < 1e-3 for trial in trials)
+    assert abs(below - 100) < 4 * math.sqrt(200 * 0.25)  # four standard deviations of a fair coin
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe"])
+def test_a_continued_search_asks_the_points_it_asked_before(tmp_path: Path, kind: str) -> None:
+    space = {AREA: {"kind": "uniform", "low": 0.2, "high": 0.9}}
+    spec = spec_with(
+        tmp_path,
+        space=space,
+        sampler={"kind": kind, "points": 6, "startup_points": 3} if kind == "tpe" else {"kind": kind, "points": 6},
+    )
+    first = Search(spec)
+    asked = [first.next() for _ in range(4)]
+    history = [state_of(trial) for trial in asked if trial]
+    assert drain(Search(spec, history))[:4] == asked
+
+
+def test_tpe_goes_on_knowing_every_finished_trial(tmp_path: Path) -> None:
+    space = {AREA: {"kind": "uniform", "low": 0.2, "high": 0.9}}
+    sampler = {"kind": "tpe", "points": 8, "startup_points": 2}
+    spec = spec_with(tmp_path, space=space, sampler=sampler, baseline=False)
+
+    def metrics(trial: Trial) -> dict[str, float]:
+        return {"natural_accuracy": 1 - trial.params[AREA] ** 2, "gmi.attack_accuracy": trial.params[AREA]}
+
+    whole, points = Search(spec), []
+    while (trial := whole.next()) is not None:
+        points.append(trial)
+        whole.finish(trial.id, metrics(trial))
+    again = Search(spec, [state_of(trial) for trial in points[:5]])
+    for _ in range(5):
+        trial = again.next()
+        assert trial is not None
+        again.finish(trial.id, metrics(trial))
+    assert drain(again)[0] == points[5]
+
+
+def test_a_point_that_coincides_with_an_earlier_one_hides_nothing_that_came_after_it(tmp_path: Path) -> None:
+    """Six values and twelve points: some coincide, and the ledger has no trial of those."""
+    space = {AREA: {"kind": "choice", "values": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}}
+    spec = spec_with(tmp_path, space=space, sampler={"kind": "tpe", "points": 12, "startup_points": 12})
+    asked = drain(Search(spec))
+    assert asked[-1].point > len(asked) - 1, "no point coincides with one before another: take another seed"
+    assert Search(spec, [state_of(trial, status="done") for trial in asked]).trials == tuple(asked)
+
+
+def test_a_point_that_coincides_is_told_what_its_twin_yields(tmp_path: Path) -> None:
+    told: dict[int, Any] = {}
+
+    class Twice(Sampler):
+        def ask(self, index: int) -> Params | None:
+            return {AREA: 0.3} if index < 3 else None
+
+        def tell(self, index: int, values: Sequence[float] | None) -> None:
+            told[index] = values
+
+    search = Search(spec_with(tmp_path, space={AREA: {"kind": "choice", "values": [0.3]}}, baseline=False))
+    search._sampler = Twice()
+    (only,) = drain(search)
+    search.finish(only.id, {"natural_accuracy": 0.9, "gmi.attack_accuracy": 0.2})
+    assert told == {index: [0.9, 0.2] for index in range(3)}
+
+
+def test_a_point_whose_values_do_not_go_together_is_told_as_failed_and_passed_over(tmp_path: Path) -> None:
+    told: dict[int, Any] = {}
+
+    class Clash(Sampler):
+        def ask(self, index: int) -> Params | None:
+            return {"defenses.0.min_area": (0.9, 0.2)[index], AREA: 0.3} if index < 2 else None
+
+        def tell(self, index: int, values: Sequence[float] | None) -> None:
+            told[index] = values
+
+    search = Search(spec_with(tmp_path, space={AREA: {"kind": "choice", "values": [0.3]}}, baseline=False))
+    search._sampler = Clash()
+    assert [trial.point for trial in drain(search)] == [2]
+    assert told == {0: None}
+
+
+def test_a_failed_or_missing_objective_is_told_as_a_failure(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path, space={AREA: {"kind": "choice", "values": [0.3]}}, baseline=False)
+    told: list[object] = []
+    search = Search(spec)
+    search._sampler.tell = lambda index, values: told.append(values)  # type: ignore[method-assign]
+    trial = search.next()
+    assert trial is not None
+    search.finish(trial.id, {"natural_accuracy": 0.9})
+    assert told == [None]
+
+
+def test_the_frontier_keeps_equal_points_and_drops_beaten_ones() -> None:
+    points = {0: (0.9, 0.5), 1: (0.9, 0.5), 2: (0.8, 0.5), 3: (0.7, 0.1)}
+    assert frontier(points, GOALS) == [0, 1, 3]
+
+
+def test_hypervolume_of_two_points_is_the_union_of_two_rectangles() -> None:
+    # From (0, 1): 0.9 x 0.5 and 0.6 x 0.8 overlap in 0.6 x 0.5.
+    area = hypervolume([(0.9, 0.5), (0.6, 0.2)], reference=(0.0, 1.0), objectives=GOALS)
+    assert area == pytest.approx(0.9 * 0.5 + 0.6 * 0.8 - 0.6 * 0.5)

@@ -1,0 +1,261 @@
+"""The attacker who knows the defense, and the battery: what they ask of the target, and of whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.support.golden_networks import IDENTITIES, TinyPrior, golden_networks
+from tests.support.interruptions import Interrupted, context_at
+from tests.workloads.inversion.test_row_search import any_prior
+from workloads.attacks.battery import Battery, BatteryConfig
+from workloads.attacks.brepmi import BrepmiConfig
+from workloads.attacks.deepinversion import DeepinversionConfig
+from workloads.attacks.erasing_aware import ErasedView, ErasingAware, ErasingAwareConfig
+from workloads.attacks.gmi import Gmi, GmiConfig
+from workloads.attacks.lomma import GmiHost, LommaConfig
+from workloads.attacks.mirror import MirrorConfig
+from workloads.attacks.vmi import VmiConfig
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
+from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.rows import Rows
+from workloads.models.base import Classifier
+from workloads.models.small_cnn import SmallCnnConfig
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.training.classifiers import Architecture
+
+CPU = torch.device("cpu")
+LAW = RandomErasingConfig(min_area=0.3, max_area=0.3)
+HOST = GmiConfig(restarts=2, keep=2, steps=4, batch_reference=6)
+
+
+def target_model(size: int = 8) -> Classifier:
+    model = Architecture(
+        model=SmallCnnConfig(width=4, stages=2), classes=IDENTITIES, channels=3, image_size=size
+    ).build()
+    model.draw_weights(generator("test", "target"))
+    return model.eval().requires_grad_(False)
+
+
+def access_to(model: Classifier | None = None) -> Access[WhiteBoxOracle]:
+    networks = golden_networks(torch.float32)
+    prior: Any = TinyPrior(networks["generator"], networks["critic"])
+    public = torch.full((4, 3, 8, 8), 51, dtype=torch.uint8)  # 0.2 of white
+    return Access(WhiteBoxOracle(model or target_model()), CPU, image_size=8, prior=prior, public_images=public)
+
+
+# The view through a box.
+
+
+def through_boxes(images: Tensor, law: RandomErasingConfig = LAW, colour: float = 0.2) -> Tensor:
+    rows = Rows.of(torch.arange(len(images)), 1, key="test")
+    view = ErasedView(law, torch.full((3,), colour), WhiteBoxOracle(target_model()))
+    return view(images, list(rows.generators("boxes")))
+
+
+def test_a_box_of_the_law_is_hidden_and_the_rest_stays() -> None:
+    """A square of 0.3 x 64 pixels has a side of 4.38, rounded 4."""
+    shown = torch.ones(5, 3, 8, 8)
+    hidden = (through_boxes(shown) - shown).abs() > 1e-6
+    assert hidden[:, 0].flatten(1).sum(1).tolist() == [16] * 5
+
+
+def test_the_box_has_the_colour_of_public_images() -> None:
+    made = through_boxes(torch.ones(5, 3, 8, 8))
+    torch.testing.assert_close(made.flatten(1).min(1).values, torch.full((5,), 0.2), rtol=0, atol=1e-6)
+
+
+def test_the_official_colour_is_painted_after_normalisation() -> None:
+    """The model's mean and deviation are 0.5: 0.485 becomes 0.5 x 0.485 + 0.5."""
+    made = through_boxes(torch.zeros(1, 3, 8, 8), LAW.model_copy(update={"fill": "official"}))
+    expected = torch.tensor([0.7425, 0.728, 0.703])
+    torch.testing.assert_close(made.amax((0, 2, 3)), expected, rtol=0, atol=1e-6)
+
+
+def test_no_gradient_comes_from_under_a_box() -> None:
+    shown = torch.rand(3, 3, 8, 8, generator=generator("test", "shown")).requires_grad_(True)
+    made = through_boxes(shown)
+    (slope,) = torch.autograd.grad(made.sum(), shown)
+    hidden = (made.detach() - shown.detach()).abs() > 1e-4
+    torch.testing.assert_close(slope, (~hidden).float(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("fill", ["mean", "pixel_noise", "box_colour"])
+def test_the_boxes_of_an_image_do_not_depend_on_its_batch(fill: str) -> None:
+    law = LAW.model_copy(update={"fill": fill})
+    shown = torch.rand(6, 3, 8, 8, generator=generator("test", "shown"))
+    rows = Rows.of(torch.arange(6), 1, key="test")
+    view = ErasedView(law, torch.full((3,), 0.2), WhiteBoxOracle(target_model()))
+    alone = view(shown[4:5], list(rows[4:5].generators("boxes")))
+    assert torch.equal(view(shown, list(rows.generators("boxes")))[4:5], alone)
+
+
+# The attack around it.
+
+
+def test_it_uses_the_law_of_the_targets_own_defense() -> None:
+    config = ErasingAwareConfig(host=HOST).against([LAW])
+    assert isinstance(config, ErasingAwareConfig)
+    assert config.erasing == LAW
+
+
+def test_against_an_undefended_target_it_is_its_host() -> None:
+    assert ErasingAwareConfig(host=HOST).against([]) == HOST
+
+
+def test_a_law_of_its_own_comes_before_that_of_the_defense() -> None:
+    own = RandomErasingConfig(max_area=0.9)
+    config = ErasingAwareConfig(host=HOST, erasing=own).against([LAW])
+    assert isinstance(config, ErasingAwareConfig)
+    assert config.erasing == own
+
+
+def test_boxes_that_hide_nothing_leave_the_host_as_it_was(tmp_path: Path) -> None:
+    nothing = RandomErasingConfig(probability=0.0)
+    wrapped = ErasingAware(ErasingAwareConfig(host=HOST, erasing=nothing))
+    found = wrapped.run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path / "a"))
+    plain = Gmi(HOST).run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path / "b"))
+    torch.testing.assert_close(found.latents, plain.latents, rtol=0, atol=1e-4)  # x goes through (x - m) / s and back
+
+
+def test_every_draw_of_boxes_is_a_query(tmp_path: Path) -> None:
+    attack = ErasingAware(ErasingAwareConfig(host=HOST, erasing=LAW, draws=3))
+    made = attack.run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    assert made.queries == 12 * 4 * 3 + 12  # rows x steps x draws, and the final images, whole
+
+
+def test_the_loss_is_a_mean_over_draws() -> None:
+    """Where nothing is hidden every draw is the same view, so their number must not change the loss."""
+    nothing, rows = RandomErasingConfig(probability=0.0), Rows.of(torch.arange(IDENTITIES), 1, key="test")
+    losses = []
+    for draws in (1, 4):
+        access = access_to()
+        boxes = ErasedView(nothing, torch.full((3,), 0.2), access.target)
+        seeing = replace(access, lenses=(boxes,) * draws)
+        losses.append(Gmi(HOST).losses(seeing, {"latents": torch.ones(IDENTITIES, 8) / 2}, rows, 0))
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-5)
+
+
+class Watched:
+    """A lens that changes nothing and counts what goes through it."""
+
+    seen = 0
+
+    def __call__(self, images: Tensor, generators: Any) -> Tensor:
+        self.seen += len(images)
+        return images
+
+
+@pytest.mark.parametrize(
+    ("host", "images"),  # and how many of a row are looked at in each step
+    [
+        (HOST, 1),
+        (LommaConfig(host=GmiHost(restarts=1, steps=3, batch_reference=6), distillation=None), 1),
+        (VmiConfig(restarts=1, samples=4, draws=2, keep=2, steps=3), 4),
+        (DeepinversionConfig(restarts=1, images=3, keep=3, steps=3), 3),
+    ],
+)
+def test_every_look_of_an_objective_goes_through_the_lens(tmp_path: Path, host: Any, images: int) -> None:
+    lens = Watched()
+    access: Any = replace(access_to(), lenses=(lens,))
+    made = ATTACKS.build(host).run(access, torch.arange(IDENTITIES), context=context_at(tmp_path))
+    assert lens.seen == made.latent_steps * images
+
+
+def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
+    """All of a flat image's views differ only by their boxes."""
+    access, shown = access_to(), []
+
+    def watch(images: Tensor, generators: Any) -> Tensor:
+        shown.append(ErasedView(LAW, torch.full((3,), 0.2), access.target)(images, generators))
+        return shown[-1]
+
+    rows = Rows.of(torch.arange(IDENTITIES), 1, key="test")
+    Gmi(HOST).looks(replace(access, lenses=(watch,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, 0)
+    of_first_row = shown[0][:4]
+    assert len(of_first_row.flatten(1).unique(dim=0)) > 1
+
+
+@pytest.mark.parametrize("host", [BrepmiConfig(), MirrorConfig(search="genetic"), ErasingAwareConfig(host=HOST)])
+def test_an_attack_without_gradients_through_the_target_cannot_be_wrapped(host: Any) -> None:
+    config = ErasingAwareConfig(host=host, erasing=LAW)
+    with pytest.raises(ConfigError, match=f"host: {host.kind} does not descend on the target model itself"):
+        ErasingAware.check(config, prior=any_prior(), classes=IDENTITIES)
+
+
+# The battery.
+
+FIRST, SECOND = HOST.model_copy(update={"name": "short"}), HOST.model_copy(update={"name": "long", "steps": 30})
+
+
+def battery(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Any:
+    config = BatteryConfig(attacks=(FIRST, SECOND), **{"views": 3, **settings})
+    members = (access_to(), access_to())
+    access = Access(members[0].target, CPU, image_size=8, members=members)
+    attack = Battery(config)
+    return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
+
+
+def test_who_fell_to_the_first_attack_is_left_alone_by_the_second(tmp_path: Path) -> None:
+    scores = battery(tmp_path / "all", falls_at=1.0).scores[: 2 * IDENTITIES]
+    bar = float(scores.view(IDENTITIES, 2).amax(1).median())
+    made = battery(tmp_path / "some", falls_at=bar)
+    fallen = made.scores[made.restarts == 0] >= bar
+    standing = set(range(IDENTITIES)) - set(made.identities[made.restarts == 0][fallen].tolist())
+    assert 0 < len(standing) < IDENTITIES, "the case shows nothing"
+    assert set(made.identities[made.restarts == 1].tolist()) == standing
+    assert made.facts["attacked"] == {"short": IDENTITIES, "long": len(standing)}
+
+
+def test_nobody_is_attacked_twice_where_all_fall_at_once(tmp_path: Path) -> None:
+    made = battery(tmp_path, falls_at=0.0)
+    assert made.facts["attacked"] == {"short": IDENTITIES, "long": 0}
+    assert made.queries == 12 * 4 + 12 + 12 * 3  # the first attack, its final images, its views
+
+
+def test_the_most_convincing_reconstruction_of_each_identity_is_kept(tmp_path: Path) -> None:
+    made = battery(tmp_path, falls_at=1.0)
+    for identity in range(IDENTITIES):
+        own = made.identities == identity
+        assert made.scores[own & made.kept].tolist() == [made.scores[own].max()]
+
+
+@pytest.mark.parametrize("stop_at", [4, 25, 30])
+def test_an_interrupted_battery_ends_as_an_undisturbed_one(tmp_path: Path, stop_at: int) -> None:
+    whole = battery(tmp_path / "whole", falls_at=1.0)
+    with pytest.raises(Interrupted):
+        battery(tmp_path / "parts", falls_at=1.0, stop_at=stop_at)
+    again = battery(tmp_path / "parts", falls_at=1.0)
+    assert torch.equal(again.images, whole.images)
+    assert torch.equal(again.scores, whole.scores)
+    assert (again.queries, again.latent_steps) == (whole.queries, whole.latent_steps)
+
+
+def test_the_defense_reaches_every_attack_of_a_battery_and_equals_are_run_once() -> None:
+    config = BatteryConfig(attacks=(HOST, ErasingAwareConfig(host=HOST)))
+    knowing: Any = config.against([LAW])
+    assert [own.kind for own in knowing.attacks] == ["gmi", "erasing_aware"]
+    assert [own.kind for own in config.against([]).attacks] == ["gmi"]  # type: ignore[attr-defined]
+
+
+def test_a_battery_in_a_battery_is_refused() -> None:
+    inner = BatteryConfig(attacks=(FIRST, SECOND))
+    with pytest.raises(ValueError, match="a battery holds no battery: list its attacks"):
+        BatteryConfig(attacks=(FIRST, inner))
+
+
+def test_two_attacks_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="'gmi' is there already: give it a name of its own"):
+        BatteryConfig(attacks=(HOST, HOST))
+
+
+def test_the_protocol_names_every_attack_of_the_battery() -> None:
+    protocol = ATTACKS.build(BatteryConfig(attacks=(FIRST, SECOND))).protocol()
+    assert (protocol["access"], protocol["steps"], len(protocol["attacks"])) == ("white box", 34, 2)

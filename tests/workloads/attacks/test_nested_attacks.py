@@ -1,0 +1,163 @@
+"""Attacks inside attacks: what they may be given, what is counted, and that one inside another inside a third runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.interruptions import Interrupted, context_at
+from workloads.attacks.battery import Battery, BatteryConfig
+from workloads.attacks.brepmi import BrepmiConfig
+from workloads.attacks.erasing_aware import ErasingAwareConfig
+from workloads.attacks.gmi import Gmi, GmiConfig
+from workloads.attacks.kedmi import KedmiConfig
+from workloads.attacks.ppdgmi import Ppdgmi, PpdgmiConfig
+from workloads.core.errors import ConfigError
+from workloads.core.randomness import generator
+from workloads.inversion.attack import Access, Reconstructions
+from workloads.models.small_cnn import SmallCnnConfig
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.priors.base import PRIORS
+from workloads.priors.ked_gan import KedGanConfig
+from workloads.priors.plg_gan import PlgGanConfig
+from workloads.priors.stylegan2.prior import StyleGan2Config
+from workloads.priors.tacgan import TacganConfig
+from workloads.priors.wgan_gp import WganGpConfig
+from workloads.training.classifiers import Architecture
+
+CPU = torch.device("cpu")
+CLASSES, PUBLIC = 3, 20
+STYLE = StyleGan2Config(latent_size=4, style_size=6, mapping_layers=1, channel_base=64, channel_max=4)
+
+
+def drawn(module: nn.Module, purpose: str) -> Any:
+    own: Any = module
+    own.draw_weights(generator("test", purpose))
+    return own.eval().requires_grad_(False)
+
+
+def prior_of(config: Any) -> Any:
+    return drawn(PRIORS.build(config, channels=1, image_size=32, classes=CLASSES), "prior")
+
+
+def access_to(config: Any) -> Access[WhiteBoxOracle]:
+    architecture = Architecture(model=SmallCnnConfig(width=2, stages=2), classes=CLASSES, channels=1, image_size=32)
+    public = torch.randint(256, (PUBLIC, 1, 32, 32), dtype=torch.uint8, generator=generator("test", "public"))
+    return Access(
+        WhiteBoxOracle(drawn(architecture.build(), "target")), CPU, 1, 32, prior_of(config), public_images=public
+    )
+
+
+WGAN = WganGpConfig(width=2, latent_size=4, batch_size=4)
+GMI = GmiConfig(restarts=2, steps=2, batch_reference=1)
+PPDG = PpdgmiConfig(host=GMI, pseudo_private=1, tune_steps=2, views=2)
+
+
+def battery(folder: Path, *, stop_at: int | None = None) -> Reconstructions:
+    """GMI, and PPDG-MI on all identities, since nobody falls at a confidence of 1."""
+    config = BatteryConfig(attacks=(GMI, PPDG), falls_at=1.0, views=1)
+    access = access_to(WGAN)
+    both = Access(access.target, CPU, 1, 32, members=(access_to(WGAN), access_to(WGAN)))
+    return Battery(config).run(both, torch.tensor([0, 2]), context=context_at(folder, stop_at=stop_at))
+
+
+def test_an_attack_of_a_battery_may_itself_wrap_another(tmp_path: Path) -> None:
+    made = battery(tmp_path)
+    assert made.facts["attacked"] == {"gmi": 2, "ppdgmi": 2}
+
+
+def test_an_attack_two_levels_deep_continues_where_it_was_cut_off(tmp_path: Path) -> None:
+    whole = battery(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        battery(tmp_path / "parts", stop_at=2)
+    again = battery(tmp_path / "parts")
+    assert torch.equal(again.images, whole.images)
+    assert again.queries == whole.queries
+
+
+def test_a_host_may_use_a_prior_that_asks_what_the_host_may(tmp_path: Path) -> None:
+    ked = prior_of(KedGanConfig(width=2, latent_size=4, batch_size=4))
+    Ppdgmi.check(PpdgmiConfig(host=KedmiConfig()), prior=ked, classes=CLASSES)
+    with pytest.raises(ConfigError, match=r"plg_gan asks the target model for more \(white box\) than ppdgmi may"):
+        Ppdgmi.check(
+            PpdgmiConfig(host=BrepmiConfig()),
+            prior=prior_of(PlgGanConfig(width=2, latent_size=4, batch_size=4)),
+            classes=CLASSES,
+        )
+
+
+def test_what_tuning_asks_is_added_to_what_was_asked_before(tmp_path: Path) -> None:
+    """Two people, one Gaussian and one draw each: 2 x (2 steps + 1 image) at first, then for each of them 2 views of
+    the image, the answers to all that the prior is tuned on, and 2 steps + 1 image again."""
+    host = KedmiConfig(steps=2, draws=1, keep=1)
+    config = PpdgmiConfig(host=host, pseudo_private=1, tune_steps=1, views=2)
+    access = access_to(KedGanConfig(width=2, latent_size=4, batch_size=4))
+    made = Ppdgmi(config).run(access, torch.tensor([0, 1]), context=context_at(tmp_path))
+    tuned_on = PUBLIC + 2000  # half of 4000 are copies of the one image; of the public half there are 20 only
+    assert made.queries == 2 * 3 + 2 * (2 + tuned_on + 3)
+
+
+def test_tuning_goes_on_after_the_steps_of_the_fit(tmp_path: Path) -> None:
+    """Or a schedule would begin anew: T-ACGAN would learn no classes, StyleGAN2 would forget its average."""
+
+    class Steps:
+        def __init__(self, prior: Any) -> None:
+            self.seen: list[int] = []
+            prior.begin_step = self.seen.append
+            prior._move = lambda step, *rest: prior.begin_step(step)
+
+    prior = prior_of(TacganConfig(width=2, latent_size=4, batch_size=4, steps=7))
+    steps = Steps(prior)
+    prior.tune(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), steps=2, lr=0.1, target=access_to(WGAN).target,
+               context=context_at(tmp_path))  # fmt: skip
+    assert steps.seen == [7, 8]
+
+
+def test_a_published_prior_is_not_tuned() -> None:
+    published = PRIORS.build(STYLE.model_copy(update={"weights": "somewhere"}), channels=1, image_size=32, classes=1)
+    with pytest.raises(ConfigError, match=r"takes one that is fitted here, against a critic, as prior: \{kind: wgan"):
+        Ppdgmi.check(PPDG, prior=published, classes=CLASSES)
+
+
+@pytest.mark.parametrize("kind", ["ppdgmi", "battery"])
+def test_an_attack_that_picks_its_victims_is_not_told_whom_to_attack(kind: str) -> None:
+    official = BrepmiConfig(fidelity="official")
+    attack, config = {
+        "ppdgmi": (Ppdgmi, PpdgmiConfig(host=official)),
+        "battery": (Battery, BatteryConfig(attacks=(GMI, official))),
+    }[kind]
+    with pytest.raises(ConfigError, match="brepmi as its authors run it attacks whom it hits first, but is told whom"):
+        attack.check(config, prior=prior_of(WGAN), classes=CLASSES)
+
+
+def test_a_battery_attacks_no_more_people_than_there_are() -> None:
+    config = BatteryConfig(attacks=(GMI, PPDG), identities=4)
+    with pytest.raises(ConfigError, match="battery attacks the first 4 classes, but the target model has 3"):
+        Battery.check(config, prior=None, classes=CLASSES)
+
+
+@pytest.mark.parametrize("wrapper", [PpdgmiConfig, ErasingAwareConfig])
+def test_a_battery_cannot_be_wrapped(wrapper: Any) -> None:
+    with pytest.raises(ValueError, match="battery runs several attacks, which none can wrap"):
+        wrapper(host=BatteryConfig(attacks=(GMI, PPDG)))
+
+
+def test_gmi_needs_a_prior_that_judges() -> None:
+    mute = PRIORS.build(STYLE.model_copy(update={"weights": "x", "judge": False}), channels=1, image_size=32, classes=1)
+    with pytest.raises(ConfigError, match="which stylegan2 as it is set does not judge: take wgan_gp"):
+        Gmi.check(GMI, prior=mute, classes=CLASSES)
+
+
+def test_drawn_latents_reach_a_style_prior_through_its_mapping(tmp_path: Path) -> None:
+    """4 numbers are drawn where the synthesis takes 6; images are cut to what a target model is shown."""
+    access = access_to(STYLE)
+    shown: list[Tensor] = []
+    ask = access.target.logits
+    access.target.logits = lambda images: (shown.append(images.detach()), ask(images))[1]  # type: ignore[method-assign]
+    made = Gmi(GMI).run(access, torch.tensor([0]), context=context_at(tmp_path))
+    assert made.latents.shape == (2, 4)
+    assert all(float(own.min()) >= 0 and float(own.max()) <= 1 for own in shown)

@@ -1,0 +1,126 @@
+"""Metrics of images and of sets against independent code and by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from tests.support.evidence import evidence, judging
+from tests.support.neighbours import by_scikit_learn, points
+from workloads.core.errors import ShapeError
+from workloads.metrics.base import ReconstructionEvidence
+from workloads.metrics.fid import Fid, FidConfig, frechet_distance
+from workloads.metrics.prdc import Prdc, PrdcConfig, prdc
+from workloads.metrics.psnr import Psnr, PsnrConfig
+from workloads.metrics.ssim import Ssim, SsimConfig
+
+
+def sets(made: Tensor, aimed: list[int], real: Tensor, owners: list[int]) -> ReconstructionEvidence:
+    return evidence(aimed, owners, features=made, private_features=real)
+
+
+# Frechet distance
+
+
+def test_a_frechet_distance_is_scipys() -> None:
+    first, second = points("first", 50), 2 * points("second", 70) + 1
+    covariances = [np.cov(own.numpy(), rowvar=False) for own in (first, second)]
+    joint = sqrtm(covariances[0] @ covariances[1]).real
+    apart = ((first.mean(0) - second.mean(0)) ** 2).sum().item()
+    expected = apart + np.trace(covariances[0] + covariances[1] - 2 * joint)
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+class Flat(nn.Module):
+    """Pixels as features, as torchmetrics takes a network of one's own."""
+
+    num_features = 12
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+def test_a_frechet_distance_is_torchmetrics() -> None:
+    first, second = (points(name, rows, 12).view(-1, 3, 2, 2) for name, rows in (("first", 40), ("second", 50)))
+    measure = FrechetInceptionDistance(feature=Flat(), normalize=True, input_img_size=(3, 2, 2)).set_dtype(
+        torch.float64
+    )
+    measure.update(first, real=True)
+    measure.update(second, real=False)
+    expected = measure.compute().item()
+    assert frechet_distance(first.flatten(1), second.flatten(1)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_frechet_distance_of_two_normal_laws_by_hand() -> None:
+    # One feature: (mean difference)^2 + (difference of standard deviations)^2. Both sets have deviations 1 and 3.
+    first = torch.tensor([[-1.0], [1.0]], dtype=torch.float64) / math.sqrt(2)
+    second = 3 * first + 5
+    assert frechet_distance(first, second) == pytest.approx(25 + 4)
+
+
+def test_few_images_of_many_features_have_a_distance_too() -> None:
+    assert frechet_distance(points("few", 3, 20), points("more", 5, 20)) > 0
+    with pytest.raises(ShapeError, match="needs two rows in each set, got 1 and 5"):
+        frechet_distance(points("one", 1), points("more", 5))
+
+
+def test_only_private_images_of_the_identities_attacked_count(tmp_path: Path) -> None:
+    made, real = points("made", 12), points("real", 40)
+    aimed, owners = [0] * 6 + [1] * 6, [0] * 10 + [1] * 10 + [2] * 20
+    near, far = (
+        Fid(FidConfig(resamples=5)).estimates(sets(made, aimed, own, owners), context=judging(tmp_path))
+        for own in (real, torch.cat((real[:20], real[20:] + 100)))
+    )
+    assert near == far
+
+
+def test_the_interval_of_a_frechet_distance_holds_it(tmp_path: Path) -> None:
+    made, real = points("made", 12), points("real", 20)
+    own = sets(made, [0] * 6 + [1] * 6, real, [0] * 10 + [1] * 10)
+    found = Fid(FidConfig(resamples=5)).estimates(own, context=judging(tmp_path))["fid_evaluation"]
+    assert found.low <= found.value <= found.high
+
+
+# Precision, recall, density and coverage
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
+def test_prdc_is_that_of_nearest_neighbour_queries(shift: float) -> None:
+    real, made = points("real", 40), points("made", 25) + shift
+    assert prdc(real, made, k=3) == pytest.approx(by_scikit_learn(real, made, 3))
+
+
+def test_too_few_reconstructions_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    few = sets(points("made", 3), [0] * 3, points("real", 9), [0] * 9)
+    with pytest.raises(
+        ShapeError, match="got 3 reconstructions and 9 private ones: raise the attack's keep or lower k"
+    ):
+        Prdc(PrdcConfig()).estimates(few, context=judging(tmp_path))
+
+
+# Images
+
+
+def beside_black(*greys: float) -> ReconstructionEvidence:
+    """Flat reconstructions, each beside a black private image."""
+    images = torch.tensor(greys)[:, None, None, None].expand(-1, 1, 16, 16)
+    return evidence([0] * len(greys), [0], images=images)
+
+
+def test_psnr_by_hand() -> None:
+    # Errors of 0.1 everywhere: mean squared error 0.01, 20 dB.
+    rows = Psnr(PsnrConfig()).rows(beside_black(0.1, 0.0))
+    assert rows["psnr"].tolist() == pytest.approx([20.0, 100.0], abs=1e-4)
+
+
+def test_ssim_of_flat_images_by_hand() -> None:
+    # No variance, so only the means are left: (2 m n + c1) / (m^2 + n^2 + c1) with n = 0 and c1 = 0.01^2.
+    rows = Ssim(SsimConfig()).rows(beside_black(0.5, 0.0))
+    assert rows["ssim"].tolist() == pytest.approx([1e-4 / (0.25 + 1e-4), 1.0], abs=1e-5)

@@ -1,0 +1,309 @@
+"""The training loop: its options and schedules by hand, an end in numbers that are none, the same bits on a restart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tests.support.interruptions import Interrupted, context_at
+from workloads.context import DataInput, JobContext
+from workloads.core.errors import DivergedError
+from workloads.core.randomness import generator
+from workloads.datasets.base import ImageSet, SplitConfig
+from workloads.datasets.digits import DigitsConfig
+from workloads.defenses.base import Defense
+from workloads.defenses.bido import BidoConfig
+from workloads.defenses.cutmix import CutmixConfig
+from workloads.defenses.cutout import CutoutConfig
+from workloads.defenses.dp_sgd import DpSgdConfig
+from workloads.defenses.grid_mask import GridMaskConfig
+from workloads.defenses.hide_and_seek import HideAndSeekConfig
+from workloads.defenses.mid import MidConfig
+from workloads.defenses.negative_label_smoothing import NegativeLabelSmoothingConfig
+from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.defenses.trap_mid import TrapMidConfig
+from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
+from workloads.models.base import Classifier, ModelConfig
+from workloads.models.small_cnn import SmallCnnConfig
+from workloads.priors.wgan_gp import WganGp, WganGpConfig
+from workloads.recipes.augmentation import AugmentationConfig
+from workloads.recipes.optimization import TrainingConfig, learning_rate
+from workloads.training.loop import train
+
+IMAGES = torch.randint(256, (40, 1, 32, 32), generator=generator("test", "images"), dtype=torch.uint8)
+DATA = ImageSet(IMAGES, torch.arange(40) % 4, ("a", "b", "c", "d"))
+
+
+MOVED = AugmentationConfig(flip=True, shift=2)
+
+
+def training_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
+    context = context_at(folder, stop_at=stop_at)
+    context.load_images = lambda data: DATA
+    return context
+
+
+def classifier(*defenses: RandomErasingConfig, **training: Any) -> TrainClassifier:
+    config = TrainClassifierConfig(
+        role="target",
+        data=DataInput(dataset=DigitsConfig(), digest=""),
+        split=SplitConfig(),
+        model=SmallCnnConfig(width=4),
+        training=TrainingConfig(**{"epochs": 4, "batch_size": 8, "augmentation": MOVED, **training}),
+        defenses=defenses,
+    )
+    return TrainClassifier(config)
+
+
+def trained(folder: Path, job: TrainClassifier, *, stop_at: int | None = None) -> dict[str, Tensor]:
+    job.run(training_at(folder, stop_at=stop_at))
+    files = ("model.safetensors", "defenses.safetensors")
+    return {f"{file}/{name}": tensor for file in files for name, tensor in load_file(folder / file).items()}
+
+
+def fitted(folder: Path, *, checkpoints: int | None = None) -> dict[str, Tensor]:
+    """A fitted prior, or `Interrupted` after so many checkpoints, one a step."""
+    prior = WganGp(WganGpConfig(latent_size=6, width=2, steps=12, batch_size=4), channels=1, image_size=32, classes=1)
+    prior.fit(IMAGES, context=context_at(folder, stop_after=checkpoints))
+    return prior.state_dict()
+
+
+def assert_same_bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+DEFENDED = {
+    "undefended": (),
+    "erased": (RandomErasingConfig(probability=0.5, fill="pixel_noise", location="uniform"),),
+    "erased_per_image": (RandomErasingConfig(location="per_image", fill="box_colour", boxes=2),),
+    "mid": (MidConfig(),),
+    "bido": (BidoConfig(),),
+    "smoothed": (NegativeLabelSmoothingConfig(),),
+    "trapped_then_erased": (TrapMidConfig(), RandomErasingConfig()),
+    "private": (DpSgdConfig(), RandomErasingConfig()),
+    "cut_out": (CutoutConfig(),),
+    "mixed": (CutmixConfig(), MidConfig()),
+    "masked": (GridMaskConfig(), HideAndSeekConfig()),
+}
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+@pytest.mark.parametrize("defenses", DEFENDED.values(), ids=DEFENDED)
+def test_a_resumed_classifier_ends_with_the_same_bits(tmp_path: Path, defenses: Any, stop_at: int) -> None:
+    undisturbed = trained(tmp_path / "undisturbed", classifier(*defenses))
+    with pytest.raises(Interrupted):
+        trained(tmp_path / "interrupted", classifier(*defenses), stop_at=stop_at)
+    assert_same_bits(trained(tmp_path / "interrupted", classifier(*defenses)), undisturbed)
+
+
+EVERY_AUGMENTATION = AugmentationConfig(
+    flip=True, crop_scale=(0.7, 1.0), rotation=20.0, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1
+)
+SETTINGS: list[dict[str, Any]] = [
+    {"optimizer": "adam"},
+    {"optimizer": "adamw", "clip_norm": 0.1},
+    {"schedule": "cosine", "warmup_epochs": 2},
+    {"schedule": "one_cycle", "nesterov": True},
+    {"momentum": 0.0, "label_smoothing": 0.1},
+    {"ema": 0.9, "validation_fraction": 0.2},
+    {"ema": 0.9, "validation_fraction": 0.2, "select": "best_validation"},
+    {"precision": "bf16", "channels_last": True},
+    {"augmentation": EVERY_AUGMENTATION},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_resumed_classifier_ends_with_the_same_bits_however_it_is_trained(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    undisturbed = trained(tmp_path / "undisturbed", classifier(**settings))
+    with pytest.raises(Interrupted):
+        trained(tmp_path / "interrupted", classifier(**settings), stop_at=3)
+    assert_same_bits(trained(tmp_path / "interrupted", classifier(**settings)), undisturbed)
+
+
+def test_private_training_with_validation_samples_training_images_only(tmp_path: Path) -> None:
+    trained(tmp_path, classifier(DpSgdConfig(), validation_fraction=0.5))
+    facts = json.loads((tmp_path / "defenses.json").read_text())["0.dp_sgd"]
+    # 40 images, less a fifth held out for the measure and half of the rest for validation: 16; batches of 8.
+    assert facts["sample_rate"] == 0.5
+
+
+def test_a_resumed_classifier_goes_on_after_the_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        trained(tmp_path, classifier(), stop_at=3)
+    seen: list[int] = []
+    context = training_at(tmp_path)
+    context.on_progress = lambda progress: seen.append(progress.step)
+    classifier().run(context)
+    assert seen == [3, 4]
+
+
+@pytest.mark.parametrize("checkpoints", [1, 6])  # the generator moves at steps 5 and 10 of 12
+def test_a_resumed_prior_ends_with_the_same_bits(tmp_path: Path, checkpoints: int) -> None:
+    undisturbed = fitted(tmp_path / "undisturbed")
+    with pytest.raises(Interrupted):
+        fitted(tmp_path / "interrupted", checkpoints=checkpoints)
+    assert_same_bits(fitted(tmp_path / "interrupted"), undisturbed)
+
+
+# By hand
+
+
+class Linear(Classifier):
+    """A linear layer on pixels as they are, so that of black images only the biases learn; it keeps what it is shown.
+
+    Shape: (B, 1, size, size) to (B, len(biases)).
+    """
+
+    def __init__(self, biases: Sequence[float], *, size: int = 4) -> None:
+        config = ModelConfig(kind="linear", input_mean=0.0, input_std=1.0)
+        super().__init__(config, classes=len(biases), channels=1, image_size=size)
+        self.head: nn.Linear = nn.Linear(size * size, len(biases))
+        nn.init.zeros_(self.head.weight)
+        self.head.bias = nn.Parameter(torch.tensor(biases))
+        self.shown: list[Tensor] = []
+
+    def features(self, normalized: Tensor) -> Tensor:
+        return normalized.flatten(1)
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        return []
+
+    def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
+        self.shown.append(normalized.clone())
+        return super().training_logits(normalized)
+
+
+def black(labels: list[int], *, size: int = 4) -> ImageSet:
+    return ImageSet(torch.zeros(len(labels), 1, size, size, dtype=torch.uint8), torch.tensor(labels), ("a", "b"))
+
+
+def epochs_of(
+    folder: Path,
+    model: Linear,
+    data: ImageSet,
+    *,
+    validation: ImageSet | None = None,
+    defenses: Sequence[Defense] = (),
+    **training: Any,
+) -> list[dict[str, float]]:
+    """Train on one batch an epoch, and the metrics of each epoch."""
+    given = {"epochs": 1, "batch_size": len(data), "lr": 0.15, "momentum": 0.0, "weight_decay": 0.0, **training}
+    context, metrics = context_at(folder), list[dict[str, float]]()
+    context.on_progress = lambda progress: metrics.append(dict(progress.metrics))
+    train(model, data, TrainingConfig(**given), validation=validation, defenses=defenses, context=context)
+    return metrics
+
+
+def assert_biases(model: Linear, *expected: float) -> None:
+    torch.testing.assert_close(model.head.bias.detach(), torch.tensor(expected), rtol=0, atol=2e-6)
+
+
+# All images are of class 0 and the biases begin at (0, 0.5). With d their difference and p = 1 / (1 + exp(-d)), the
+# gradient is (-p, p): at lr 0.15 p is 0.622459, 0.577681 and 0.534933, and d goes 0.5, 0.313262, 0.139958, -0.020522.
+
+
+def test_a_step_of_the_loop_by_hand(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    (metrics,) = epochs_of(tmp_path, model, black([0] * 4))
+    assert metrics == pytest.approx({"train_loss": math.log1p(math.exp(0.5)), "train_accuracy": 0.0, "lr": 0.15})
+    assert_biases(model, 0.093369, 0.406631)
+
+
+def test_the_model_is_the_moving_average_over_its_steps(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, black([0] * 4), epochs=2, ema=0.75)
+    # 0.75 (0.75 x 0 + 0.25 x 0.093369) + 0.25 x 0.180021
+    assert_biases(model, 0.062512, 0.437488)
+
+
+def test_validation_looks_at_the_moving_average_and_training_goes_on_without_it(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    metrics = epochs_of(tmp_path, model, black([0] * 4), validation=black([1] * 4), epochs=3, ema=0.75)
+    assert [own["validation_accuracy"] for own in metrics] == [1.0, 1.0, 1.0]
+    expected = [math.log1p(math.exp(difference)) for difference in (0.5, 0.313262, 0.139958)]
+    assert [own["train_loss"] for own in metrics] == pytest.approx(expected, abs=2e-6)
+
+
+def test_the_model_is_the_first_of_those_that_validate_best(tmp_path: Path) -> None:
+    model, validation = Linear([0.0, 0.5]), black([1] * 4)
+    selection: dict[str, Any] = {"select": "best_validation", "validation_fraction": 0.5}
+    metrics = epochs_of(tmp_path, model, black([0] * 4), validation=validation, epochs=3, **selection)
+    assert [own["validation_accuracy"] for own in metrics] == [1.0, 1.0, 0.0]
+    assert_biases(model, 0.093369, 0.406631)
+
+
+def test_the_model_is_the_last_where_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, black([0] * 4), validation=black([1] * 4), epochs=3)
+    assert_biases(model, 0.260260, 0.239740)
+
+
+@pytest.mark.parametrize(
+    ("bound", "step"),
+    [(0.1, 0.070711), (2.0, 0.622459)],  # 0.1 / sqrt(2), and the gradient as it is
+)
+def test_the_norm_of_the_whole_gradient_is_bounded(tmp_path: Path, bound: float, step: float) -> None:
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, black([0] * 4), lr=1.0, clip_norm=bound)
+    assert_biases(model, step, 0.5 - step)
+
+
+def test_smoothed_labels_give_every_class_its_share(tmp_path: Path) -> None:
+    model = Linear([math.log(own) for own in (0.125, 0.25, 0.625)])
+    (metrics,) = epochs_of(tmp_path, model, black([0] * 4), label_smoothing=0.3)
+    # Targets are (0.8, 0.1, 0.1): -0.8 log 0.125 - 0.1 log 0.25 - 0.1 log 0.625. The gradient is p less those.
+    assert metrics["train_loss"] == pytest.approx(1.849183, abs=1e-6)
+    assert_biases(model, -2.079442 + 0.15 * 0.675, -1.386294 - 0.15 * 0.15, -0.470004 - 0.15 * 0.525)
+
+
+def test_the_network_is_shown_augmented_images(tmp_path: Path) -> None:
+    images = torch.zeros(16, 1, 4, 4, dtype=torch.uint8)
+    images[..., :2] = 255
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, ImageSet(images, torch.zeros(16).long(), ("a", "b")), augmentation={"flip": True})
+    (shown,) = model.shown
+    left, right = ((shown == half).flatten(1).all(1) for half in (images / 255, images.flip(3) / 255))
+    assert (left ^ right).all() and left.any() and right.any()
+
+
+def test_two_trainings_under_one_key_give_the_same_bits(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first = trained(tmp_path / "first", classifier())
+    torch.manual_seed(2)
+    assert_same_bits(trained(tmp_path / "second", classifier()), first)
+
+
+def test_a_training_that_diverges_says_where_and_what_to_lower(tmp_path: Path) -> None:
+    expected = r"^loss became (nan|inf) at epoch 0, step [0-3], lr 1e\+30: lower training\.lr\.$"
+    with pytest.raises(DivergedError, match=expected):
+        trained(tmp_path, classifier(lr=1e30))
+
+
+def test_a_constant_learning_rate_stays() -> None:
+    config = TrainingConfig(epochs=4, lr=0.3)
+    assert [learning_rate(config, epoch) for epoch in range(4)] == [0.3] * 4
+
+
+def test_a_cosine_learning_rate_falls_along_half_a_period() -> None:
+    # lr (1 + cos(pi t / T)) / 2 at t / T = 0, 1/4, 1/2, 3/4
+    root = math.sqrt(0.5)
+    expected = [1.0, (1 + root) / 2, 0.5, (1 - root) / 2]
+    config = TrainingConfig(epochs=4, lr=1.0, schedule="cosine")
+    assert [learning_rate(config, epoch) for epoch in range(4)] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_stepped_learning_rate_is_divided_by_ten_after_each_milestone() -> None:
+    config = TrainingConfig(epochs=10, lr=1.0, schedule="step", milestones=(0.5, 0.8))
+    expected = [1.0] * 5 + [0.1] * 3 + [0.01] * 2
+    assert [learning_rate(config, epoch) for epoch in range(10)] == pytest.approx(expected, rel=1e-12)
