@@ -16,7 +16,7 @@ from orchestrator.errors import RequestError
 from orchestrator.spec.messages import did_you_mean, message_of
 from workloads.datasets.base import DATASETS
 from workloads.datasets.preparation import MANIFEST, UNDIVIDED, Preparation
-from workloads.datasets.reading.raw import RawConfig, RawDataset
+from workloads.datasets.reading.raw import RawConfig, open_download
 
 SHOWN_PROBLEMS = 20
 NOT_OPTIONS = frozenset({"kind", "path", "side", "image_size", "channels", "max_per_identity"})
@@ -53,9 +53,7 @@ def config_for(name: str, source: Path, settings: Mapping[str, str]) -> RawConfi
 def prepare(config: RawConfig, out: Path, *, download: bool, jobs: int, console: Console) -> dict[str, Any]:
     """Prepare a data set under a progress bar; its manifest."""
     if download:
-        dataset = DATASETS.build(config)
-        assert isinstance(dataset, RawDataset)
-        dataset.download()
+        open_download(config).download()
     preparation = Preparation.of(config, out)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:

@@ -1,35 +1,34 @@
-"""The dogs of Animal Faces-HQ as downloaded."""
+"""The dogs of Animal Faces-HQ, as downloaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Literal
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.reading.raw import CroppedConfig, Entry, RawConfig, RawDataset, Side, images_in, located
+from workloads.datasets.reading.raw import CroppedConfig, Entry, RawDataset, find_path, list_images
 
 
 class AfhqDogsConfig(CroppedConfig):
+    """Where the dogs of Animal Faces-HQ lie, and which images to use."""
+
     kind: Literal["afhq_dogs"] = "afhq_dogs"
 
 
 @DATASETS.register(AfhqDogsConfig)
 class AfhqDogs(RawDataset):
-    """Faces of dogs at 512 pixels, public data where breeds are private; all one class, since no breed is named.
+    """Faces of dogs at 512 pixels, public data when breeds are private; one class, since breeds are not labelled.
 
     Source: Choi et al., "StarGAN v2", CVPR 2020.
     """
 
     config: AfhqDogsConfig
-    nested = ("afhq", "afhq_v2")
-    obtained = "get afhq or afhq_v2 with the script of github.com/clovaai/stargan-v2."
+    side = "public"
+    subfolders = ("afhq", "afhq_v2")
+    how_to_get = "get afhq or afhq_v2 with the script of github.com/clovaai/stargan-v2."
 
     def list_entries(self) -> Iterator[Entry]:
-        for file in images_in(self.root, located(self.root, "train/dog")):
+        for file in list_images(self.root, find_path(self.root, "train/dog")):
             yield Entry(file, self.config.kind, "train")
-        for file in images_in(self.root, located(self.root, "test/dog", "val/dog")):
+        for file in list_images(self.root, find_path(self.root, "test/dog", "val/dog")):
             yield Entry(file, self.config.kind, "test")
-
-    @classmethod
-    def sides(cls, config: RawConfig) -> Mapping[Side, RawConfig]:
-        return {"public": config}

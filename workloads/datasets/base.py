@@ -1,4 +1,4 @@
-"""What a data set is: images with identities, held as uint8, and how private images are split into train and test."""
+"""Base classes of data sets: images with identities, held as uint8, and their split into train and test."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ from workloads.core.randomness import generator
 from workloads.core.registry import Registry
 
 Name = Annotated[str, Field(min_length=1)]
+"""Name of an identity."""
 
 
 class DatasetConfig(ComponentConfig):
-    """Which images to take of a data set, and the shape they get."""
+    """Which images of a data set to use, and their size."""
 
     image_size: PositiveInt = 32
     """Side of the square images in pixels; the shorter side is scaled to it and the longer one is cropped."""
     channels: Literal[1, 3] = 3
+    """1 for grey images, 3 for colour; images are converted."""
     identities: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Names of the identities to take, in the order of their class index; all, in the order of the data set, where
-    omitted."""
+    """Names of the identities to use, in the order of their class index. If omitted, all of them, in the order of the
+    data set."""
     max_per_identity: PositiveInt | None = None
-    """The first so many images of each identity, from either part of a published split; all where omitted."""
+    """Use only the first N images of each identity, counted in each part of a published split. If omitted, all."""
 
     @field_validator("identities")
     @classmethod
     def _are_distinct(cls, identities: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        twice = [name for name, times in Counter(identities or ()).items() if times > 1]
-        if twice:
-            raise ValueError(f"{twice[0]!r} stands there twice: name each once")
+        repeated = [name for name, count in Counter(identities or ()).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} stands there twice: name each once")
         return identities
 
 
@@ -47,17 +49,19 @@ class Sample(NamedTuple):
     """One image as a data set yields it."""
 
     identity: str
+    """Name of the identity it shows."""
     image: Image.Image
+    """The image, in its stored size and mode."""
     held_out: bool | None = None
-    """Whether the split that the data set publishes keeps it out of training; None where it publishes none."""
+    """Whether the split that the data set publishes keeps it out of training; None if it publishes none."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """Images with their identities, read once and shared by all that use them.
 
-    Shape: images (N, C, H, W) uint8; identities (N,) int64, indices into `names`; held_out (N,) bool, or None where
-    the data set publishes no split.
+    Shape: images (N, C, H, W) uint8; identities (N,) int64, indices into `names`; held_out (N,) bool, or None if the
+    data set publishes no split.
     """
 
     images: Tensor
@@ -69,14 +73,15 @@ class ImageSet:
         return len(self.identities)
 
     def subset(self, indices: Tensor) -> ImageSet:
+        """Images at these positions, under the same names. Shape: indices (M,) int64."""
         held_out = None if self.held_out is None else self.held_out[indices]
         return ImageSet(self.images[indices], self.identities[indices], self.names, held_out)
 
     def split(self, config: SplitConfig) -> tuple[ImageSet, ImageSet]:
-        """The images to train on, and those that measure what came of it.
+        """Divide into images to train on and images to test on.
 
         Raises:
-            DataError: if there are too few images for the rule, or nobody published a split.
+            DataError: if there are too few images for the rule, or the data set publishes no split.
         """
         sides = self._published_split() if config.rule == "published" else split(self.identities, config)
         return self.subset(sides[0]), self.subset(sides[1])
@@ -94,14 +99,14 @@ class ImageSet:
 
 
 class Dataset(ABC):
-    """A source of images. A subclass says which identities there are and yields raw images of the wanted ones."""
+    """A source of images. A subclass says which identities it has, and yields the stored images of some of them."""
 
     def __init__(self, config: DatasetConfig) -> None:
         self.config = config
 
     @abstractmethod
-    def counted(self) -> Mapping[str, int]:
-        """How many images there are of each identity, none of them decoded.
+    def image_counts(self) -> Mapping[str, int]:
+        """Number of images of every identity, counted without decoding any.
 
         Identities are sorted, unless the data set orders its classes.
 
@@ -111,35 +116,38 @@ class Dataset(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """What the stored bytes are, as 64 hexadecimal digits: part of the key of every job that reads them."""
+        """64 hexadecimal digits that identify the stored bytes: part of the key of every job that reads them."""
 
     @abstractmethod
     def read(self, names: frozenset[str]) -> Iterable[Sample]:
-        """Every image of the named identities, in a fixed order."""
+        """Yield every image of the named identities, in a fixed order."""
 
     def publishes_split(self) -> bool:
-        """Whether every image comes with the part of a published split that it belongs to."""
+        """Whether every image comes with its part of a published split."""
         return False
 
     def available(self) -> tuple[str, ...]:
-        """Names of all identities there are; raises as `counted`."""
-        return tuple(self.counted())
+        """Names of all identities in the data set; raises as `image_counts`."""
+        return tuple(self.image_counts())
 
     def sizes(self) -> Mapping[str, int]:
-        """How many images this configuration takes of each of its identities, both parts of a published split added."""
-        counted, most = self.counted(), self.config.max_per_identity
-        return {name: counted[name] if most is None else min(counted[name], most) for name in self._chosen(counted)}
+        """Number of images of each configured identity, counting both parts of a published split together.
+
+        `max_per_identity` is applied to the sum, although `load` applies it to each part.
+        """
+        counts, most = self.image_counts(), self.config.max_per_identity
+        return {name: counts[name] if most is None else min(counts[name], most) for name in self._configured(counts)}
 
     def names(self) -> tuple[str, ...]:
-        """The identities this configuration takes, in the order of their class index.
+        """Names of the configured identities, in the order of their class index.
 
         Raises:
-            DataError: if one is not there.
+            DataError: if the data set lacks one.
         """
-        return self._chosen(self.available())
+        return self._configured(self.available())
 
-    def _chosen(self, available: Iterable[str]) -> tuple[str, ...]:
-        """Those of all identities that the configuration names, in its order."""
+    def _configured(self, available: Iterable[str]) -> tuple[str, ...]:
+        """Select from all identities those that the configuration names, in its order."""
         available = tuple(available)
         if self.config.identities is None:
             return available
@@ -152,14 +160,18 @@ class Dataset(ABC):
         return self.config.identities
 
     def trait_table(self) -> Mapping[str, Sequence[float]]:
-        """What is known of each configured identity beside its name, in the order of class indices; mostly nothing.
+        """Traits of the configured identities, by name of the trait, in the order of class indices; empty if unknown.
 
-        Whole numbers are kinds, such as a hair style; others are measures, such as a length.
+        Whole numbers are categories, such as a hair style; others are measures, such as a length.
         """
         return {}
 
     def load(self) -> ImageSet:
-        """All images of the configured identities, at the configured size."""
+        """Read all images of the configured identities, at the configured size.
+
+        Raises:
+            DataError: if there are none, or one cannot be read.
+        """
         names = self.names()
         index = {name: position for position, name in enumerate(names)}
         images: list[np.ndarray] = []
@@ -175,16 +187,17 @@ class Dataset(ABC):
         return ImageSet(torch.from_numpy(np.stack(images)), torch.tensor(identities), names, flags)
 
     def _capped(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        taken: Counter[tuple[str, bool | None]] = Counter()
+        """Yield samples, at most `max_per_identity` of each identity in each part."""
+        counts: Counter[tuple[str, bool | None]] = Counter()
         for sample in samples:
             part = (sample.identity, sample.held_out)
-            taken[part] += 1
-            if self.config.max_per_identity is None or taken[part] <= self.config.max_per_identity:
+            counts[part] += 1
+            if self.config.max_per_identity is None or counts[part] <= self.config.max_per_identity:
                 yield sample
 
 
 def _pixels(image: Image.Image, config: DatasetConfig) -> np.ndarray:
-    """(C, H, W) uint8: converted, scaled so that the shorter side fits, cropped about the centre."""
+    """Convert an image, scale it so that the shorter side fits, crop it about the centre. Shape: (C, H, W) uint8."""
     image = image.convert("L" if config.channels == 1 else "RGB")
     if image.size != (config.image_size, config.image_size):
         scale = config.image_size / min(image.size)
@@ -197,14 +210,14 @@ def _pixels(image: Image.Image, config: DatasetConfig) -> np.ndarray:
 
 
 class SplitConfig(FrozenConfig):
-    """How private images are divided: one part trains target and evaluation model, the other measures them."""
+    """How to divide private images: one part trains target and evaluation model, the other tests them."""
 
     rule: Annotated[Literal["fraction", "published"], Addition()] = "fraction"
-    """Draw a fraction of each identity, or take the split that the data set itself publishes."""
+    """`fraction` draws a fraction of each identity; `published` takes the split that comes with the data set."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Of the images of each identity; `fraction` only."""
+    """Fraction of the images of each identity that is held out for testing. Only for `fraction`."""
     seed: int = 0
-    """Of the draw; `fraction` only."""
+    """Seed of the draw. Only for `fraction`."""
 
     @model_validator(mode="after")
     def _nothing_unused(self) -> SplitConfig:
@@ -214,27 +227,28 @@ class SplitConfig(FrozenConfig):
 
 
 def split(identities: Tensor, config: SplitConfig) -> tuple[Tensor, Tensor]:
-    """Indices of the training and of the held-out images, drawn within each identity.
+    """Draw, within each identity, the indices of the training images and of the held-out ones.
 
-    Every identity has at least one image on either side. The split depends on the labels and the seed alone, so all
+    Every identity has at least one image on either side. The split depends on identities and seed alone, so all
     models of a sweep share it.
 
+    Shape: identities (N,) int64 to two of (M,) int64, each in ascending order.
     Raises:
         DataError: if an identity has a single image.
     """
     held_out = torch.zeros(len(identities), dtype=torch.bool)
     for identity in identities.unique().tolist():
-        own = (identities == identity).nonzero().flatten()
-        if len(own) < 2:
+        indices = (identities == identity).nonzero().flatten()
+        if len(indices) < 2:
             raise DataError(f"class {identity} has one image: training and testing need at least two.")
-        count = held_out_of(len(own), config)
-        order = torch.randperm(len(own), generator=generator(f"split/{config.seed}", identity))
-        held_out[own[order[:count]]] = True
+        count = held_out_of(len(indices), config)
+        order = torch.randperm(len(indices), generator=generator(f"split/{config.seed}", identity))
+        held_out[indices[order[:count]]] = True
     return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
 
 
 def held_out_of(images: int, config: SplitConfig) -> int:
-    """How many of two or more images of an identity are held out."""
+    """Number of images held out of `images` of one identity, which must be two or more."""
     return min(max(round(images * config.test_fraction), 1), images - 1)
 
 

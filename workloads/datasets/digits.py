@@ -20,29 +20,31 @@ from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
 
 
 class DigitsConfig(DatasetConfig):
+    """Which digits to use, and their size."""
+
     kind: Literal["digits"] = "digits"
     channels: Literal[1, 3] = 1
+    """1 for grey images, as they are stored, 3 for colour; images are converted."""
 
 
 @DATASETS.register(DigitsConfig)
 class Digits(Dataset):
     """Handwritten digits bundled with scikit-learn; an identity is a digit, '0' to '9'.
 
-    The literature attacks digits 0 to 4 of MNIST with 5 to 9 as public data; these are a smaller stand-in that
-    needs no download.
+    The literature attacks digits 0 to 4 of MNIST with 5 to 9 as public data; these are smaller and need no download.
 
     Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
 
     @cached_property
     def _text(self) -> bytes:
-        """The CSV inside the installed package, read where it lies: importing scikit-learn would cost seconds."""
+        """The CSV inside the installed package, read as a file: importing scikit-learn would take seconds."""
         package = importlib.util.find_spec("sklearn")
         if package is None or package.origin is None:
             raise DataError("digits: scikit-learn, which ships them, is not installed: pip install scikit-learn.")
         return gzip.decompress((Path(package.origin).parent / "datasets/data/digits.csv.gz").read_bytes())
 
-    def counted(self) -> dict[str, int]:
+    def image_counts(self) -> dict[str, int]:
         labels = (line.rpartition(b",")[2] for line in self._text.splitlines())
         return dict(sorted(Counter(str(int(label)) for label in labels).items()))
 

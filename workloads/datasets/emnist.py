@@ -1,29 +1,33 @@
-"""EMNIST as downloaded: handwritten letters and digits in idx files."""
+"""EMNIST as downloaded: handwritten letters and digits, in idx files."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.reading.idx import IdxDataset
-from workloads.datasets.reading.raw import Entry, Part, RawConfig, Side
+from workloads.datasets.reading.idx import Content, IdxDataset
+from workloads.datasets.reading.raw import Entry, Part, RawConfig
 
 CHARACTERS = {
     "letters": f" {string.ascii_lowercase}",  # counted from 1
-    "balanced": f"{string.digits}{string.ascii_uppercase}abdefghnqrt",  # capitals stand for like small letters
+    "balanced": f"{string.digits}{string.ascii_uppercase}abdefghnqrt",  # other small letters count as their capitals
 }
+"""Characters in the order of their labels, by variant."""
 
 
 class EmnistConfig(RawConfig):
+    """Where EMNIST lies, and which of its characters to use."""
+
     kind: Literal["emnist"] = "emnist"
     channels: Literal[1, 3] = 1
+    """1 for grey images, as they are stored, 3 for colour; images are converted."""
     variant: Literal["letters", "balanced"] = "letters"
-    """26 letters, capitals among the small ones, or 47 characters: digits, capitals, small letters unlike theirs."""
+    """`letters`: 26 classes, capital and small together. `balanced`: 47 classes, digits, capitals, and small letters
+    that do not look like their capital."""
 
 
 @DATASETS.register(EmnistConfig)
@@ -34,22 +38,19 @@ class Emnist(IdxDataset):
     """
 
     config: EmnistConfig
-    nested = ("EMNIST/raw", "gzip")
+    side = "public"
+    subfolders = ("EMNIST/raw", "gzip")
 
-    def file_of(self, part: Part, what: str) -> str:
-        return f"emnist-{self.config.variant}-{part}-{what}-ubyte"
+    def file_name(self, part: Part, content: Content) -> str:
+        return f"emnist-{self.config.variant}-{part}-{content}-ubyte"
 
     def character(self, label: int) -> str:
         return CHARACTERS[self.config.variant][label]
 
     def image(self, entry: Entry) -> Image.Image:
-        return Image.fromarray(np.asarray(super().image(entry)).T)  # they are stored column by column
+        return Image.fromarray(np.asarray(super().image(entry)).T)  # stored column by column
 
     def fetch(self) -> None:
         from torchvision.datasets import EMNIST
 
         EMNIST(self.config.path, split=self.config.variant, download=True)
-
-    @classmethod
-    def sides(cls, config: RawConfig) -> Mapping[Side, RawConfig]:
-        return {"public": config}

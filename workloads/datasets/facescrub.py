@@ -1,4 +1,4 @@
-"""FaceScrub as downloaded: actors and actresses, a folder each."""
+"""FaceScrub as downloaded: one folder per actor or actress."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ from workloads.datasets.reading.raw import (
     CroppedConfig,
     Entry,
     RawDataset,
-    drawn_parts,
-    expect,
-    located,
-    people_in,
+    check_counts,
+    draw_parts,
+    find_path,
+    list_people,
 )
 
 
 class FacescrubConfig(CheckedConfig, CroppedConfig):
+    """Where FaceScrub lies, and which of its images to use."""
+
     kind: Literal["facescrub"] = "facescrub"
     images: Literal["faces", "images"] = "faces"
-    """Faces cut out by the publisher, which the literature uses, or whole images. Of 64-pixel faces it keeps the
-    central 54: `crop: 54`."""
+    """`faces` that the publisher cut out, which the literature uses, or full `images`. Of faces at 64 pixels, the
+    literature keeps the central 54: set `crop: 54`."""
 
 
 @DATASETS.register(FacescrubConfig)
 class Facescrub(RawDataset):
     """Faces of 530 film stars, actors before actresses; nine in ten images are trained on.
 
-    The images lie where their finders left them on the web, and many are gone: the split is drawn over those that are
-    there, so two downloads differ. A prepared set is what others can share.
+    The publisher gives addresses on the web, and many images are gone. The split is drawn over those that were
+    downloaded, so two downloads differ; to compare with others, share a prepared set.
 
     Source: Ng and Winkler, "A data-driven approach to cleaning large face datasets", ICIP 2014; split of Struppek et
     al., "Plug & Play Attacks", ICML 2022.
     """
 
     config: FacescrubConfig
-    obtained = "ask its authors for the list of addresses, and lay images out as {actors,actresses}/faces/<Name>/."
+    how_to_get = "ask its authors for the list of addresses, and lay images out as {actors,actresses}/faces/<Name>/."
 
     def list_entries(self) -> Iterator[Entry]:
         listed = [(name, file) for name, files in self._people().items() for file in files]
-        for (name, file), part in zip(listed, drawn_parts(len(listed)), strict=True):
+        for (name, file), part in zip(listed, draw_parts(len(listed)), strict=True):
             yield Entry(file, name, part)
 
     def _people(self) -> dict[str, list[str]]:
         kind = self.config.images
         groups = [(f"actors/{kind}", f"actor_{kind}"), (f"actresses/{kind}", f"actress_{kind}")]
-        actors, actresses = (people_in(self.root, located(self.root, *group)) for group in groups)
+        actors, actresses = (list_people(self.root, find_path(self.root, *group)) for group in groups)
         if self.config.check:
-            expect({"people": len(actors) + len(actresses)}, {"people": 530})
+            check_counts({"people": len(actors) + len(actresses)}, {"people": 530})
         return actors | actresses

@@ -1,4 +1,4 @@
-"""Image files in one folder an identity."""
+"""Image files, in one folder per identity."""
 
 from __future__ import annotations
 
@@ -12,35 +12,38 @@ from pydantic import Field
 from workloads.core.config import Location
 from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
-from workloads.datasets.reading.decoding import decode, stored
+from workloads.datasets.reading.decoding import decode_image, read_file
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+"""Files that count as images."""
 
 
 class ImageFolderConfig(DatasetConfig):
+    """Where the folders lie, and which of their images to use."""
+
     kind: Literal["image_folder"] = "image_folder"
     path: Annotated[str, Location(), Field(min_length=1)]
-    """Folder with one sub-folder an identity; relative to the spec file."""
+    """Folder with one sub-folder per identity; relative to the spec file."""
 
 
 @DATASETS.register(ImageFolderConfig)
 class ImageFolder(Dataset):
-    """One folder an identity, image files inside: the layout of most downloads.
+    """One folder per identity with image files inside: the layout of most downloads.
 
     Source: torchvision.datasets.ImageFolder, whose layout this is.
     """
 
     config: ImageFolderConfig
 
-    def counted(self) -> dict[str, int]:
+    def image_counts(self) -> dict[str, int]:
         root = Path(self.config.path)
         if not root.is_dir():
             raise DataError(f"path: no folder at {root}: give the folder whose sub-folders are the identities.")
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-        counted = {name: count for name in folders if (count := len(self._files(name)))}
-        if not counted:
+        counts = {name: count for name in folders if (count := len(self._files(name)))}
+        if not counts:
             raise DataError(f"path: {root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).")
-        return counted
+        return counts
 
     def digest(self) -> str:
         total = hashlib.sha256()
@@ -52,7 +55,7 @@ class ImageFolder(Dataset):
     def read(self, names: frozenset[str]) -> Iterator[Sample]:
         for name in sorted(names):
             for file in self._files(name):
-                yield Sample(name, decode(stored(file), str(file)))
+                yield Sample(name, decode_image(read_file(file), str(file)))
 
     def _files(self, name: str) -> list[Path]:
         folder = Path(self.config.path) / name

@@ -1,4 +1,4 @@
-"""MNIST as downloaded: handwritten digits in idx files."""
+"""MNIST as downloaded: handwritten digits, in idx files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import Literal
 
 from workloads.datasets.base import DATASETS
-from workloads.datasets.reading.idx import IdxDataset
+from workloads.datasets.reading.idx import Content, IdxDataset
 from workloads.datasets.reading.raw import Part, RawConfig, Side
 
 
 class MnistConfig(RawConfig):
+    """Where MNIST lies, and which of its digits to use."""
+
     kind: Literal["mnist"] = "mnist"
     channels: Literal[1, 3] = 1
+    """1 for grey images, as they are stored, 3 for colour; images are converted."""
 
 
 @DATASETS.register(MnistConfig)
@@ -25,10 +28,10 @@ class Mnist(IdxDataset):
     """
 
     config: MnistConfig
-    nested = ("MNIST/raw",)
+    subfolders = ("MNIST/raw",)
 
-    def file_of(self, part: Part, what: str) -> str:
-        return f"{'train' if part == 'train' else 't10k'}-{what}-ubyte"
+    def file_name(self, part: Part, content: Content) -> str:
+        return f"{'train' if part == 'train' else 't10k'}-{content}-ubyte"
 
     def character(self, label: int) -> str:
         return str(label)
@@ -38,9 +41,9 @@ class Mnist(IdxDataset):
 
         MNIST(self.config.path, download=True)
 
-    @classmethod
-    def sides(cls, config: RawConfig) -> Mapping[Side, RawConfig]:
-        private = config.identities or tuple("01234")
+    def sides(self) -> Mapping[Side, RawConfig]:
+        """The configured digits are private, 0 to 4 if none are; all others are public."""
+        private = self.config.identities or tuple("01234")
         public = tuple(digit for digit in "0123456789" if digit not in private)
-        chosen: dict[Side, tuple[str, ...]] = {"private": private, "public": public}
-        return {side: config.model_copy(update={"identities": digits}) for side, digits in chosen.items() if digits}
+        sides: dict[Side, tuple[str, ...]] = {"private": private, "public": public}
+        return {side: self.config.model_copy(update={"identities": digits}) for side, digits in sides.items() if digits}

@@ -1,4 +1,4 @@
-"""Images as encoded bytes in Parquet files, with a column that names who is on them."""
+"""Encoded images in Parquet files, with a column that names the identity."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from pydantic import Field
 from workloads.core.config import Addition, Location
 from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
-from workloads.datasets.reading.decoding import decode
+from workloads.datasets.reading.decoding import decode_image
 
 
 class ParquetConfig(DatasetConfig):
+    """Where the Parquet files lie, which columns to read, and which images to use."""
+
     kind: Literal["parquet"] = "parquet"
     path: Annotated[str, Location(), Field(min_length=1)]
-    """One Parquet file, or a folder of them, read in the order of their names; relative to the spec file."""
+    """A Parquet file, or a folder of them, read in the order of their names; relative to the spec file."""
     image_column: str = "image"
-    """Binary column with encoded images (JPEG, PNG, ...)."""
+    """Name of the binary column with encoded images (JPEG, PNG, ...)."""
     label_column: str = "identity"
-    """Column of strings or integers: the identity."""
+    """Name of the column with identities: strings or integers."""
     part_column: Annotated[str | None, Addition()] = None
-    """Column of 'train' and 'test': the published split; none where omitted."""
+    """Name of the column with the published split: 'train' or 'test' in each row. If omitted, there is none."""
     order: Annotated[Literal["sorted", "first_seen"], Addition()] = "sorted"
-    """Of the classes, where `identities` does not say: by name, or as the rows first name them."""
+    """Order of the classes if `identities` is omitted: by name, or in the order in which rows first name them."""
 
 
 @DATASETS.register(ParquetConfig)
 class Parquet(Dataset):
-    """Parquet with a column of encoded images and a column of identities.
+    """Parquet files with a column of encoded images and a column of identities.
 
     Source: Apache Parquet; the layout of most published image sets converted to tables.
     """
 
     config: ParquetConfig
 
-    def counted(self) -> Mapping[str, int]:
-        counted: Counter[str] = Counter()
+    def image_counts(self) -> Mapping[str, int]:
+        counts: Counter[str] = Counter()
         for file in self._files():
             self._check_columns(file)
             import pyarrow.parquet as pq
@@ -48,9 +50,9 @@ class Parquet(Dataset):
             column = pq.read_table(file, columns=[self.config.label_column]).column(0)
             if column.null_count:
                 raise DataError(f"{file}: column {self.config.label_column!r} has {column.null_count} missing labels.")
-            for found in column.value_counts().to_pylist():
-                counted[str(found["values"])] += found["counts"]
-        return dict(sorted(counted.items())) if self.config.order == "sorted" else counted
+            for value in column.value_counts().to_pylist():
+                counts[str(value["values"])] += value["counts"]
+        return dict(sorted(counts.items())) if self.config.order == "sorted" else counts
 
     def publishes_split(self) -> bool:
         return self.config.part_column is not None
@@ -67,15 +69,15 @@ class Parquet(Dataset):
             for row, (label, data, part) in enumerate(self._rows(file)):
                 if str(label) in names:
                     where = f"{file}: row {row}"
-                    yield Sample(str(label), decode(data, where), self._held_out(part, where))
+                    yield Sample(str(label), decode_image(data, where), self._held_out(part, where))
 
     def _rows(self, file: Path) -> Iterator[tuple[str | int, bytes, str | None]]:
-        """Label, encoded image and part of each row."""
+        """Yield label, encoded image and part of each row."""
         import pyarrow.parquet as pq
 
         label, image, part = self.config.label_column, self.config.image_column, self.config.part_column
-        wanted = [label, image] + ([part] if part else [])
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=1024, columns=wanted):
+        columns = [label, image] + ([part] if part else [])
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=1024, columns=columns):
             parts = batch.column(part).to_pylist() if part else [None] * len(batch)
             yield from zip(batch.column(label).to_pylist(), batch.column(image).to_pylist(), parts, strict=True)
 
@@ -102,8 +104,12 @@ class Parquet(Dataset):
             schema = pq.read_schema(file)
         except pa.ArrowInvalid as error:
             raise DataError(f"path: {file} is not a Parquet file: {str(error).partition(chr(10))[0]}") from error
-        for field in ("image_column", "label_column", "part_column"):
-            column = getattr(self.config, field)
+        columns = {
+            "image_column": self.config.image_column,
+            "label_column": self.config.label_column,
+            "part_column": self.config.part_column,
+        }
+        for field, column in columns.items():
             if column is not None and column not in schema.names:
                 raise DataError(f"{field}: {file} has no column {column!r}. Columns: {', '.join(schema.names)}.")
         kind = schema.field(self.config.label_column).type

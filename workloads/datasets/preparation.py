@@ -1,4 +1,4 @@
-"""From a data set as it was downloaded to Parquet: checked image by image, in shards, continued where it stopped."""
+"""Turns a data set as it was downloaded into Parquet: checked image by image, in shards, continued where it stopped."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ import pyarrow.parquet as pq
 from workloads.core.config import content, digest
 from workloads.core.errors import DataError
 from workloads.core.files import replace_when_written, write_atomically
-from workloads.datasets.base import DATASETS
-from workloads.datasets.reading.raw import Entry, Part, RawConfig, RawDataset, Side
+from workloads.datasets.reading.raw import Entry, Part, RawConfig, RawDataset, Side, open_download
 
 SHARD_ROWS = 1_000
+"""Images in one file of the prepared set."""
 BATCH_ROWS = 64
 """Images that a thread holds in memory at a time, and rows of a Parquet row group."""
 MANIFEST = "manifest.json"
+"""Name of the file that says what a prepared set holds."""
 PARTIAL = ".partial"
 """Ending of a shard that is still written. It holds no process id, so that the next try overwrites a killed one's."""
 SCHEMA = pa.schema([("identity", pa.string()), ("file", pa.string()), ("part", pa.string()), ("image", pa.binary())])
 UNDIVIDED = "undivided"
-"""What the manifest calls images that no published split speaks of."""
+"""Name in the manifest for images that belong to no part of a published split."""
 ABOUT = b"midre"
-"""Key under which a shard says what it was made of and what was wrong with that."""
+"""Key of a shard's metadata that says what the shard was made from and what was wrong with it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -47,7 +48,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of the prepared set, made or to be made."""
+    """A file of the prepared set, written or still to be written."""
 
     dataset: RawDataset
     entries: Sequence[Entry]
@@ -55,13 +56,13 @@ class Shard:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the shard is made of: settings, images, and size and time of every file they come from."""
+        """Digest of what the shard is made from: settings, entries, and size and time of every file they come from."""
         files = dict.fromkeys(file for entry in self.entries for file in self.dataset.sources(entry))
         facts = [_stamp(file) for file in files]
         return digest({"settings": content(self.dataset.config), "entries": self.entries, "files": facts})
 
     def problems(self) -> tuple[Problem, ...] | None:
-        """What was wrong when the shard was made; None where it is not made yet, or of something else."""
+        """Problems met when the shard was written; None if it is not written yet, or was made from something else."""
         try:
             about = json.loads((pq.read_metadata(self.file).metadata or {}).get(ABOUT, b"{}"))
         except (FileNotFoundError, pa.ArrowInvalid):
@@ -70,10 +71,10 @@ class Shard:
             return None
         return tuple(Problem(**problem) for problem in about["problems"])
 
-    def make(self, on_images: Callable[[int], None]) -> None:
-        """Write the shard so that no reader meets half of one."""
+    def write(self, on_images: Callable[[int], None]) -> None:
+        """Write the shard, never leaving half of one; `on_images` is called with the size of each finished batch."""
         problems: list[Problem] = []
-        small = ["identity", "part"]  # columns of which an index pays; images are compressed already
+        small = ["identity", "part"]  # only these gain from a dictionary and statistics: images are compressed already
         with (
             replace_when_written(self.file, suffix=PARTIAL) as temporary,
             pq.ParquetWriter(
@@ -89,7 +90,7 @@ class Shard:
             writer.add_key_value_metadata({ABOUT: json.dumps(about)})
 
     def _rows(self, entries: Sequence[Entry], problems: list[Problem]) -> Iterator[dict[str, Any]]:
-        """Rows of the images that are whole; the others join `problems`."""
+        """Yield rows of the images that can be read, and add the others to `problems`."""
         for entry in entries:
             try:
                 image = self.dataset.encoded(entry)
@@ -101,7 +102,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Preparation:
-    """All shards of a data set, by the folder they belong into: `private` or `public`."""
+    """All shards to be made from a download, by the folder they belong into: `private` or `public`."""
 
     config: RawConfig
     out: Path
@@ -109,36 +110,39 @@ class Preparation:
 
     @classmethod
     def of(cls, config: RawConfig, out: Path, *, shard_rows: int = SHARD_ROWS) -> Preparation:
-        """Plan what to make of a download.
+        """Plan which shards to make from a download; writes nothing.
 
         Raises:
-            DataError: if it is not laid out as it should be, or the folder holds something else.
+            DataError: if the download is not laid out as it should be, or the folder holds something else.
         """
-        kind = DATASETS.class_of(config)
-        assert issubclass(kind, RawDataset)
-        shards = {side: _planned(kind(own), out / side, shard_rows) for side, own in kind.sides(config).items()}
-        return cls(config, out, shards)
+        sides = open_download(config).sides()
+        datasets = {side: open_download(side_config) for side, side_config in sides.items()}
+        return cls(config, out, {side: _plan(dataset, out / side, shard_rows) for side, dataset in datasets.items()})
 
     @property
     def images(self) -> int:
-        """How many images there are to look at."""
-        return sum(len(shard.entries) for own in self.shards.values() for shard in own)
+        """Number of images to read, those of finished shards among them."""
+        return sum(len(shard.entries) for shard in self._all_shards())
 
     def run(self, *, jobs: int, on_images: Callable[[int], None] = lambda count: None) -> dict[str, Any]:
-        """Make the shards that are not there yet, `jobs` at a time, and write the manifest; what it says.
+        """Write the shards that are missing, `jobs` at a time, and then the manifest, which is returned.
 
-        `on_images` hears, from several threads, of every so many images that are done.
+        `on_images` is called from several threads with the number of images that were just finished.
         """
         (self.out / MANIFEST).unlink(missing_ok=True)
         with ExitStack() as stack:
-            pool = ThreadPoolExecutor(jobs)  # decoding, encoding and writing leave the interpreter's lock alone
-            stack.callback(pool.shutdown, cancel_futures=True)  # at an interrupt as well
-            work = [pool.submit(_finished, shard, on_images) for own in self.shards.values() for shard in own]
-            for done in as_completed(work):
-                done.result()
+            pool = ThreadPoolExecutor(jobs)  # decoding, encoding and writing release the interpreter's lock
+            stack.callback(pool.shutdown, cancel_futures=True)  # also when interrupted
+            futures = [pool.submit(_write_if_missing, shard, on_images) for shard in self._all_shards()]
+            for future in as_completed(futures):
+                future.result()
         manifest = self._manifest()
         write_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1).encode())
         return manifest
+
+    def _all_shards(self) -> Iterator[Shard]:
+        for shards in self.shards.values():
+            yield from shards
 
     def _manifest(self) -> dict[str, Any]:
         packages = {name: version(name) for name in ("midre", "numpy", "pillow", "pyarrow")}
@@ -146,18 +150,18 @@ class Preparation:
             "name": self.config.kind,
             "settings": self.config.model_dump(mode="json", exclude={"path"}),
             "source": str(Path(self.config.path).absolute()),
-            "sides": {side: _facts(self.out, own) for side, own in self.shards.items()},
+            "sides": {side: _side_facts(self.out, shards) for side, shards in self.shards.items()},
             "problems": [asdict(problem) for problem in sorted(self._problems())],
             "versions": {"python": platform.python_version(), **packages},
         }
 
     def _problems(self) -> Iterator[Problem]:
-        for own in self.shards.values():
-            for shard in own:
-                yield from shard.problems() or ()
+        for shard in self._all_shards():
+            yield from shard.problems() or ()
 
 
-def _planned(dataset: RawDataset, folder: Path, rows: int) -> list[Shard]:
+def _plan(dataset: RawDataset, folder: Path, rows: int) -> list[Shard]:
+    """Divide the entries of a data set into shards of so many rows."""
     names = frozenset(dataset.names())
     entries = [entry for entry in dataset.entries if entry.identity in names]
     parts = [entries[start : start + rows] for start in range(0, len(entries), rows)]
@@ -168,25 +172,25 @@ def _planned(dataset: RawDataset, folder: Path, rows: int) -> list[Shard]:
     return [Shard(dataset, part, file) for part, file in zip(parts, files, strict=True)]
 
 
-def _finished(shard: Shard, on_images: Callable[[int], None]) -> None:
-    """Make a shard unless it is there."""
+def _write_if_missing(shard: Shard, on_images: Callable[[int], None]) -> None:
     if shard.problems() is not None:
         on_images(len(shard.entries))
         return
-    shard.make(on_images)
+    shard.file.parent.mkdir(parents=True, exist_ok=True)
+    shard.write(on_images)
 
 
 def _stamp(file: Path) -> list[str | int] | None:
-    """Name, size and time of change of a file; None where there is none."""
+    """Name, size and modification time of a file; None if there is none."""
     try:
-        found = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return None
-    return [file.name, found.st_size, found.st_mtime_ns]
+    return [file.name, status.st_size, status.st_mtime_ns]
 
 
-def _facts(out: Path, shards: Sequence[Shard]) -> dict[str, Any]:
-    """What the manifest says of one side: read off the files themselves."""
+def _side_facts(out: Path, shards: Sequence[Shard]) -> dict[str, Any]:
+    """What the manifest says of one side, read from the written files."""
     columns = pa.concat_tables(pq.read_table(shard.file, columns=["identity", "part"]) for shard in shards)
     listed = [entry for shard in shards for entry in shard.entries]
     counts = Counter(part or UNDIVIDED for part in columns["part"].to_pylist())

@@ -9,36 +9,38 @@ from typing import Any, Literal
 
 from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS
-from workloads.datasets.reading.decoding import stored
-from workloads.datasets.reading.raw import Box, CheckedConfig, Entry, RawDataset, drawn_parts, expect
+from workloads.datasets.reading.decoding import read_file
+from workloads.datasets.reading.raw import Box, CheckedConfig, Entry, RawDataset, check_counts, draw_parts
 
 
 class StanfordDogsConfig(CheckedConfig):
+    """Where Stanford Dogs lies, and which of its images to use."""
+
     kind: Literal["stanford_dogs"] = "stanford_dogs"
     cropped: bool = False
-    """Keep the box around the first dog only. The literature trains target models on whole images and evaluation
-    models on boxes."""
+    """Keep only the box around the first dog of each image. The literature trains target models on full images and
+    evaluation models on boxes."""
 
 
 @DATASETS.register(StanfordDogsConfig)
 class StanfordDogs(RawDataset):
     """Dogs of 120 breeds; an identity is a breed, and nine in ten images are trained on.
 
-    The published lists are joined and drawn from anew, as the literature does; their own division is not used.
+    The published training and test lists are joined and split anew, as in the literature.
 
     Source: Khosla et al., "Novel Dataset for Fine-Grained Image Categorization", FGVC at CVPR 2011; split of Struppek
     et al., "Plug & Play Attacks", ICML 2022.
     """
 
     config: StanfordDogsConfig
-    obtained = "unpack images.tar, annotation.tar and lists.tar of vision.stanford.edu/aditya86/ImageNetDogs into it."
+    how_to_get = "unpack images.tar, annotation.tar and lists.tar of vision.stanford.edu/aditya86/ImageNetDogs into it."
 
     def list_entries(self) -> Iterator[Entry]:
         listed = [row for name in ("train_list.mat", "test_list.mat") for row in _rows(self.root / name)]
         if self.config.check:
-            found = {"images": len(listed), "breeds": len({label for _, label in listed})}
-            expect(found, {"images": 20_580, "breeds": 120})
-        rows = zip(listed, drawn_parts(len(listed)), strict=True)
+            counts = {"images": len(listed), "breeds": len({label for _, label in listed})}
+            check_counts(counts, {"images": 20_580, "breeds": 120})
+        rows = zip(listed, draw_parts(len(listed)), strict=True)
         for (file, _), part in sorted(rows, key=lambda row: row[0][1]):
             yield Entry(f"Images/{file}", file.partition("/")[0], part)
 
@@ -54,10 +56,10 @@ class StanfordDogs(RawDataset):
 
 
 def _rows(file: Path) -> list[tuple[str, int]]:
-    """File below Images, and number of the breed, of each row of a list."""
+    """Read a list: the file below Images and the number of the breed, row by row."""
     from scipy.io import loadmat
 
-    stored(file)  # says so where it is missing
+    read_file(file)  # raises if it is missing
     try:
         table: dict[str, Any] = loadmat(file, squeeze_me=True, variable_names=("file_list", "labels"))
         return [(str(name), int(label)) for name, label in zip(table["file_list"], table["labels"], strict=True)]
@@ -66,10 +68,10 @@ def _rows(file: Path) -> list[tuple[str, int]]:
 
 
 def _first_box(file: Path) -> Box:
-    """The box of the first dog in an annotation."""
+    """Read the box of the first dog from an annotation."""
     sides = ("xmin", "ymin", "xmax", "ymax")
     try:
-        box = ElementTree.fromstring(stored(file)).find("object/bndbox")
+        box = ElementTree.fromstring(read_file(file)).find("object/bndbox")
         left, top, right, bottom = (int((box.findtext(side) if box is not None else None) or "") for side in sides)
     except (ElementTree.ParseError, ValueError) as error:
         raise DataError(f"{file}: no box that can be read: {error}") from error

@@ -22,8 +22,8 @@ def test_the_same_numbers_draw_the_same_pictures() -> None:
 
 def test_a_picture_depends_on_its_own_numbers_alone() -> None:
     few, many = avatars().load(), avatars(people=6, images_per_identity=5).load()
-    own = (many.identities == 2).nonzero().flatten()[:3]
-    assert torch.equal(few.images[few.identities == 2], many.images[own])
+    first_three = (many.identities == 2).nonzero().flatten()[:3]
+    assert torch.equal(few.images[few.identities == 2], many.images[first_three])
     later = avatars(first=2, people=2).load()
     assert torch.equal(few.images[few.identities == 2], later.images[later.identities == 0])
 

@@ -23,7 +23,7 @@ from workloads.datasets.ffhq import Ffhq, FfhqConfig
 from workloads.datasets.lfw import Lfw, LfwConfig
 from workloads.datasets.metfaces import Metfaces, MetfacesConfig
 from workloads.datasets.mnist import Mnist, MnistConfig
-from workloads.datasets.reading.raw import SUFFIXES, drawn_parts
+from workloads.datasets.reading.raw import SUFFIXES, RawConfig, draw_parts, open_download
 from workloads.datasets.stanford_dogs import StanfordDogs, StanfordDogsConfig
 
 # The split over drawn images
@@ -31,13 +31,13 @@ from workloads.datasets.stanford_dogs import StanfordDogs, StanfordDogsConfig
 
 def test_nine_in_ten_images_are_trained_on_as_numpy_shuffles_them_with_seed_42() -> None:
     # NumPy shuffles ten with seed 42 to 8 1 5 0 7 2 9 4 3 6, of which the last is left.
-    assert [position for position, part in enumerate(drawn_parts(10)) if part == "test"] == [6]
+    assert [position for position, part in enumerate(draw_parts(10)) if part == "test"] == [6]
 
 
 def test_the_draw_is_that_of_shuffling_a_list_of_indices() -> None:
     indices = list(range(137))
     np.random.RandomState(42).shuffle(indices)
-    assert [position for position, part in enumerate(drawn_parts(137)) if part == "train"] == sorted(indices[:123])
+    assert [position for position, part in enumerate(draw_parts(137)) if part == "train"] == sorted(indices[:123])
 
 
 def test_an_image_file_is_what_imagefolder_takes_for_one() -> None:
@@ -254,7 +254,7 @@ def test_a_download_is_used_in_a_spec_as_it_lies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "name", "wanted"),
+    ("config", "name", "options"),
     [
         (CelebaConfig(path="here"), "CelebA", {"split": "all", "download": True}),
         (MnistConfig(path="here"), "MNIST", {"download": True}),
@@ -262,16 +262,16 @@ def test_a_download_is_used_in_a_spec_as_it_lies(tmp_path: Path) -> None:
     ],
 )
 def test_torchvision_downloads_what_it_can(
-    monkeypatch: pytest.MonkeyPatch, config: Any, name: str, wanted: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, config: RawConfig, name: str, options: dict[str, Any]
 ) -> None:
-    asked = []
-    monkeypatch.setattr(f"torchvision.datasets.{name}", lambda root, **rest: asked.append((root, rest)))
-    DATASETS.build(config).download()  # type: ignore[attr-defined]
-    assert asked == [("here", wanted)]
+    calls: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(f"torchvision.datasets.{name}", lambda root, **options: calls.append((root, options)))
+    open_download(config).download()
+    assert calls == [("here", options)]
 
 
 def test_a_download_that_fails_is_the_users_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(root: str, **rest: Any) -> None:
+    def fail(root: str, **options: Any) -> None:
         raise RuntimeError("'gdown' is required")
 
     monkeypatch.setattr("torchvision.datasets.CelebA", fail)
@@ -291,6 +291,6 @@ def test_a_download_that_fails_is_the_users_to_know(monkeypatch: pytest.MonkeyPa
     ],
     ids=lambda config: config.kind,
 )
-def test_what_torchvision_cannot_download_says_where_to_get_it(config: Any) -> None:
+def test_what_torchvision_cannot_download_says_where_to_get_it(config: RawConfig) -> None:
     with pytest.raises(DataError, match=f"{config.kind}: torchvision cannot download it: [a-z]"):
-        DATASETS.build(config).download()  # type: ignore[attr-defined]
+        open_download(config).download()

@@ -14,32 +14,38 @@ from workloads.datasets.avatars.drawing import Circumstances, Traits, draw_face
 from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
 
 DRAWING = 1
-"""Raised whenever the same numbers come to give other pictures."""
+"""Version of the drawing; raised whenever the same numbers give other pictures."""
 PREFIX = "avatar-"
+"""What the name of a person begins with; a number follows."""
 
 
 class AvatarsConfig(DatasetConfig):
+    """Which people to draw, and how many pictures of each."""
+
     kind: Literal["avatars"] = "avatars"
     first: NonNegativeInt = 0
-    """Number of the first person; two data sets whose numbers do not meet share nobody."""
+    """Number of the first person. Two data sets whose ranges of numbers do not overlap have no person in common."""
     people: PositiveInt = 20
+    """Number of people."""
     images_per_identity: PositiveInt = 30
+    """Pictures of each person."""
     seed: int = 0
+    """Seed of the population: another seed draws other people."""
 
 
 @DATASETS.register(AvatarsConfig)
 class Avatars(Dataset):
-    """People drawn from random traits all over the face, in random pose, expression, light and before any background.
+    """Faces drawn from random traits, in random pose, expression, light and before a random background.
 
-    A study of what an attack recovers needs no private person with these, and `traits` says what there was to recover.
-    Picture k of person i depends on the seed, i and k alone, at whatever resolution.
+    With these, what an attack recovers can be studied without private photographs, and compared with the true `traits`.
+    Picture k of person i depends on the seed, i and k alone, at any resolution.
 
     Source: this project.
     """
 
     config: AvatarsConfig
 
-    def counted(self) -> dict[str, int]:
+    def image_counts(self) -> dict[str, int]:
         names = (f"{PREFIX}{self.config.first + index:05d}" for index in range(self.config.people))
         return dict.fromkeys(names, self.config.images_per_identity)
 
@@ -52,11 +58,11 @@ class Avatars(Dataset):
             if name in names:
                 traits = self.traits(name)
                 for picture in range(self.config.images_per_identity):
-                    now = Circumstances.draw(np.random.default_rng((self.config.seed, _number(name), 1, picture)))
-                    yield Sample(name, draw_face(traits, now, self.config.image_size))
+                    generator = np.random.default_rng((self.config.seed, _number(name), 1, picture))
+                    yield Sample(name, draw_face(traits, Circumstances.draw(generator), self.config.image_size))
 
     def traits(self, name: str) -> Traits:
-        """What makes a person."""
+        """Traits of a person, drawn from the seed and the number in the name."""
         return Traits.draw(np.random.default_rng((self.config.seed, _number(name), 0)))
 
     def trait_table(self) -> dict[str, list[float]]:

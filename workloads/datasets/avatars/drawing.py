@@ -1,4 +1,4 @@
-"""Drawing a face from traits that make a person and circumstances that make a picture."""
+"""Draws a face from the traits of a person and the circumstances of a picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
+"""Red, green and blue, each in [0, 255]."""
 Point = tuple[float, float]
+"""Right and down, from the middle of the face, as fractions of the picture's side."""
 
 SKINS: tuple[Colour, ...] = (
     (255, 224, 196), (241, 194, 155), (224, 172, 125), (198, 134, 90), (160, 104, 66), (122, 76, 48), (88, 54, 36),
@@ -22,21 +24,28 @@ STYLES = ("bald", "short", "fringe", "parted", "long", "curly", "bun")
 BEARDS = ("none", "moustache", "goatee", "full")
 GLASSES = ("none", "round", "square")
 SUPERSAMPLING = 3
+"""Pixels drawn for each pixel of the picture, along each side; their mean is kept."""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What stays the same in all pictures of a person. Lengths are parts of the picture's side."""
+    """What stays the same in all pictures of a person. Lengths are fractions of the picture's side."""
 
     head_width: float
+    """Half of the width; so are the height of the head, and the width of nose and mouth."""
     head_height: float
     jaw: float
     """Exponent of the face's outline: 2 is an ellipse, more is squarer."""
     skin: int
+    """Index into SKINS."""
     hair: int
+    """Index into HAIRS."""
     style: int
+    """Index into STYLES."""
     iris: int
+    """Index into IRISES."""
     eye_distance: float
+    """From the middle of the face to the middle of an eye."""
     eye_size: float
     brow_weight: float
     brow_slope: float
@@ -45,11 +54,13 @@ class Traits:
     mouth_width: float
     lips: float
     glasses: int
+    """Index into GLASSES."""
     beard: int
+    """Index into BEARDS."""
 
     @staticmethod
     def draw(generator: np.random.Generator) -> Traits:
-        """A person at random."""
+        """Draw the traits of a person."""
         uniform, choice = generator.uniform, generator.integers
         return Traits(
             head_width=uniform(0.25, 0.34),
@@ -74,10 +85,10 @@ class Traits:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What differs from picture to picture of a person."""
+    """What differs from picture to picture of a person: pose, expression, light and background."""
 
     turn: float
-    """Of the head to a side, as the shift of its features."""
+    """How far features shift when the head turns to a side, as a fraction of the picture's side."""
     nod: float
     tilt_degrees: float
     scale: float
@@ -92,7 +103,7 @@ class Circumstances:
 
     @staticmethod
     def draw(generator: np.random.Generator) -> Circumstances:
-        """A moment at random."""
+        """Draw the circumstances of a picture."""
         uniform = generator.uniform
         return Circumstances(
             turn=uniform(-0.035, 0.035),
@@ -106,13 +117,18 @@ class Circumstances:
             light_angle=uniform(0, 2 * math.pi),
             light=uniform(0.0, 0.35),
             brightness=uniform(0.85, 1.1),
-            background=tuple(int(own) for own in generator.integers(50, 220, 3)),  # type: ignore[arg-type]
+            background=_background_colour(generator),
         )
 
 
-def draw_face(traits: Traits, now: Circumstances, size: int) -> Image.Image:
-    """A picture of a person at a moment, antialiased. An RGB image of `size` x `size` pixels."""
-    canvas = _Canvas(size * SUPERSAMPLING, now)
+def _background_colour(generator: np.random.Generator) -> Colour:
+    red, green, blue = (int(level) for level in generator.integers(50, 220, 3))
+    return red, green, blue
+
+
+def draw_face(traits: Traits, circumstances: Circumstances, size: int) -> Image.Image:
+    """Draw a picture of a person: an antialiased RGB image of `size` x `size` pixels."""
+    canvas = _Canvas(size * SUPERSAMPLING, circumstances)
     hair, skin = HAIRS[traits.hair], SKINS[traits.skin]
     canvas.background()
     _hair_behind(canvas, traits, hair)
@@ -120,35 +136,36 @@ def draw_face(traits: Traits, now: Circumstances, size: int) -> Image.Image:
     canvas.polygon(_outline(traits), skin)
     _ears(canvas, traits, skin)
     _beard(canvas, traits, hair)
-    _eyes(canvas, traits, now)
-    _brows(canvas, traits, now, hair)
+    _eyes(canvas, traits, circumstances)
+    _brows(canvas, traits, circumstances, hair)
     _nose(canvas, traits, skin)
-    _mouth(canvas, traits, now, skin)
+    _mouth(canvas, traits, circumstances, skin)
     _hair_before(canvas, traits, hair)
     _glasses(canvas, traits)
     return canvas.finished(size)
 
 
 class _Canvas:
-    """Draws in coordinates of the face: the middle is (0, 0), the picture's side is 1, features follow the turn."""
+    """A picture that is drawn on in coordinates of the face, wherever the head turns."""
 
-    def __init__(self, side: int, now: Circumstances) -> None:
-        self._side, self._now = side, now
+    def __init__(self, side: int, circumstances: Circumstances) -> None:
+        self._side, self._circumstances = side, circumstances
         self._image = Image.new("RGB", (side, side))
         self._draw = ImageDraw.Draw(self._image)
 
     def background(self) -> None:
-        first = np.array(self._now.background, dtype=np.float32)
+        first = np.array(self._circumstances.background, dtype=np.float32)
         ramp = np.linspace(0.75, 1.15, self._side, dtype=np.float32)[:, None, None]
         rows = np.broadcast_to(first * ramp, (self._side, self._side, 3))
         self._image.paste(Image.fromarray(rows.clip(0, 255).astype(np.uint8)))
 
     def place(self, point: Point, depth: float) -> Point:
-        """Pixels of a point; what stands out of the face by `depth` moves further when the head turns."""
-        x, y = point[0] + self._now.turn * depth, point[1] + self._now.nod * depth
-        angle = math.radians(self._now.tilt_degrees)
-        turned = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
-        return tuple((own * self._now.scale + 0.5) * self._side for own in turned)  # type: ignore[return-value]
+        """Pixel coordinates of a point; the more `depth` it has, the further it moves when the head turns."""
+        x, y = point[0] + self._circumstances.turn * depth, point[1] + self._circumstances.nod * depth
+        angle = math.radians(self._circumstances.tilt_degrees)
+        right, down = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
+        scale, side = self._circumstances.scale, self._side
+        return (right * scale + 0.5) * side, (down * scale + 0.5) * side
 
     def polygon(self, points: list[Point], colour: Colour, depth: float = 0.0) -> None:
         self._draw.polygon([self.place(point, depth) for point in points], fill=colour)
@@ -157,30 +174,32 @@ class _Canvas:
         self.polygon(_ellipse(centre, radii), colour, depth)
 
     def line(self, points: list[Point], width: float, colour: Colour, depth: float = 0.0) -> None:
-        pixels = max(round(width * self._now.scale * self._side), 1)
+        pixels = max(round(width * self._circumstances.scale * self._side), 1)
         self._draw.line([self.place(point, depth) for point in points], fill=colour, width=pixels, joint="curve")
 
     def finished(self, size: int) -> Image.Image:
         small = self._image.resize((size, size), Image.Resampling.BOX)
         pixels = np.asarray(small, dtype=np.float32)
         places = np.linspace(-1, 1, size, dtype=np.float32)
-        across, down = math.cos(self._now.light_angle), math.sin(self._now.light_angle)
-        shade = 1 + self._now.light * (across * places[None, :] + down * places[:, None]) / math.sqrt(2)
-        return Image.fromarray((pixels * shade[..., None] * self._now.brightness).clip(0, 255).astype(np.uint8))
+        across, down = math.cos(self._circumstances.light_angle), math.sin(self._circumstances.light_angle)
+        shade = 1 + self._circumstances.light * (across * places[None, :] + down * places[:, None]) / math.sqrt(2)
+        return Image.fromarray(
+            (pixels * shade[..., None] * self._circumstances.brightness).clip(0, 255).astype(np.uint8)
+        )
 
 
 def _ellipse(centre: Point, radii: Point, start: float = 0.0, end: float = 2 * math.pi) -> list[Point]:
     angles = np.linspace(start, end, 28)
-    return [(centre[0] + radii[0] * math.cos(own), centre[1] + radii[1] * math.sin(own)) for own in angles]
+    return [(centre[0] + radii[0] * math.cos(angle), centre[1] + radii[1] * math.sin(angle)) for angle in angles]
 
 
 def _trapezium(upper: float, top: float, lower: float, bottom: float) -> list[Point]:
-    """Half widths and heights of its two level sides."""
+    """Corners of a trapezium, from half the width and the height of its two level sides."""
     return [(-upper, top), (upper, top), (lower, bottom), (-lower, bottom)]
 
 
 def _outline(traits: Traits) -> list[Point]:
-    """The face: round above, as square below as the jaw."""
+    """Points around the face: round above, as square below as the jaw."""
     points = []
     for angle in np.linspace(0, 2 * math.pi, 60):
         cosine, sine = math.cos(angle), math.sin(angle)
@@ -191,7 +210,8 @@ def _outline(traits: Traits) -> list[Point]:
 
 
 def _shaded(colour: Colour, factor: float) -> Colour:
-    return tuple(min(int(own * factor), 255) for own in colour)  # type: ignore[return-value]
+    red, green, blue = (min(int(level * factor), 255) for level in colour)
+    return red, green, blue
 
 
 def _neck_and_shoulders(canvas: _Canvas, traits: Traits, skin: Colour) -> None:
@@ -205,19 +225,21 @@ def _ears(canvas: _Canvas, traits: Traits, skin: Colour) -> None:
         canvas.ellipse((side * traits.head_width * 0.99, 0.01), (0.028, 0.055), _shaded(skin, 0.92), depth=-0.4)
 
 
-def _eyes(canvas: _Canvas, traits: Traits, now: Circumstances) -> None:
+def _eyes(canvas: _Canvas, traits: Traits, circumstances: Circumstances) -> None:
     size = traits.eye_size
     for side in (-1, 1):
         centre = (side * traits.eye_distance, -0.04)
-        canvas.ellipse(centre, (size * 1.35, size * 0.85 * now.open_eyes), (60, 40, 36), depth=1)
-        canvas.ellipse(centre, (size * 1.2, size * 0.72 * now.open_eyes), (246, 246, 242), depth=1)
+        canvas.ellipse(centre, (size * 1.35, size * 0.85 * circumstances.open_eyes), (60, 40, 36), depth=1)
+        canvas.ellipse(centre, (size * 1.2, size * 0.72 * circumstances.open_eyes), (246, 246, 242), depth=1)
         iris = (centre[0], centre[1] + 0.002)
-        canvas.ellipse(iris, (size * 0.6, size * 0.66 * min(now.open_eyes, 1)), IRISES[traits.iris], depth=1.25)
+        canvas.ellipse(
+            iris, (size * 0.6, size * 0.66 * min(circumstances.open_eyes, 1)), IRISES[traits.iris], depth=1.25
+        )
         canvas.ellipse(iris, (size * 0.28, size * 0.3), (14, 12, 12), depth=1.25)
 
 
-def _brows(canvas: _Canvas, traits: Traits, now: Circumstances, hair: Colour) -> None:
-    height = -0.055 - traits.eye_size * 1.1 - now.raised_brows
+def _brows(canvas: _Canvas, traits: Traits, circumstances: Circumstances, hair: Colour) -> None:
+    height = -0.055 - traits.eye_size * 1.1 - circumstances.raised_brows
     reach = traits.eye_size * 1.6
     for side in (-1, 1):
         inner = (side * (traits.eye_distance - reach), height + traits.brow_slope * reach * 0.5)
@@ -235,15 +257,15 @@ def _nose(canvas: _Canvas, traits: Traits, skin: Colour) -> None:
     canvas.ellipse((0, tip - 0.006), (width * 0.8, 0.018), _shaded(skin, 1.03), depth=1.9)
 
 
-def _mouth(canvas: _Canvas, traits: Traits, now: Circumstances, skin: Colour) -> None:
+def _mouth(canvas: _Canvas, traits: Traits, circumstances: Circumstances, skin: Colour) -> None:
     level = traits.head_height * 0.56
-    half, lips = traits.mouth_width * (1 + 0.15 * now.smile), traits.lips
-    bend = 0.035 * now.smile
+    half, lips = traits.mouth_width * (1 + 0.15 * circumstances.smile), traits.lips
+    bend = 0.035 * circumstances.smile
     upper = [(x * half, level - bend * x**2 - lips * (1 - x**2)) for x in np.linspace(-1, 1, 15)]
-    gap = now.open_mouth * 0.05
+    gap = circumstances.open_mouth * 0.05
     lower = [(x * half, level - bend * x**2 + (lips * 1.2 + gap) * (1 - x**2)) for x in np.linspace(1, -1, 15)]
-    red = tuple(int(0.55 * own + 0.45 * tint) for own, tint in zip(skin, (190, 60, 70), strict=True))
-    canvas.polygon([*upper, *lower], red, depth=1.3)  # type: ignore[arg-type]
+    red, green, blue = (int(0.55 * level + 0.45 * tint) for level, tint in zip(skin, (190, 60, 70), strict=True))
+    canvas.polygon([*upper, *lower], (red, green, blue), depth=1.3)
     inside = [(x * half * 0.85, level - bend * x**2 + gap * (1 - x**2) + 0.003) for x in np.linspace(-1, 1, 15)]
     rim = [(x * half * 0.85, level - bend * x**2 - 0.003) for x in np.linspace(1, -1, 15)]
     canvas.polygon([*inside, *rim], (70, 24, 26), depth=1.3)
@@ -282,7 +304,7 @@ def _hair_behind(canvas: _Canvas, traits: Traits, hair: Colour) -> None:
 
 
 def _hair_before(canvas: _Canvas, traits: Traits, hair: Colour) -> None:
-    """From the crown down to the hairline."""
+    """Draw the hair between the crown and the hairline."""
     style = STYLES[traits.style]
     if style == "bald":
         return

@@ -1,3 +1,3 @@
-"""What data sets read with: `decoding.py` turns bytes into images, `raw.py` walks a download as it lies and crops
-faces, `idx.py` reads the files of the MNIST family.
+"""What data sets read with: `decoding.py` turns bytes into images, `raw.py` reads a download as it lies on disk,
+`idx.py` reads the files of the MNIST family.
 """

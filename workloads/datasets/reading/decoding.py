@@ -10,8 +10,8 @@ from PIL import Image
 from workloads.core.errors import DataError
 
 
-def stored(file: Path) -> bytes:
-    """The bytes of a file.
+def read_file(file: Path) -> bytes:
+    """Read the bytes of a file.
 
     Raises:
         DataError: if it is missing or cannot be read.
@@ -24,11 +24,11 @@ def stored(file: Path) -> bytes:
         raise DataError(f"{file}: cannot be read: {error.strerror}.") from error
 
 
-def decode(data: bytes, where: str) -> Image.Image:
-    """An encoded image (JPEG, PNG, ...) as RGB.
+def decode_image(data: bytes, where: str) -> Image.Image:
+    """Decode an image (JPEG, PNG, ...) to RGB.
 
     Raises:
-        DataError: naming `where` the bytes lie, if they are not a whole image.
+        DataError: if the bytes are not a complete image; it begins with `where` they lie.
     """
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
@@ -36,8 +36,8 @@ def decode(data: bytes, where: str) -> Image.Image:
         raise DataError(f"{where}: not an image that can be read: {error}") from error
 
 
-def as_png(image: Image.Image) -> bytes:
-    """An image encoded without loss."""
+def encode_png(image: Image.Image) -> bytes:
+    """Encode an image without loss."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

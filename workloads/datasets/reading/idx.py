@@ -1,4 +1,4 @@
-"""Data sets as idx files: one of images and one of labels for each part."""
+"""Data sets in idx files: one file of images and one of labels for each part."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import zlib
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
 from workloads.core.errors import DataError
-from workloads.datasets.reading.decoding import as_png, stored
-from workloads.datasets.reading.raw import Entry, Part, RawDataset, located
+from workloads.datasets.reading.decoding import encode_png, read_file
+from workloads.datasets.reading.raw import Entry, Part, RawDataset, find_path
 
+Content = Literal["images-idx3", "labels-idx1"]
+"""What an idx file holds, as its name says it."""
 BYTES = b"\0\0\x08"
 """How an idx file of unsigned bytes begins; the number of dimensions follows, then their sizes, big-endian."""
 
@@ -26,21 +28,21 @@ class IdxDataset(RawDataset):
     """Small grey images in idx files, plain or gzipped; an identity is a character."""
 
     @abstractmethod
-    def file_of(self, part: Part, what: str) -> str:
-        """Name of the file of 'images-idx3' or 'labels-idx1', without '.gz'."""
+    def file_name(self, part: Part, content: Content) -> str:
+        """Name of the file with the images or labels of a part, without '.gz'."""
 
     @abstractmethod
     def character(self, label: int) -> str:
-        """What a label stands for."""
+        """The character that a label stands for."""
 
     def list_entries(self) -> list[Entry]:
         labelled: list[tuple[int, Entry]] = []
         for part in get_args(Part):
-            images = self._located(part, "images-idx3")
-            labels = read_idx(self.root / self._located(part, "labels-idx1"))
+            images = self._file(part, "images-idx3")
+            labels = read_idx(self.root / self._file(part, "labels-idx1"))
             rows = enumerate(labels.tolist())
             labelled += [(label, Entry(f"{images}/{row:05d}", self.character(label), part)) for row, label in rows]
-        return [entry for _, entry in sorted(labelled, key=lambda own: own[0])]
+        return [entry for _, entry in sorted(labelled, key=lambda pair: pair[0])]
 
     def sources(self, entry: Entry) -> tuple[Path, ...]:
         return (self.root / entry.file.rpartition("/")[0],)
@@ -53,25 +55,26 @@ class IdxDataset(RawDataset):
         return Image.fromarray(images[int(row)])
 
     def encoded(self, entry: Entry) -> bytes:
-        return as_png(self.image(entry))
+        return encode_png(self.image(entry))
 
     @cached_property
     def _images(self) -> dict[str, np.ndarray]:
-        files = [self._located(part, "images-idx3") for part in get_args(Part)]
+        """Images of each part, by name of their file."""
+        files = [self._file(part, "images-idx3") for part in get_args(Part)]
         return {file: read_idx(self.root / file) for file in files}
 
-    def _located(self, part: Part, what: str) -> str:
-        name = self.file_of(part, what)
-        return located(self.root, name, f"{name}.gz")
+    def _file(self, part: Part, content: Content) -> str:
+        name = self.file_name(part, content)
+        return find_path(self.root, name, f"{name}.gz")
 
 
 def read_idx(file: Path) -> np.ndarray:
-    """The unsigned bytes of an idx file, in the shape it says.
+    """Read the unsigned bytes of an idx file, in the shape that its header gives.
 
     Raises:
-        DataError: if it is no whole idx file of bytes.
+        DataError: if it is not a complete idx file of bytes.
     """
-    data = stored(file)
+    data = read_file(file)
     try:
         data = gzip.decompress(data) if file.suffix == ".gz" else data
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""Data sets as they are downloaded: a list of their images, what a protocol keeps of each, and who is on it."""
+"""Data sets as they are downloaded: their images, whom each shows, and which part of it a protocol keeps."""
 
 from __future__ import annotations
 
@@ -17,114 +17,118 @@ from pydantic import Field, PositiveInt
 
 from workloads.core.config import Location
 from workloads.core.errors import DataError
-from workloads.datasets.base import Dataset, DatasetConfig, Sample
-from workloads.datasets.reading.decoding import as_png, decode, stored
+from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
+from workloads.datasets.reading.decoding import decode_image, encode_png, read_file
 
 Part = Literal["train", "test"]
+"""Part of a published split."""
 Side = Literal["private", "public"]
+"""What must not leak, and what the attacker has."""
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels, as Pillow counts them."""
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""What torchvision's ImageFolder takes for an image: splits drawn over its list depend on this."""
+"""Files that torchvision's ImageFolder takes for images: splits drawn over its list depend on this."""
 
 
 class RawConfig(DatasetConfig):
-    """Where a download lies."""
+    """Where a download lies, and which of its images to use."""
 
     path: Annotated[str, Location(), Field(min_length=1)]
     """Folder of the download; relative to the spec file."""
 
 
 class CheckedConfig(RawConfig):
-    """A download whose size is known."""
+    """A download whose published size can be checked."""
 
     check: bool = True
-    """Refuse a download whose counts are not the published ones."""
+    """Refuse a download whose counts differ from the published ones; switch it off to use a part of it."""
 
 
 class CroppedConfig(RawConfig):
-    """A download of which the middle is kept."""
+    """A download whose images can be cropped."""
 
     crop: PositiveInt | None = None
-    """Side in pixels of the central square that is kept of each image; the whole image where omitted."""
+    """Side in pixels of the central square that is kept of each image; if omitted, the full image is kept."""
 
 
 class Entry(NamedTuple):
     """One image of a download."""
 
     file: str
-    """Below the folder of the download; of an image that shares its file with others, file and number."""
+    """Path below the folder of the download; if several images share a file, the file and a number."""
     identity: str
+    """Name of the identity it shows."""
     part: Part | None = None
-    """Of the split that the data set publishes, where it publishes one."""
+    """Its part of the split that the data set publishes; None if it publishes none."""
 
 
 class RawDataset(Dataset):
-    """A download. A subclass lists its images, and says what is kept of one where that is not all of it.
+    """A data set as it is downloaded. A subclass lists its images, and may say which box of an image to keep.
 
-    A data set that knows nobody's identity is a single class with the name of the data set: it can serve as public
-    data, which need none.
+    A data set without identities is a single class with the name of the data set: it can serve as public data, which
+    need none.
     """
 
     config: RawConfig
-    nested: ClassVar[tuple[str, ...]] = ()
+    side: ClassVar[Side] = "private"
+    """The side of a study that the download serves, unless `sides` says that it holds both."""
+    subfolders: ClassVar[tuple[str, ...]] = ()
     """Folders in which an archive or torchvision may have put everything, below the one that the user names."""
-    obtained: ClassVar[str] = ""
-    """How a person gets the download, where `fetch` cannot."""
+    how_to_get: ClassVar[str] = ""
+    """What to do to get the download, if torchvision cannot fetch it."""
 
     @abstractmethod
     def list_entries(self) -> Iterable[Entry]:
-        """Every image that the configuration speaks of, class by class, without opening one.
+        """List every configured image, class by class, without opening any.
 
         Raises:
             DataError: if the download is not laid out as it should be.
         """
 
     def sources(self, entry: Entry) -> tuple[Path, ...]:
-        """The files an image comes from: first its own, then those that say what is kept of it."""
+        """Files that an image depends on: first the one with its pixels, then those that say which box is kept."""
         return (self.root / entry.file,)
 
     def crop(self, entry: Entry, size: tuple[int, int]) -> Box | None:
-        """What is kept of an image of this width and height; None for all of it.
+        """Box that is kept of an image of this width and height; None for the full image.
 
         Raises:
             DataError: if the image does not suit the protocol.
         """
         if isinstance(self.config, CroppedConfig) and self.config.crop is not None:
-            return centre(entry, size, self.config.crop)
+            return central_box(entry, size, self.config.crop)
         return None
 
     def fetch(self) -> None:
-        """Let torchvision's class for this data set download it into the configured folder."""
-        raise DataError(f"{self.config.kind}: torchvision cannot download it: {self.obtained}")
+        """Download into the configured folder, by torchvision's class for this data set."""
+        raise DataError(f"{self.config.kind}: torchvision cannot download it: {self.how_to_get}")
 
     def download(self) -> None:
         """Download into the configured folder what is not there yet.
 
         Raises:
-            DataError: if there is no class to do that, or it failed.
+            DataError: if torchvision has no class for this data set, or its download failed.
         """
         try:
             self.fetch()
         except (RuntimeError, OSError) as error:
             raise DataError(f"{self.config.kind}: torchvision's download failed: {error}") from error
 
-    @classmethod
-    def sides(cls, config: RawConfig) -> Mapping[Side, RawConfig]:
-        """The configuration of what must not leak and of what an attacker has, as far as a download holds them."""
-        return {"private": config}
+    def sides(self) -> Mapping[Side, RawConfig]:
+        """Configurations of the private and of the public images, for the sides that the download holds."""
+        return {self.side: self.config}
 
     @cached_property
     def root(self) -> Path:
-        """The folder of the download.
+        """Folder that holds the files of the download.
 
         Raises:
             DataError: if there is none.
         """
-        given = Path(self.config.path)
-        if not given.is_dir():
-            raise DataError(f"path: no folder at {given}: give the one that {self.config.kind} was downloaded to.")
-        return next((given / folder for folder in self.nested if (given / folder).is_dir()), given)
+        path = Path(self.config.path)
+        if not path.is_dir():
+            raise DataError(f"path: no folder at {path}: give the one that {self.config.kind} was downloaded to.")
+        return next((path / folder for folder in self.subfolders if (path / folder).is_dir()), path)
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -138,7 +142,7 @@ class RawDataset(Dataset):
             raise DataError(f"path: {self.root} holds no images of {self.config.kind}.")
         return entries
 
-    def counted(self) -> Mapping[str, int]:
+    def image_counts(self) -> Mapping[str, int]:
         return Counter(entry.identity for entry in self.entries)
 
     def publishes_split(self) -> bool:
@@ -156,8 +160,8 @@ class RawDataset(Dataset):
         for entry in self.entries:
             total.update("\t".join(map(str, entry)).encode() + b"\n")
         with ThreadPoolExecutor() as pool:
-            for own in pool.map(lambda file: hashlib.sha256(stored(file)).digest(), sources):
-                total.update(own)
+            for file_digest in pool.map(lambda file: hashlib.sha256(read_file(file)).digest(), sources):
+                total.update(file_digest)
         return total.hexdigest()
 
     def read(self, names: frozenset[str]) -> Iterator[Sample]:
@@ -166,31 +170,49 @@ class RawDataset(Dataset):
                 yield Sample(entry.identity, self.image(entry), None if entry.part is None else entry.part == "test")
 
     def image(self, entry: Entry) -> Image.Image:
-        """What is kept of an image.
+        """Decode an image and crop it to the box that is kept.
 
         Raises:
             DataError: if its file is missing or damaged, or does not suit the protocol.
         """
-        return self._decoded(entry, stored(self.sources(entry)[0]))[0]
+        return self._decoded(entry, read_file(self.sources(entry)[0]))[0]
 
     def encoded(self, entry: Entry) -> bytes:
-        """The same as a file: as it was downloaded where all of it is kept, else as PNG, which loses nothing.
+        """The kept image as a file: as it was downloaded if nothing was cropped, else as PNG, which loses nothing.
 
         Raises:
             DataError: as `image`.
         """
-        data = stored(self.sources(entry)[0])
+        data = read_file(self.sources(entry)[0])
         image, box = self._decoded(entry, data)
-        return data if box is None else as_png(image)
+        return data if box is None else encode_png(image)
 
     def _decoded(self, entry: Entry, data: bytes) -> tuple[Image.Image, Box | None]:
-        image = decode(data, str(self.root / entry.file))
+        image = decode_image(data, str(self.root / entry.file))
         box = self.crop(entry, image.size)
         return (image if box is None else image.crop(box)), box
 
 
-def centre(entry: Entry, size: tuple[int, int], side: int) -> Box:
-    """The central square of an image; half pixels go to the right and to the bottom.
+def open_download(config: RawConfig) -> RawDataset:
+    """Build the data set of a download.
+
+    Raises:
+        TypeError: if a config for downloads was registered for a data set that is not a RawDataset.
+    """
+    dataset = DATASETS.build(config)
+    if not isinstance(dataset, RawDataset):
+        raise TypeError(f"{config.kind}: {type(config).__name__} belongs to a RawDataset, not {type(dataset).__name__}")
+    return dataset
+
+
+def both_sides(config: RawConfig) -> Mapping[Side, RawConfig]:
+    """Configurations of both sides of a download with a field `side`; `identities` applies to the private one."""
+    public = config.model_copy(update={"side": "public", "identities": None})
+    return {"private": config.model_copy(update={"side": "private"}), "public": public}
+
+
+def central_box(entry: Entry, size: tuple[int, int], side: int) -> Box:
+    """Box of the central square of an image; an odd margin is wider to the right and at the bottom.
 
     Raises:
         DataError: if the image is smaller.
@@ -202,33 +224,33 @@ def centre(entry: Entry, size: tuple[int, int], side: int) -> Box:
     return left, top, left + side, top + side
 
 
-def located(root: Path, *candidates: str) -> str:
-    """The first of these paths that exists below a folder.
+def find_path(root: Path, *candidates: str) -> str:
+    """Return the first of these paths that exists below a folder.
 
     Raises:
         DataError: naming them, if none does.
     """
-    found = next((path for path in candidates if (root / path).exists()), None)
-    if found is None:
+    path = next((candidate for candidate in candidates if (root / candidate).exists()), None)
+    if path is None:
         raise DataError(f"path: {root} has no {' or '.join(candidates)}: give the folder as it was downloaded.")
-    return found
+    return path
 
 
-def images_in(root: Path, folder: str) -> list[str]:
-    """Images right inside a folder, as sorted paths below `root`."""
+def list_images(root: Path, folder: str) -> list[str]:
+    """List the images directly inside a folder, as sorted paths below `root`."""
     names = sorted(file.name for file in (root / folder).iterdir() if file.suffix.lower() in SUFFIXES)
     return [PurePosixPath(folder, name).as_posix() for name in names]
 
 
-def people_in(root: Path, folder: str = "") -> dict[str, list[str]]:
-    """Images by person, each of whom has a folder; people and images in the order of ImageFolder."""
+def list_people(root: Path, folder: str = "") -> dict[str, list[str]]:
+    """List images by person, each of whom has a folder; people and images in the order of ImageFolder."""
     people = sorted(entry.name for entry in (root / folder).iterdir() if entry.is_dir())
-    found = {person: images_in(root, PurePosixPath(folder, person).as_posix()) for person in people}
-    return {person: images for person, images in found.items() if images}
+    images = {person: list_images(root, PurePosixPath(folder, person).as_posix()) for person in people}
+    return {person: files for person, files in images.items() if files}
 
 
-def drawn_parts(count: int) -> list[Part]:
-    """The part of each of `count` images when nine in ten, drawn, are trained on.
+def draw_parts(count: int) -> list[Part]:
+    """Draw the part of each of `count` images; nine in ten are trained on.
 
     The draw is NumPy's legacy shuffle with seed 42 over the images in their order.
 
@@ -241,12 +263,16 @@ def drawn_parts(count: int) -> list[Part]:
     return parts
 
 
-def expect(found: Mapping[str, int], published: Mapping[str, int]) -> None:
+def check_counts(counts: Mapping[str, int], published: Mapping[str, int]) -> None:
     """Compare what a download holds with what was published.
 
     Raises:
         DataError: if a number differs.
     """
-    if dict(found) != dict(published):
-        here, there = (", ".join(f"{count} {what}" for what, count in own.items()) for own in (found, published))
+    if dict(counts) != dict(published):
+        here, there = _as_text(counts), _as_text(published)
         raise DataError(f"path: holds {here}, where {there} were published: complete it, or say check: false.")
+
+
+def _as_text(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {noun}" for noun, count in counts.items())
