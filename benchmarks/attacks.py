@@ -95,7 +95,7 @@ def access_to(case: Case, *, fast: bool) -> Access[WhiteBoxOracle]:
 
 def passes(case: Case, access: Access[WhiteBoxOracle]) -> Callable[[], object]:
     """One forward and backward pass of every network of the case."""
-    prior, identities = access.generator, torch.arange(ROWS)
+    prior, identities = access.required_prior, torch.arange(ROWS)
     latents = torch.randn(ROWS, prior.latent_size, generator=generator("benchmark", "latents")).requires_grad_(True)
 
     def run() -> None:

@@ -20,7 +20,7 @@ from workloads.core.errors import MidreError
 from workloads.core.randomness import generator
 from workloads.datasets.base import DATASETS, held_out_of
 from workloads.defenses.base import DEFENSES, TrainingFacts
-from workloads.inversion.attack import ATTACKS, AttackConfig, Member
+from workloads.inversion.attack import ATTACKS, SingleAttackConfig
 from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric
 from workloads.models.base import Classifier
 from workloads.priors.base import PRIORS
@@ -151,23 +151,22 @@ def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[
         except (MidreError, RuntimeError):
             return None
 
-    def build(member: Member) -> None:
+    def build(member: SingleAttackConfig) -> None:
         prior = None if member.prior is None else PRIORS.build(member.prior, **shape)
-        kind: Any = ATTACKS.class_of(member)  # type: ignore[arg-type]
-        kind.check(member, prior=prior, classes=target.classes)
+        attack = ATTACKS.build(member)
+        attack.check(prior=prior, classes=target.classes)
         if (model := target_model()) is not None:
-            kind.check_target(member, model)
+            attack.check_target(model)
         for surrogate in member.surrogates:
             target.model_copy(update={"model": surrogate.model}).build()
 
     shared = spec.prior
     shared_is_refused = shared is not None and _refusal(_weightless(lambda: PRIORS.build(shared, **shape)))
     for index, attack in enumerate(spec.attacks):
-        assert isinstance(attack, AttackConfig)
         members = attack.with_prior(spec.prior).members()
         if len(members) > 1:
-            kind: Any = ATTACKS.class_of(attack)
-            yield f"attacks.{index}", functools.partial(kind.check, attack, prior=None, classes=target.classes)
+            check = ATTACKS.build(attack).check
+            yield f"attacks.{index}", functools.partial(check, prior=None, classes=target.classes)
         for member in members:
             if shared_is_refused and member.prior == shared:
                 continue  # said once, where the prior stands

@@ -150,7 +150,7 @@ def follow(
 ) -> tuple[list[State], Tensor]:
     """A search from given variables: its state before the first and after every step, and all losses, (steps, B)."""
     kept = attack.remember({}, variables, None, 0)
-    states: list[State] = [{"variables": variables, "memory": attack.rule.begin(variables), "kept": kept}]
+    states: list[State] = [{"variables": variables, "memory": attack.descent.rule.begin(variables), "kept": kept}]
     losses = []
     for step in range(steps):
         state, loss = attack.advance(access, states[-1], rows, step)

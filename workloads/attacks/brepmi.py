@@ -1,4 +1,4 @@
-"""BREP-MI: move away from the points around a latent that the target no longer names so, knowing labels alone."""
+"""BREP-MI: move latents away from nearby points that the target names otherwise, knowing labels alone."""
 
 from __future__ import annotations
 
@@ -14,52 +14,56 @@ from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access, SearchConfig
-from workloads.inversion.row_search import SearchAttack
+from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior
 
 FULL = 0.75  # of the points: a sphere grows where those inside outnumber those outside by more
-DRAWN_AT_ONCE = 256
+DRAW_BATCH = 256  # latents
 
 
 class BrepmiConfig(SearchConfig):
-    """Defaults are those of the authors' code, but for the identities and for the bounds that it lacks."""
+    """Settings of BREP-MI; the defaults are those of the authors' code, with bounds that it lacks.
+
+    Unlike the authors, it attacks the identities it is told to: see `fidelity`.
+    """
 
     version: ClassVar[int] = 2
     kind: Literal["brepmi"] = "brepmi"
     restarts: PositiveInt = 1
-    """Starts of each identity: the first so many random latents that the target names so."""
+    """Starts of each identity: the first random latents that the target model names so."""
     steps: PositiveInt = 10_000
-    """Most moves tried from a start. The authors have no such bound, and on a thin boundary may go on for ever: moves
-    that are refused do not count for `patience`."""
+    """Most moves tried from a start. The authors have no such bound and may search for ever on a thin boundary, because
+    moves that are refused do not count for `patience`."""
     draws: PositiveInt = 25_600
-    """Most random latents asked about in search of starts. Identities without one fail: their images score 0."""
+    """Most random latents labelled in search of starts. Identities without a start fail: their images score 0."""
     points: PositiveInt = 32
-    """Asked about on the sphere around a latent, at each move."""
+    """Points on the sphere around a latent that are labelled at each move."""
     radius: PositiveFloat = 2.0
-    """Of the first sphere."""
+    """Radius of the first sphere, in latent units."""
     growth: Annotated[float, Field(gt=1)] = 1.3
+    """Factor by which the radius grows once nearly all points on the sphere keep the label."""
     largest_radius: PositiveFloat = 1000.0
-    """Ends a search: only a target that names one class nearly everywhere lets a sphere grow so large."""
+    """Radius that ends a search: only a target that names one class nearly everywhere lets a sphere grow so large."""
     longest_step: PositiveFloat = 3.0
-    """A step is a third of the radius and at most this."""
+    """Longest move; a move is a third of the radius and at most this."""
     bound: PositiveFloat = 1.5
-    """Of every latent number, but for the points on a sphere."""
+    """Largest absolute value of a latent number; points on a sphere may lie outside."""
     patience: PositiveInt = 1000
-    """Moves without growth after which a search ends."""
+    """Accepted moves without growth after which a search ends."""
     repulsion_only: bool = True
-    """Leave points inside alone; else they attract as points outside repel."""
+    """Ignore points with the wanted label; otherwise they attract as the others repel."""
     fidelity: Literal["fixed", "official"] = "fixed"
     """`official` attacks the first labels that random latents hit, as many as there are identities to attack. These
-    are the easy ones; published numbers are of them."""
+    are the easy ones, and published numbers are of them."""
 
 
 @ATTACKS.register(BrepmiConfig)
-class Brepmi(SearchAttack[LabelOracle]):
+class Brepmi(RowSearch[LabelOracle]):
     """Boundary repulsion: a latent moves away from those points on a sphere around it that the target names otherwise.
 
-    Where nearly all points keep the name the sphere grows, so that the latent ends far inside. As in the authors' code
+    Where nearly all points keep the label the sphere grows, so that the latent ends far inside. As in the authors' code
     the step follows the radius before growth and the direction is divided by the one after it.
 
     Source: Kahla et al., "Label-Only Model Inversion Attacks via Boundary Repulsion", CVPR 2022.
@@ -70,18 +74,17 @@ class Brepmi(SearchAttack[LabelOracle]):
     selection = "target label"
     config: BrepmiConfig
 
-    @classmethod
-    def check(cls, config: BrepmiConfig, *, prior: Prior | None, classes: int) -> None:
-        super().check(config, prior=prior, classes=classes)
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        super().check(prior=prior, classes=classes)
         if prior is not None and prior.conditional:
             raise ConfigError(
-                f"{config.label} draws latents before it knows whose they are, but {prior.config.kind} is told whom "
-                "to show: give the attack another prior, as prior: {kind: wgan_gp}."
+                f"{self.config.label} draws latents before it knows their identity, but {prior.config.kind} has to be "
+                "told the identity: give the attack another prior, for example prior: {kind: wgan_gp}."
             )
 
-    @classmethod
-    def picks_identities(cls, config: BrepmiConfig) -> bool:
-        return config.fidelity == "official"
+    @property
+    def picks_identities(self) -> bool:
+        return self.config.fidelity == "official"
 
     @torch.no_grad()
     def prepare(self, access: Access[LabelOracle], identities: Tensor, *, context: JobContext) -> State:
@@ -90,45 +93,49 @@ class Brepmi(SearchAttack[LabelOracle]):
         labels = torch.empty(0, dtype=torch.int64)
         most = max(self.config.draws, self.config.restarts)
         while len(labels) < most and not self._is_enough(labels, identities):
-            fresh = self.pool(access, len(latents), context=context).clamp(-self.config.bound, self.config.bound)
-            latents.append(fresh)
-            labels = torch.cat((labels, _names(access, fresh.to(access.device)).cpu()))
+            batch = self.pool(access, len(latents), context=context).clamp(-self.config.bound, self.config.bound)
+            latents.append(batch)
+            labels = torch.cat((labels, _labels(access, batch.to(access.device)).cpu()))
         attacked = self._attacked(labels, identities)
-        # Latents named so come first, in order. What follows is no start: its image is named otherwise and scores 0.
-        order = [(labels != own).int().argsort(stable=True)[: self.config.restarts] for own in attacked]
-        found = torch.stack([labels[own] == whose for own, whose in zip(order, attacked, strict=True)])
-        context.report(0, self.config.steps, {"starts_found": found.double().mean().item()})
-        starts = torch.cat(latents)[torch.stack(order)]
-        return {"identities": identities, "labels": attacked, "starts": starts, "found": found}
+        # Latents with the label come first, in order. The others are no starts: their images score 0.
+        order = torch.stack(
+            [(labels != label).int().argsort(stable=True)[: self.config.restarts] for label in attacked]
+        )
+        is_start = labels[order] == attacked[:, None]
+        context.report(0, self.config.steps, {"starts_found": is_start.double().mean().item()})
+        starts = torch.cat(latents)[order]
+        return {"identities": identities, "labels": attacked, "starts": starts, "found": is_start}
 
     def pool(self, access: Access[LabelOracle], batch: int, *, context: JobContext) -> Tensor:
-        """A batch of random latents. Shape: (N, Z), on the CPU."""
+        """A batch of random latents, by its number. Shape: (N, Z), on the CPU."""
         draws = context.generator("pool", batch)
-        return torch.randn(DRAWN_AT_ONCE, access.generator.latent_size, generator=draws)
+        return torch.randn(DRAW_BATCH, access.required_prior.latent_size, generator=draws)
 
     def _is_enough(self, labels: Tensor, identities: Tensor) -> bool:
+        """Whether the labels hold enough starts for all identities to attack."""
         often = labels.bincount(minlength=int(identities.max()) + 1) >= self.config.restarts
-        wanted = often if self.config.fidelity == "official" else often[identities]
-        return int(wanted.sum()) >= len(identities)
+        counted = often if self.config.fidelity == "official" else often[identities]
+        return int(counted.sum()) >= len(identities)
 
     def _attacked(self, labels: Tensor, identities: Tensor) -> Tensor:
-        """Whom to attack: the identities, or the labels hit first and as many of the others as are missing."""
+        """Whom to attack: the identities, or the labels hit first, filled up with the identities not hit."""
         if self.config.fidelity == "fixed":
             return identities.clone()
         times = self.config.restarts
-        hits = {own: (labels == own).nonzero().flatten().tolist() for own in labels.unique().tolist()}
-        first = sorted((own for own in hits if len(hits[own]) >= times), key=lambda own: hits[own][times - 1])
-        others = [own for own in identities.tolist() if own not in first]
+        hits = {label: (labels == label).nonzero().flatten().tolist() for label in labels.unique().tolist()}
+        hit_often = (label for label in hits if len(hits[label]) >= times)
+        first = sorted(hit_often, key=lambda label: hits[label][times - 1])
+        others = [identity for identity in identities.tolist() if identity not in first]
         return torch.tensor([*first, *others][: len(identities)])
 
     def begin(self, access: Access[LabelOracle], rows: Rows) -> State:
-        known = access.findings
-        number = (rows.identities[:, None] == known["identities"].cpu()).int().argmax(1).to(access.device)
+        findings = access.findings
+        number = (rows.identities[:, None] == findings["identities"].cpu()).int().argmax(1).to(access.device)
         restart = rows.restarts.to(access.device)
         return {
-            "centre": known["starts"][number, restart],
-            "label": known["labels"][number],
-            "found": known["found"][number, restart],
+            "centre": findings["starts"][number, restart],
+            "label": findings["labels"][number],
+            "found": findings["found"][number, restart],
             "radius": torch.full((len(rows),), self.config.radius, device=access.device),
             "moves": torch.zeros_like(number),
             "grown_at": torch.zeros_like(number),
@@ -155,9 +162,9 @@ class Brepmi(SearchAttack[LabelOracle]):
         }, -grown
 
     def _directions(self, rows: Rows, size: int, step: int) -> Tensor:
-        """Uniform on the unit sphere. Shape: (B, points, Z), on the CPU."""
-        drawn = rows.normal(self.config.points * size, "sphere", step)
-        return F.normalize(drawn.unflatten(1, (self.config.points, size)), dim=2)
+        """Uniform directions on the unit sphere. Shape: (B, points, Z), on the CPU."""
+        normal = rows.normal(self.config.points * size, "sphere", step)
+        return F.normalize(normal.unflatten(1, (self.config.points, size)), dim=2)
 
     def settled(self, state: State) -> Tensor:
         waits = state["moves"] - state["grown_at"] >= self.config.patience
@@ -178,15 +185,16 @@ class Brepmi(SearchAttack[LabelOracle]):
 
 
 def _images(access: Access[LabelOracle], latents: Tensor) -> Tensor:
-    return access.generator.synthesize(access.generator.map(latents)).clamp(0, 1)
+    return access.required_prior.synthesize(access.required_prior.map(latents)).clamp(0, 1)
 
 
-def _names(access: Access[LabelOracle], latents: Tensor) -> Tensor:
-    """What the target names the images of latents. Shape: (N, Z) to (N,) int64."""
-    return torch.cat(access.parts.run(lambda part: access.target.labels(_images(access, latents[part])), len(latents)))
+def _labels(access: Access[LabelOracle], latents: Tensor) -> Tensor:
+    """The labels of the images of latents. Shape: (N, Z) to (N,) int64."""
+    batches = access.batches.run(lambda batch: access.target.labels(_images(access, latents[batch])), len(latents))
+    return torch.cat(batches)
 
 
 def _sides(access: Access[LabelOracle], latents: Tensor, labels: Tensor) -> Tensor:
-    """1 where the target names an image as its row wants, else -1. Shape: (B, N, Z), (B,) to (B, N)."""
-    named = _names(access, latents.flatten(0, 1)).view(latents.shape[:2])
-    return 2 * (named == labels[:, None]).to(latents) - 1
+    """1 where the image of a latent has its row's label, else -1. Shape: (B, N, Z), (B,) to (B, N)."""
+    image_labels = _labels(access, latents.flatten(0, 1)).view(latents.shape[:2])
+    return 2 * (image_labels == labels[:, None]).to(latents) - 1

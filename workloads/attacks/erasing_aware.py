@@ -1,4 +1,4 @@
-"""The attacker who knows that images were erased: the same boxes stand inside his objective."""
+"""The attacker who knows that training images were erased: the same boxes stand inside the objective."""
 
 from __future__ import annotations
 
@@ -11,96 +11,101 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from workloads.context import JobContext
-from workloads.core.config import ComponentConfig
 from workloads.core.errors import ConfigError
+from workloads.defenses.base import DefenseConfig
 from workloads.defenses.erased_images import erased
 from workloads.defenses.random_erasing import RandomErasingConfig, draw_boxes
-from workloads.inversion.attack import ATTACKS, Access, Attack, AttackConfig, Reconstructions
-from workloads.inversion.wrapped_attack import HostedConfig
+from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions, SingleAttack
+from workloads.inversion.wrapped_attack import WrappedAttackConfig
 from workloads.models.base import Classifier
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.observation.views import Generators
 from workloads.priors.base import Prior
 
 
-class ErasingAwareConfig(HostedConfig):
+class ErasingAwareConfig(WrappedAttackConfig):
+    """Settings of an attack that looks at every candidate through random boxes; the attack itself is `host`."""
+
     version: ClassVar[int] = 2
     kind: Literal["erasing_aware"] = "erasing_aware"
     erasing: RandomErasingConfig | None = None
-    """The law of the boxes; that of the target's own defense where omitted. Against a target without one this attack
-    is its host."""
+    """Parameters of the boxes; those of the target's own defense if omitted. Against a target without random erasing
+    this attack is its host."""
     draws: PositiveInt = 1
     """Boxes that each image is seen through at each step; the loss is their mean."""
     erase_teacher: bool = False
-    """Show the target erased images too where it teaches the host's prior or surrogates."""
+    """Erase images also where the target model answers for the training of the host's prior or surrogates."""
 
     @property
     def teacher_erasing(self) -> RandomErasingConfig | None:
         return self.erasing if self.erase_teacher else None
 
-    def against(self, defenses: Sequence[ComponentConfig]) -> AttackConfig:
-        law = next((own for own in defenses if isinstance(own, RandomErasingConfig)), None)
-        if self.erasing is None and law is None:
-            assert isinstance(self.host, AttackConfig)
+    def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
+        erasing = next((defense for defense in defenses if isinstance(defense, RandomErasingConfig)), None)
+        if self.erasing is None and erasing is None:
             return self.host
-        return self.model_copy(update={"erasing": self.erasing or law})
+        return self.model_copy(update={"erasing": self.erasing or erasing})
 
 
 @ATTACKS.register(ErasingAwareConfig)
-class ErasingAware(Attack[WhiteBoxOracle]):
-    """Any white-box attack whose target model sees each candidate through fresh random boxes of the defense's law.
+class ErasingAware(SingleAttack[WhiteBoxOracle]):
+    """Any white-box attack, with the target model seeing each candidate through fresh random boxes of the defense.
 
-    A target model trained on erased images expects them, so what an attacker shows it whole is off its distribution;
-    the expectation over boxes puts the search where the training was. Whether the defense still helps against this is
-    the question to ask before trusting it.
+    A target model trained on erased images expects them, so a whole image is off its training distribution. Taking the
+    expectation over boxes puts the search where the training was. Whether the defense still helps against this attack
+    is the question to ask before trusting it.
 
-    Source: this project, in the spirit of Athalye et al., "Obfuscated Gradients Give a False Sense of Security", ICML
-    2018, section 4.2 (expectation over transformation).
+    Source: this project, after Athalye et al., "Obfuscated Gradients Give a False Sense of Security", ICML 2018,
+    section 4.2 (expectation over transformation).
     """
 
     oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
     needs_public_images = True  # for the colour that the defense painted, which public images share
     config: ErasingAwareConfig
-    stages = ("the host's, through boxes",)
+    stages = ("host attack, seen through random boxes",)
 
-    @classmethod
-    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
-        super().check(config, prior=prior, classes=classes)
-        host = ATTACKS.class_of(config.host)
-        if not (host.takes_lenses and issubclass(host.oracle_for(config.host), WhiteBoxOracle)):
+    def __init__(self, config: ErasingAwareConfig) -> None:
+        super().__init__(config)
+        self.host = ATTACKS.build(config.host)
+
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        super().check(prior=prior, classes=classes)
+        if not (self.host.takes_lenses and issubclass(self.host.oracle_type, WhiteBoxOracle)):
             raise ConfigError(
-                f"host: {config.host.kind} does not descend on the target model itself, so no box can stand between "
-                "them: take a white-box attack, as gmi."
+                f"host: {self.config.host.kind} does not descend on the target model itself, so no box can stand "
+                "between them: take a white-box attack, such as gmi."
             )
-        host.check(config.host, prior=prior, classes=classes)
+        self.host.check(prior=prior, classes=classes)
 
-    @classmethod
-    def check_target(cls, config: Any, target_model: Classifier) -> None:
-        ATTACKS.class_of(config.host).check_target(config.host, target_model)
+    def check_target(self, target_model: Classifier) -> None:
+        self.host.check_target(target_model)
 
     def run(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
         assert access.public_images is not None
         assert self.config.erasing is not None
         colour = access.public_images.double().mean((0, 2, 3)).div(255).float().to(access.device)
         boxes = ErasedView(self.config.erasing, colour, access.target)
-        seeing = replace(access, lenses=(boxes,) * self.config.draws)
-        return ATTACKS.build(self.config.host).run(seeing, identities, context=context)
+        return self.host.run(replace(access, lenses=(boxes,) * self.config.draws), identities, context=context)
 
     def protocol(self) -> dict[str, Any]:
         assert self.config.erasing is not None
-        knows = {"erasing": self.config.erasing.model_dump(mode="json"), "draws": self.config.draws}
-        names = {"attack": self.config.kind, "host": self.config.host.kind}
-        return ATTACKS.build(self.config.host).protocol() | names | knows
+        return self.host.protocol() | {
+            "attack": self.config.kind,
+            "host": self.config.host.kind,
+            "erasing": self.config.erasing.model_dump(mode="json"),
+            "draws": self.config.draws,
+        }
 
 
 @dataclass(frozen=True)
 class ErasedView:
-    """Images as the defense would have erased them, in [0, 1]. Shape: colour (C,), painted where `fill` is `mean`."""
+    """A view that erases images in [0, 1] as the defense would have erased them."""
 
     config: RandomErasingConfig
     colour: Tensor
+    """Painted where `fill` is `mean`. Shape: (C,)."""
     target: WhiteBoxOracle
-    alike: ClassVar[bool] = False
+    shares_draws: ClassVar[bool] = False
 
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
         mean, std = self.target.original.mean, self.target.original.std

@@ -1,7 +1,8 @@
-"""IF-GMI: descend on styles first, then block by block on the features inside the generator, near where each began."""
+"""IF-GMI: descend on styles first, then block by block on the features inside the generator."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from workloads.core.config import Preset, with_preset
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access
 from workloads.inversion.l1_ball import within_l1_ball
-from workloads.inversion.optimizers import Afresh, Rule, Variables
+from workloads.inversion.optimizers import Descent, RestartingRule, Variables
 from workloads.inversion.rows import Rows, select
 from workloads.inversion.style_search import StyleSearch, StyleSearchConfig
 from workloads.observation.oracles import WhiteBoxOracle
@@ -34,37 +35,45 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class IfgmiConfig(StyleSearchConfig):
-    """Defaults are those of the authors' code for CelebA and FFHQ, whose five stages need a prior of 64 pixels or more.
+    """Settings of IF-GMI; the defaults are those of the authors' code for CelebA and FFHQ.
 
-    `fidelity: official` drops the colours that earlier blocks added when a stage begins, and judges the images of a
-    stage as they were before its last step, beside what it does to the pool. `fixed` carries the colours along.
+    The five stages of the defaults need a prior of 64 pixels or more. `fidelity: official` drops the colours that
+    earlier blocks added when a stage begins, and ranks the images of a stage as they were before its last step, beside
+    what it does to the pool. `fixed` carries the colours along.
     """
 
     kind: Literal["ifgmi"] = "ifgmi"
     preset: Annotated[Literal["facescrub", "celeba_ffhq", "celeba_metfaces", "dogs"] | None, Preset()] = None
-    """The authors' steps, pool and rate for a data set, whose fields a spec may override one by one."""
+    """The authors' steps, pool and rate for a data set, which fill in fields that the spec leaves out."""
     restarts: PositiveInt = 50
+    """Entries of the pool, per identity, that a search starts from."""
     keep: PositiveInt = 50
+    """Reconstructions kept per identity: those with the highest mean confidence over random views."""
     pool: PositiveInt = 5000
+    """Latents drawn; the target model scores them once, for all identities together."""
     stage_steps: tuple[PositiveInt, ...] = (70, 25, 25, 25, 25)
-    """Steps of each stage; stage i searches what block i of the prior is given, so there are as many blocks or more."""
+    """Steps of each stage. Stage i searches the input of block i of the prior, which must have at least as many
+    blocks."""
+    # A class variable, so that the inherited field is gone: the sum follows from `stage_steps`.
     steps: ClassVar[Any] = property(lambda config: sum(config.stage_steps))  # type: ignore[misc]
     style_radii: tuple[PositiveFloat, ...] = RADII
-    """How far a style may move from where each stage began, as the sum of absolute differences."""
+    """Largest distance of a style from where each stage began, as the sum of absolute differences, per stage."""
     feature_radii: tuple[PositiveFloat, ...] = RADII
-    """The same for features; the first stage has none, and leaves its radius unread."""
+    """Largest distance of the features from where each stage began, per stage; the first entry is not used."""
     selection_views: PositiveInt = 10
-    """Of the image of each stage; ours, since the authors choose the stage by the evaluation model."""
+    """Random views by which the image of each stage is ranked. The authors choose the stage by the evaluation model,
+    so this number is ours."""
     batch_reference: PositiveInt = 5
+    """Batch size that the authors divide losses by; Adam all but cancels it."""
     chunk_rows: PositiveInt = 16
-    """Features of one row take megabytes, and Adam remembers them twice."""
+    """Rows searched at once. The features of one row take megabytes, and Adam keeps two more copies of them."""
     converged: None = None
-    """Rows do not end early, for a stage is judged when its steps are over."""
+    """Rows do not end early, because a stage is ranked when its steps are over."""
 
     @model_validator(mode="before")
     @classmethod
-    def _begin_with_preset(cls, given: Any) -> Any:
-        return with_preset(PRESETS.get(str(given.get("preset")), {}), given) if isinstance(given, dict) else given
+    def _fill_in_preset(cls, values: Any) -> Any:
+        return with_preset(PRESETS.get(str(values.get("preset")), {}), values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _every_stage_has_its_radii(self) -> IfgmiConfig:
@@ -76,11 +85,11 @@ class IfgmiConfig(StyleSearchConfig):
 
 @ATTACKS.register(IfgmiConfig)
 class Ifgmi(StyleSearch):
-    """Intermediate features: after the style, what each block is given, in L1 balls about where its stage began.
+    """Intermediate features: first the style, then the input of each block, in L1 balls around where its stage began.
 
-    Of each row the stage is kept whose image convinces the target model in most views. The authors report the stage
-    that the evaluation model likes best, which leaks the judgement into the attack. Features are far larger than the
-    image they come to, so what is stored as a latent is the image.
+    Of each row the image is kept, of whichever stage, that convinces the target model in most views. The authors report
+    the stage that the evaluation model likes best, which lets the judge guide the attack. The features are far larger
+    than the image, so the image itself is stored as the latent.
 
     Source: Qiu et al., "A Closer Look at GAN Priors: Exploiting Intermediate Features for Enhanced Model Inversion
     Attacks", ECCV 2024.
@@ -89,50 +98,51 @@ class Ifgmi(StyleSearch):
     config: IfgmiConfig
     stages = ("score a pool", "descend on styles", "descend on features block by block", "select the stage by views")
 
-    @classmethod
-    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
-        super().check(config, prior=prior, classes=classes)
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        super().check(prior=prior, classes=classes)
         assert prior is not None
         if not isinstance(prior, StagedPrior):
             raise ConfigError(
-                f"{config.label} searches inside the prior, but {prior.config.kind} has no blocks to begin at: "
-                "take a staged prior."
+                f"{self.config.label} searches inside the prior, but {prior.config.kind} has no blocks to begin at: "
+                "take a staged prior, such as stylegan2."
             )
-        if len(config.stage_steps) > prior.blocks:
+        if len(self.config.stage_steps) > prior.blocks:
             raise ConfigError(
-                f"stage_steps: {config.label} has {len(config.stage_steps)} stages, but {prior.config.kind} at "
-                f"{prior.image_size} pixels has {prior.blocks} blocks: leave out as many as are too many."
+                f"stage_steps: {self.config.label} has {len(self.config.stage_steps)} stages, but {prior.config.kind} "
+                f"at {prior.image_size} pixels has {prior.blocks} blocks: leave out as many as are too many."
             )
 
     @property
-    def rule(self) -> Rule:
-        return Afresh(super().rule, self._starts)
+    def descent(self) -> Descent:
+        descent = super().descent
+        return replace(descent, rule=RestartingRule(descent.rule, self._stage_starts))
 
     def begin(self, access: Access[WhiteBoxOracle], rows: Rows) -> State:
-        prior, variables = access.generator, self.start(access, rows)
+        prior, variables = access.required_prior, self.start(access, rows)
         scores = variables["latents"].new_full((len(rows),), -torch.inf)
         images = scores.new_zeros(len(rows), prior.channels, prior.image_size, prior.image_size)
-        return self._stage_of(variables, 0, {"images": images, "scores": scores})
+        return self._begin_stage(variables, 0, {"images": images, "scores": scores})
 
     def advance(self, access: Access[WhiteBoxOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
-        if step in self._starts[1:]:
-            given = self._through(access, state["variables"], self._stage(step - 1))
-            state = self._stage_of(given, self._stage(step), state["kept"])
+        if step in self._stage_starts[1:]:
+            variables = self._run_block(access, state["variables"], self._stage(step - 1))
+            state = self._begin_stage(variables, self._stage(step), state["kept"])
         moved, losses = super().advance(access, state, rows, step)
-        if step + 1 in (*self._starts, self.config.steps):
-            shown = state if self.config.fidelity == "official" else moved
-            judged = self._judged(access, shown["variables"], moved["kept"], rows, step)
-            moved = {**moved, "kept": moved["kept"] | judged}
+        if step + 1 in (*self._stage_starts, self.config.steps):
+            ranked = state if self.config.fidelity == "official" else moved
+            best = self._best_so_far(access, ranked["variables"], moved["kept"], rows, step)
+            moved = {**moved, "kept": moved["kept"] | best}
         return moved, losses
 
     def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
         _, image = _run(access, variables, first=self._stage(step))
-        return self.framed(_blocks_of(access).to_data_image(image))
+        return self.framed(_staged_prior(access).to_data_image(image))
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
         anchors, radii = kept["anchors"], kept["radii"]
         return {
-            name: anchors[name] + within_l1_ball(own - anchors[name], radii[name]) for name, own in variables.items()
+            name: anchors[name] + within_l1_ball(variable - anchors[name], radii[name])
+            for name, variable in variables.items()
         }
 
     def outcome(self, state: State) -> State:
@@ -145,55 +155,56 @@ class Ifgmi(StyleSearch):
         return latents
 
     def protocol(self) -> dict[str, Any]:
-        asked = {"preset": self.config.preset, "stage_steps": list(self.config.stage_steps)}
-        return super().protocol() | asked | {"stage_selection": self.selection}
+        stages = {"preset": self.config.preset, "stage_steps": list(self.config.stage_steps)}
+        return super().protocol() | stages | {"stage_selection": self.selection}
 
     @property
-    def _starts(self) -> tuple[int, ...]:
+    def _stage_starts(self) -> tuple[int, ...]:
         """The first step of each stage."""
         return tuple(accumulate((0, *self.config.stage_steps[:-1])))
 
     def _stage(self, step: int) -> int:
-        return sum(step >= start for start in self._starts) - 1
+        return sum(step >= start for start in self._stage_starts) - 1
 
-    def _stage_of(self, given: Variables, stage: int, kept: State) -> State:
-        """A stage before its first step."""
-        radii = {
+    def _begin_stage(self, variables: Variables, stage: int, kept: State) -> State:
+        """The search before the first step of a stage, whose balls lie around the variables as they are now."""
+        radius = {
             "latents": self.config.style_radii[stage],
             "features": self.config.feature_radii[stage],
             "colours": 0.0,  # they go with their row and stay as they are
         }
-        balls = {name: own.new_full((len(own),), radii[name]) for name, own in given.items()}
+        radii = {name: variable.new_full((len(variable),), radius[name]) for name, variable in variables.items()}
         return {
-            "variables": given,
-            "memory": self.rule.begin(given),
-            "kept": {"anchors": given, "radii": balls, "images": kept["images"], "scores": kept["scores"]},
+            "variables": variables,
+            "memory": self.descent.rule.begin(variables),
+            "kept": {"anchors": variables, "radii": radii, "images": kept["images"], "scores": kept["scores"]},
         }
 
     @torch.no_grad()
-    def _through(self, access: Access[WhiteBoxOracle], variables: Variables, block: int) -> Variables:
-        """What the block after `block` is given."""
+    def _run_block(self, access: Access[WhiteBoxOracle], variables: Variables, block: int) -> Variables:
+        """The input of the block after `block`, as variables."""
 
-        def run(part: slice) -> Variables:
-            own = select(variables, part)
-            features, colours = _run(access, own, first=block, last=block)
+        def run(batch: slice) -> Variables:
+            selected = select(variables, batch)
+            features, colours = _run(access, selected, first=block, last=block)
             carried = {} if self.config.fidelity == "official" else {"colours": colours}
-            return {"latents": own["latents"], "features": features, **carried}
+            return {"latents": selected["latents"], "features": features, **carried}
 
-        parts = access.parts.run(run, len(variables["latents"]))
-        return {name: torch.cat([own[name] for own in parts]) for name in parts[0]}
+        batches = access.batches.run(run, len(variables["latents"]))
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
     @torch.no_grad()
-    def _judged(
+    def _best_so_far(
         self, access: Access[WhiteBoxOracle], variables: Variables, kept: State, rows: Rows, step: int
     ) -> State:
-        """The images of the stages so far that convince the target model most, and how much they do."""
+        """The image of each row, over the stages so far, with the highest score, and that score."""
 
-        def judge(part: slice) -> tuple[Tensor, Tensor]:
-            images = self.images_of(access, select(variables, part), rows[part], step).clamp(0, 1)
-            return images, self.scores(access, images, rows[part])
+        def score(batch: slice) -> tuple[Tensor, Tensor]:
+            images = self.images_of(access, select(variables, batch), rows[batch], step).clamp(0, 1)
+            return images, self.scores(access, images, rows[batch])
 
-        images, scores = (torch.cat(own) for own in zip(*access.parts.run(judge, len(rows)), strict=True))
+        batches = access.batches.run(score, len(rows))
+        images, scores = (torch.cat(parts) for parts in zip(*batches, strict=True))
         better = scores > kept["scores"]
         return {
             "images": torch.where(better[:, None, None, None], images, kept["images"]),
@@ -201,16 +212,16 @@ class Ifgmi(StyleSearch):
         }
 
 
-def _blocks_of(access: Access[WhiteBoxOracle]) -> StagedPrior:
-    prior = access.generator
-    assert isinstance(prior, StagedPrior)
+def _staged_prior(access: Access[WhiteBoxOracle]) -> StagedPrior:
+    prior = access.required_prior
+    assert isinstance(prior, StagedPrior)  # `Ifgmi.check` refuses others
     return prior
 
 
 def _run(
     access: Access[WhiteBoxOracle], variables: Variables, *, first: int, last: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Features and image after block `last`, from what the variables hold of those before block `first`."""
-    prior = _blocks_of(access)
+    """Features and image after block `last`, from variables that hold the input of block `first`."""
+    prior = _staged_prior(access)
     styles = prior.repeat_style(variables["latents"])
     return prior.run_blocks(styles, variables.get("features"), variables.get("colours"), first=first, last=last)

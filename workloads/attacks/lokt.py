@@ -1,17 +1,17 @@
-"""LOKT: PLG-MI's search on networks that learned the target model's labels."""
+"""LOKT: the search of PLG-MI on networks that learned the target model's labels."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
-from workloads.inversion.attack import ATTACKS, Access, SurrogateConfig
-from workloads.inversion.class_conditional_search import ClassSearch, ClassSearchConfig
+from workloads.inversion.attack import ATTACKS, SurrogateConfig
+from workloads.inversion.class_conditional_search import ClassConditionalSearch, ClassConditionalSearchConfig
+from workloads.inversion.objective import SurrogateObjective
 from workloads.models.base import MODELS, ModelConfig
 from workloads.models.densenet import DensenetConfig
+from workloads.observation.losses import LOSSES
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import PRIORS, PriorConfig
 from workloads.priors.tacgan import TacganConfig
@@ -19,16 +19,17 @@ from workloads.recipes.augmentation import AugmentationConfig
 from workloads.recipes.optimization import TrainingConfig
 
 
-class LoktConfig(ClassSearchConfig):
-    """Defaults are those of the authors' code, but for the surrogates' start, `epochs` and views.
+class LoktConfig(ClassConditionalSearchConfig):
+    """Settings of LOKT; the defaults are those of the authors' code, but for the training of the surrogates.
 
-    The authors' surrogates begin with ImageNet weights (`weights: imagenet`), take 23,400 steps, which are 12 epochs of
-    the 500,000 images of 1000 classes, and see each image once as it is and once varied; here it is varied always.
+    The authors' surrogates begin with ImageNet weights (`weights: imagenet`) and take 23,400 steps, which are 12 epochs
+    of 500,000 images of 1000 classes. They see each image once as it is and once augmented; here all are augmented.
     """
 
     version: ClassVar[int] = 2
     kind: Literal["lokt"] = "lokt"
     prior: Annotated[PriorConfig, PRIORS] | None = TacganConfig()
+    """The conditional prior that images come from."""
     surrogate_models: Annotated[tuple[Annotated[ModelConfig, MODELS], ...], Field(min_length=1)] = (
         DensenetConfig(depth=121),
         DensenetConfig(depth=161),
@@ -43,8 +44,9 @@ class LoktConfig(ClassSearchConfig):
         schedule="cosine",
         augmentation=AugmentationConfig(crop_scale=(0.8, 1.0), brightness=0.2, contrast=0.2, flip=True, rotation=5.0),
     )
+    """How the surrogates are trained."""
     generated_per_class: PositiveInt = 500
-    """Images of each class that surrogates learn from; the target model labels each once for each surrogate."""
+    """Images per class that surrogates learn from; the target model labels each image once for each surrogate."""
 
     @property
     def surrogates(self) -> tuple[SurrogateConfig, ...]:
@@ -60,11 +62,11 @@ class LoktConfig(ClassSearchConfig):
 
 
 @ATTACKS.register(LoktConfig)
-class Lokt(ClassSearch[LabelOracle]):
-    """Label-only inversion by knowledge transfer: the search needs no target model, only networks that imitate it.
+class Lokt(ClassConditionalSearch[LabelOracle]):
+    """Label-only inversion by knowledge transfer: the search asks networks that imitate the target model.
 
-    The target model names the classes of images while the prior and the surrogates learn, and of the final ones. The
-    surrogates see the same two views of an image, where the authors draw two for each of them.
+    The target model labels images while the prior and the surrogates are trained, and the final images. All surrogates
+    see the same two views of an image; the authors draw two for each surrogate.
 
     Source: Nguyen et al., "Label-Only Model Inversion Attacks via Knowledge Transfer", NeurIPS 2023.
     """
@@ -74,9 +76,8 @@ class Lokt(ClassSearch[LabelOracle]):
     selection = "target label"
     config: LoktConfig
 
-    def identity_losses(self, access: Access[LabelOracle], images: Tensor, identities: Tensor) -> Tensor:
-        losses = [self.objective(surrogate(images), identities) for surrogate in access.surrogates]
-        return torch.stack(losses).mean(0)
+    def default_objective(self) -> SurrogateObjective:
+        return SurrogateObjective(LOSSES[self.config.objective])
 
     def protocol(self) -> dict[str, Any]:
         return super().protocol() | {"surrogates": len(self.config.surrogate_models)}

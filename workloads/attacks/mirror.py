@@ -1,4 +1,4 @@
-"""MIRROR: search a box of styles by gradients, or by breeding where only scores are known, from a large pool."""
+"""MIRROR: search a box of styles by gradients, or genetically if only scores are known, from a large pool."""
 
 from __future__ import annotations
 
@@ -15,16 +15,25 @@ from torch import Tensor
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.config import Fraction, with_preset
-from workloads.inversion.attack import ATTACKS, Access, Attack, Oracle, Reconstructions
+from workloads.inversion.attack import (
+    ATTACKS,
+    Access,
+    AttackConfig,
+    Oracle,
+    Reconstructions,
+    SingleAttack,
+    search_protocol,
+)
 from workloads.inversion.genetic_operators import TINY, Draws, crossed, fittest_first, mutated
 from workloads.inversion.gradient_search import WhiteBoxAttack
-from workloads.inversion.latent_pool import PooledConfig, best_starts, check_pooled, draw_pool, explore, start_of
-from workloads.inversion.optimizers import Adam, Variables
+from workloads.inversion.latent_pool import PooledConfig, best_starts, check_pooled, draw_pool, score_pool, start_of
+from workloads.inversion.objective import TargetObjective
+from workloads.inversion.optimizers import Adam, Descent, Variables
 from workloads.inversion.p_space import PSpace, in_box
-from workloads.inversion.row_search import SearchAttack
+from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import best_of_each, in_widest_agreement
-from workloads.observation.objectives import cross_entropy
+from workloads.observation.losses import cross_entropy
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, View, ViewConfig
 from workloads.priors.base import Prior
@@ -34,119 +43,120 @@ GENETIC = {"restarts": 1, "steps": 100, "chunk_rows": 16}
 
 
 class MirrorConfig(PooledConfig):
-    """Defaults are those of the authors' scripts; `search: genetic` begins with 1 restart, 100 steps, chunks of 16.
+    """Settings of MIRROR; the defaults are those of the authors' scripts.
 
-    `fidelity: official` keeps the step whose loss is smallest over all rows of a chunk, in the state after it, and
-    mirrors them all or none; it breeds children that take most genes from the less fit parent, and moves them all by
-    one amount. `fixed` does each for every row, gives the fitter parent the larger part, and draws for each gene.
+    `search: genetic` has other defaults: 1 restart, 100 steps, chunks of 16. `fidelity: official` keeps the step whose
+    loss is smallest over all rows of a chunk, in the state after that step, and mirrors all images or none; its
+    children take most genes from the less fit parent, and mutate by one amount for all genes. `fixed` decides for each
+    row, lets the fitter parent give more genes, and draws the amount for each gene.
     """
 
     kind: Literal["mirror"] = "mirror"
     search: Literal["gradient", "genetic"] = "gradient"
-    """Genetic needs only scores of the target model."""
+    """`gradient` needs the target model itself, `genetic` only its scores."""
     restarts: PositiveInt = 8
+    """Independent searches per identity."""
     steps: PositiveInt = 20000
     """Gradient steps, or generations."""
     pool: PositiveInt = 100_000
+    """Latents drawn; the target model scores them once, for all identities together."""
     truncation: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Of styles on their way to an image; those of the pool are drawn and searched as they are."""
+    """Factor by which styles are pulled to their mean when an image is made of them; 1 leaves them. The styles of the
+    pool are searched as they were drawn."""
     box_deviations: PositiveFloat = 1.0
-    """Styles are moved no farther than so many standard deviations from the mean of the pool, in P space. Those of the
-    pool stay as they were drawn."""
+    """Largest distance of a searched style from the mean of the pool, in standard deviations, in P space."""
     identity_weight: PositiveFloat = 10.0
-    """Of the cross-entropy, which is all of the loss: Adam makes nothing of it."""
+    """Weight of the cross-entropy. It is the only term and Adam ignores scale, so it has no effect; kept for comparison
+    with the authors' settings."""
     lr: PositiveFloat = 0.25
+    """Largest learning rate of the styles."""
     ramp_up: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """Part of the steps over which the learning rate rises in a line."""
+    """Fraction of the steps over which the learning rate rises linearly."""
     ramp_down: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Part of the steps over which it falls on a cosine to 0."""
+    """Fraction of the steps over which the learning rate falls along a cosine to 0."""
     flip: Fraction = 0.5
     """Probability that a step looks at the mirror image."""
     batch_reference: PositiveInt = 8
-    """The batch size the authors divide by; Adam makes little of it."""
+    """Batch size that the authors divide losses by; Adam all but cancels it."""
     population: Annotated[int, Field(ge=2)] = 1000
+    """Styles in a population of the genetic search."""
     mutation_probability: Fraction = 0.1
-    """Of each gene."""
+    """Probability that a gene mutates."""
     mutation_scale: PositiveFloat = 0.1
-    """How far a gene moves at most, in standard deviations of the pool in P space."""
+    """Largest change of a mutated gene, in standard deviations of the pool in P space."""
     stop_at: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Probability of the identity at which its population has done enough."""
+    """The genetic search of an identity ends once its best probability reaches this."""
 
     @model_validator(mode="before")
     @classmethod
-    def _begin_with_search(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return with_preset(GENETIC if given.get("search") == "genetic" else {}, given)
+    def _fill_in_search(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return with_preset(GENETIC if values.get("search") == "genetic" else {}, values)
 
     @property
     def starts(self) -> int:
         return self.population if self.search == "genetic" else self.restarts
 
 
-class MirrorSearch(SearchAttack[Oracle], ABC):
-    """What both have in common: how a style becomes an image, the pool, and the box."""
+class MirrorSearch(RowSearch[Oracle], ABC):
+    """What both searches share: how a style becomes an image, the pool, and the box."""
 
     config: MirrorConfig
 
     def prepare(self, access: Access[Oracle], identities: Tensor, *, context: JobContext) -> State:
+        """The box of the pool's styles, and the best of them for each identity."""
         target = access.target
-        assert isinstance(target, ScoreOracle)
+        assert isinstance(target, ScoreOracle)  # what either search asks is one
 
-        def look(latents: Tensor) -> tuple[Tensor, Tensor]:
-            styles = access.generator.map(latents)
-            return styles, target.probabilities(self._shown(access.generator, styles))
+        def score(latents: Tensor) -> tuple[Tensor, Tensor]:
+            styles = access.required_prior.map(latents)
+            return styles, target.probabilities(self._images(access.required_prior, styles))
 
-        styles, probabilities = explore(access, draw_pool(self.config, access.generator, context=context), look)
-        box = PSpace.of(access.generator).box(styles, deviations=self.config.box_deviations)
-        return box | best_starts(styles, probabilities, identities, count=self.config.starts)
+        pool = draw_pool(self.config, access.required_prior, context=context)
+        styles, probabilities = score_pool(access, pool, score)
+        box = PSpace.of(access.required_prior).box(styles, deviations=self.config.box_deviations)
+        starts = best_starts(styles, probabilities, identities, count=self.config.starts)
+        return super().prepare(access, identities, context=context) | box | starts
 
     def render(self, access: Access[Oracle], latents: Tensor, rows: Rows) -> Tensor:
-        return self._shown(access.generator, latents)
+        return self._images(access.required_prior, latents)
 
-    def _shown(self, prior: Prior, latents: Tensor) -> Tensor:
-        """Images of styles as they come, which are truncated on the way."""
+    def _images(self, prior: Prior, styles: Tensor) -> Tensor:
+        """Images of styles, which a staged prior truncates on the way."""
         if not isinstance(prior, StagedPrior):
-            return prior.synthesize(latents).clamp(0, 1)
-        styles = prior.truncate(
-            prior.repeat_style(latents), truncation=self.config.truncation, cutoff=self.config.cutoff
+            return prior.synthesize(styles).clamp(0, 1)
+        truncated = prior.truncate(
+            prior.repeat_style(styles), truncation=self.config.truncation, cutoff=self.config.cutoff
         )
-        return prior.to_data_image(prior.run_blocks(styles)[1]).clamp(0, 1)
+        return prior.to_data_image(prior.run_blocks(truncated)[1]).clamp(0, 1)
 
 
 class GradientMirror(MirrorSearch[WhiteBoxOracle], WhiteBoxAttack):
-    """Cross-entropy by Adam with a learning rate that rises and falls; the best step of each row counts."""
+    """Cross-entropy by Adam, with a learning rate that rises and falls; the best step of each row counts."""
 
     config: MirrorConfig
 
-    @property
-    def rule(self) -> Adam:
-        return Adam(self.config.lr, schedule=self._ramps)
+    def default_objective(self) -> TargetObjective:
+        return TargetObjective(cross_entropy)
 
     @property
-    def identity_weight(self) -> float:
-        return self.config.identity_weight
-
-    @property
-    def batch_reference(self) -> int:
-        return self.config.batch_reference
+    def descent(self) -> Descent:
+        rule = Adam(self.config.lr, schedule=self._ramps)
+        return Descent(rule, self.config.identity_weight, self.config.batch_reference)
 
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
         return {"latents": start_of(access.findings, rows)}
 
     def views(self, access: Access[WhiteBoxOracle]) -> Sequence[View]:
-        view = ViewConfig(flip=self.config.flip)
-        official = self.config.fidelity == "official"
-        return (RandomView(view.model_copy(update={"draws": "per_batch"}) if official else view),)
-
-    def identity_losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:
-        return cross_entropy(access.target.logits(images), identities)
+        draws: Literal["per_batch", "per_image"] = "per_batch" if self.config.fidelity == "official" else "per_image"
+        return (RandomView(ViewConfig(flip=self.config.flip, draws=draws)),)
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
         return {"latents": in_box(variables["latents"], access.findings)}
 
     def remember(self, kept: State, variables: Variables, losses: Tensor | None, step: int) -> State:
-        """The latents of the smallest loss so far, and those the next loss will belong to."""
+        """The latents of the smallest loss so far, and the latents that the next loss will belong to."""
         latents = variables["latents"].clone()
         if losses is None:
             return {"best": latents, "loss": latents.new_full((len(latents),), torch.inf), "measured": latents.clone()}
@@ -163,13 +173,14 @@ class GradientMirror(MirrorSearch[WhiteBoxOracle], WhiteBoxAttack):
         return {"variables": {"latents": state["kept"]["best"]}}
 
     def _ramps(self, step: int) -> float:
+        """Factor of the learning rate at a step counted from 0."""
         done = (step + 1) / self.config.steps
         down = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / self.config.ramp_down))
         return down * min(1.0, done / self.config.ramp_up)
 
 
 class GeneticMirror(MirrorSearch[ScoreOracle]):
-    """Populations bred by the probability of their identity; each row is one."""
+    """Populations bred by the probability of their identity; each row is one population."""
 
     oracle: ClassVar[type[LabelOracle]] = ScoreOracle
 
@@ -195,12 +206,13 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
         return rows, state["elite"]
 
     def _children(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> Tensor:
-        """Shape: (B, population - 1, S)."""
+        """The next generation, without the elite. Shape: (B, population - 1, S)."""
         population, official = state["population"], self.config.fidelity == "official"
         draws = self._draws(rows, step, like=population)
-        young = crossed(population, state["fitness"], draws, worse_first=official)
-        space, reach = PSpace.of(access.generator), self.config.mutation_scale * access.findings["spread"]
-        moved = mutated(space.to(young), draws, probability=self.config.mutation_probability, reach=reach)
+        children = crossed(population, state["fitness"], draws, worse_first=official)
+        space = PSpace.of(access.required_prior)
+        reach = self.config.mutation_scale * access.findings["spread"]
+        moved = mutated(space.to(children), draws, probability=self.config.mutation_probability, reach=reach)
         return in_box(space.back(moved), access.findings)
 
     def _draws(self, rows: Rows, step: int, *, like: Tensor) -> Draws:
@@ -211,68 +223,70 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
 
     def _fitness(self, access: Access[ScoreOracle], children: Tensor, rows: Rows) -> Tensor:
         """The probability of each child's identity. Shape: (B, M, S) to (B, M)."""
-        styles = children.flatten(0, 1)
-        whose = rows[torch.arange(len(rows)).repeat_interleave(children.shape[1])]
+        styles, style_rows = children.flatten(0, 1), rows.repeated(children.shape[1])
 
-        def judge(part: slice) -> Tensor:
-            images = self.render(access, styles[part], whose[part])
-            return access.target.confidence(images, whose.identities[part].to(access.device))
+        def confidence(batch: slice) -> Tensor:
+            images = self.render(access, styles[batch], style_rows[batch])
+            return access.target.confidence(images, style_rows.identities[batch].to(access.device))
 
         with torch.no_grad():
-            return torch.cat(access.parts.run(judge, len(styles))).view(children.shape[:2])
+            return torch.cat(access.batches.run(confidence, len(styles))).view(children.shape[:2])
 
 
 SEARCHES: dict[str, type[MirrorSearch[Any]]] = {"gradient": GradientMirror, "genetic": GeneticMirror}
 
 
 @ATTACKS.register(MirrorConfig)
-class Mirror(Attack[Any]):
+class Mirror(SingleAttack[Any]):
     """Mirror: cross-entropy in a box of styles, by gradients or by a genetic search that sees only scores.
 
-    Of the candidates that gradients yield, one is chosen whose next labels are those of most others; of a population
-    the elite.
+    Of the candidates of the gradient search the one is chosen first whose next labels agree with most others; of a
+    population the fittest style.
 
     Source: An et al., "MIRROR: Model Inversion for Deep Learning Network with High Fidelity", NDSS 2022.
     """
 
     config: MirrorConfig
     oracle: ClassVar[type[LabelOracle]] = ScoreOracle
-    takes_lenses = True  # where it searches by gradients
+    takes_lenses = True  # if it searches by gradients
     stages = ("score a pool", "search", "select")
     selection = "agreement of the next labels, then target score"
 
     @classmethod
-    def facts(cls, config: Any) -> dict[str, str]:
-        access = " or ".join(own.oracle.access for own in SEARCHES.values())
+    def facts(cls, config: type[AttackConfig]) -> dict[str, str]:
+        access = " or ".join(search.oracle.access for search in SEARCHES.values())
         return super().facts(config) | {"access": access}
 
-    @classmethod
-    def oracle_for(cls, config: Any) -> type[LabelOracle]:
-        return SEARCHES[config.search].oracle
+    @property
+    def oracle_type(self) -> type[LabelOracle]:
+        return SEARCHES[self.config.search].oracle
 
-    @classmethod
-    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
-        super().check(config, prior=prior, classes=classes)
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        super().check(prior=prior, classes=classes)
         assert prior is not None
-        check_pooled(config, prior)
+        check_pooled(self.config, prior)
 
     def run(self, access: Access[Any], identities: Tensor, *, context: JobContext) -> Reconstructions:
-        made = SEARCHES[self.config.search](self.config).run(access, identities, context=context)
-        return self._agreeing(access, made) if self.config.search == "gradient" else made
+        search = SEARCHES[self.config.search](self.config)
+        reconstructions = search.run(access, identities, context=context)
+        return self._agreeing(access, reconstructions) if self.config.search == "gradient" else reconstructions
 
     def protocol(self) -> dict[str, Any]:
-        asked = {"search": self.config.search, "box_deviations": self.config.box_deviations}
-        return super().protocol() | self.config.pool_protocol() | asked
+        protocol = search_protocol(self.config, access=self.oracle_type.access, selection=self.selection)
+        settings = {"search": self.config.search, "box_deviations": self.config.box_deviations}
+        return protocol | self.config.pool_protocol() | settings
 
     @torch.no_grad()
-    def _agreeing(self, access: Access[Any], made: Reconstructions) -> Reconstructions:
-        """The same, with the candidate of widest agreement kept first."""
+    def _agreeing(self, access: Access[Any], reconstructions: Reconstructions) -> Reconstructions:
+        """The same reconstructions, with the candidate of widest agreement kept first."""
+        images, identities = reconstructions.images, reconstructions.identities
 
-        def ask(part: slice) -> Tensor:
-            return access.target.logits(made.images[part].to(access.device)).cpu()
+        def logits_of(batch: slice) -> Tensor:
+            logits: Tensor = access.target.logits(images[batch].to(access.device))
+            return logits.cpu()
 
-        logits = torch.cat(access.parts.run(ask, len(made.images)))
-        first = in_widest_agreement(logits, made.identities)
-        scores = made.scores.masked_fill(first, torch.inf)
-        kept = best_of_each(scores, made.identities, keep=self.config.keep)
-        return replace(made, kept=kept, queries=access.target.queries)
+        logits = torch.cat(access.batches.run(logits_of, len(images)))
+        first = in_widest_agreement(logits, identities)
+        scores = reconstructions.scores.masked_fill(first, torch.inf)
+        kept = best_of_each(scores, identities, keep=self.config.keep)
+        return replace(reconstructions, kept=kept, queries=access.target.queries)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from workloads.core.config import Preset, with_preset
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access
-from workloads.inversion.optimizers import Adam, steps_down
+from workloads.inversion.optimizers import Adam, Descent, steps_down
 from workloads.inversion.style_search import StyleSearch, StyleSearchConfig
 from workloads.observation.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
@@ -31,28 +31,31 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class PpaConfig(StyleSearchConfig):
-    """Defaults are those of the authors' code for FaceScrub, but for the crop, which their prior needs."""
+    """Settings of PPA; the defaults are those of the authors' code for FaceScrub, without its crop of the prior."""
 
     kind: Literal["ppa"] = "ppa"
     preset: Annotated[Literal["official", "celeba", "dogs", "midre"] | None, Preset()] = None
-    """A published budget, whose fields a spec may override one by one; `fidelity` and `centre_crop` are left to it."""
+    """A published budget that fills in fields which the spec leaves out; `fidelity` and `centre_crop` are not in it."""
     restarts: PositiveInt = 200
-    """Candidates: entries of the pool that are searched from."""
+    """Entries of the pool, per identity, that a search starts from."""
     keep: PositiveInt = 50
+    """Reconstructions kept per identity: those with the highest mean confidence over random views."""
     steps: PositiveInt = 50
+    """Steps of each search."""
     milestones: tuple[PositiveInt, ...] = ()
     """Steps after each of which the learning rate is multiplied by `gamma`; (30, 40) in the authors' example."""
     gamma: PositiveFloat = 0.1
+    """Factor of the learning rate at each milestone."""
     discriminator_weight: NonNegativeFloat = 0.0
-    """Of softplus(-realism), for a prior that judges images."""
+    """Weight of the discriminator term softplus(-realism); above 0 it needs a prior that judges images."""
 
     @model_validator(mode="before")
     @classmethod
-    def _begin_with_preset(cls, given: Any) -> Any:
-        return with_preset(PRESETS.get(str(given.get("preset")), {}), given) if isinstance(given, dict) else given
+    def _fill_in_preset(cls, values: Any) -> Any:
+        return with_preset(PRESETS.get(str(values.get("preset")), {}), values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
-    def _judges_whole_images(self) -> PpaConfig:
+    def _discriminator_sees_uncropped_images(self) -> PpaConfig:
         if self.discriminator_weight and self.centre_crop < 1:
             raise ValueError("a discriminator judges whole images: set discriminator_weight to 0 or centre_crop to 1")
         return self
@@ -70,24 +73,24 @@ class Ppa(StyleSearch):
     config: PpaConfig
     stages = ("score a pool", "descend", "select by views")
 
-    @classmethod
-    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
-        super().check(config, prior=prior, classes=classes)
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        super().check(prior=prior, classes=classes)
         assert prior is not None
-        if config.discriminator_weight and not prior.scores_realism:
+        if self.config.discriminator_weight and not prior.scores_realism:
             raise ConfigError(
                 f"discriminator_weight: {prior.config.kind} does not judge images: set it to 0, or take another prior."
             )
 
     @property
-    def rule(self) -> Adam:
+    def descent(self) -> Descent:
         schedule = steps_down(self.config.milestones, self.config.gamma)
-        return Adam(self.config.lr, self.config.betas, schedule=schedule)
+        rule = Adam(self.config.lr, self.config.betas, schedule=schedule)
+        return Descent(rule, batch_reference=self.config.batch_reference)
 
     def prior_losses(self, access: Access[WhiteBoxOracle], images: Tensor) -> Tensor:
         if not self.config.discriminator_weight:
             return super().prior_losses(access, images)
-        return self.config.discriminator_weight * F.softplus(-access.generator.realism(images))
+        return self.config.discriminator_weight * F.softplus(-access.required_prior.realism(images))
 
     def protocol(self) -> dict[str, Any]:
         return super().protocol() | {"preset": self.config.preset, "milestones": list(self.config.milestones)}

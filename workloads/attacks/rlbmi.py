@@ -1,4 +1,4 @@
-"""RLB-MI: for each identity an agent learns which latents the target scores highest."""
+"""RLB-MI: train an agent per identity to find latents whose images the target scores highest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import ATTACKS, Access, SearchConfig
-from workloads.inversion.row_search import SearchAttack
+from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.inversion.soft_actor_critic import SoftActorCritic
 from workloads.observation.oracles import LabelOracle, ScoreOracle
@@ -19,40 +19,43 @@ SMALLEST_MARGIN = 1e-7
 
 
 class RlbmiConfig(SearchConfig):
-    """Defaults are those of the authors' code."""
+    """Settings of RLB-MI; the defaults are those of the authors' code."""
 
     version: ClassVar[int] = 2
     kind: Literal["rlbmi"] = "rlbmi"
     restarts: PositiveInt = 1
-    """Agents of each identity."""
+    """Agents per identity."""
     steps: PositiveInt = 40_000
-    """Episodes of each agent: it acts once, learns once, and shows what it has learned once."""
+    """Episodes per agent. In each it acts once, learns once, and shows once what it has learned."""
     chunk_rows: PositiveInt = 8
-    """Agents at once. Each remembers 201 numbers an episode at latents of 100, so 32 MB after 40,000, which checkpoints
-    hold as well."""
+    """Agents trained at once. With latents of 100 an agent remembers 201 numbers per episode, so 32 MB after 40,000,
+    which checkpoints hold as well."""
     confidence_weight: NonNegativeFloat = 4.0
-    """Of log p(identity): 2 for the image of the state and 2 for that of the action, which are one."""
+    """Weight of log p(identity). The authors count it twice with weight 2, for the image of the state and for that of
+    the action, which are the same image."""
     margin_weight: NonNegativeFloat = 8.0
-    """Of log(p(identity) - the largest other p)."""
+    """Weight of log(p(identity) - largest other p)."""
     hidden: PositiveInt = 256
+    """Width of the agent's networks."""
     lr: PositiveFloat = 5e-4
+    """Learning rate of the agent's networks."""
     batch: PositiveInt = 256
-    """Of past actions to learn from; learning begins when there are more."""
+    """Past actions that each learning step draws; learning begins once there are more."""
     buffer: PositiveInt = 1_000_000
-    """Past actions an agent remembers."""
+    """Past actions that an agent remembers."""
     fidelity: Literal["fixed", "official"] = "fixed"
-    """`official` averages the log-probability of an action over its dimensions and holds it against the target of
-    their sum, so that exploration dies away whatever the policy; draws one number of noise for all dimensions, and for
-    a whole batch; listens to one critic; shows what it has learned with noise; and asks about each action twice."""
+    """`official` averages the log-probability of an action over its dimensions and compares it with the target for
+    their sum, so that exploration dies away whatever the policy; draws one number of noise for all dimensions and for a
+    whole batch; uses one critic; shows what it has learned with noise; and asks for each action's scores twice."""
 
 
 @ATTACKS.register(RlbmiConfig)
-class Rlbmi(SearchAttack[ScoreOracle]):
+class Rlbmi(RowSearch[ScoreOracle]):
     """Reinforcement learning from scores: a policy turns random latents into latents whose images score high.
 
-    With the authors' settings the next state is the action itself and ends its episode, so that an action is worth its
-    reward: discount and target networks, which they have, change nothing and are left out. The image that scores
-    highest among those shown after each episode is the reconstruction.
+    With the authors' settings the next state is the action itself and ends its episode, so that the value of an action
+    is its reward: their discount and target networks have no effect and are left out. The image that scores highest
+    among those shown after each episode is the reconstruction.
 
     Source: Han et al., "Reinforcement Learning-Based Black-Box Model Inversion Attacks", CVPR 2023;
     Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018.
@@ -63,7 +66,7 @@ class Rlbmi(SearchAttack[ScoreOracle]):
     config: RlbmiConfig
 
     def begin(self, access: Access[ScoreOracle], rows: Rows) -> State:
-        size, length = access.generator.latent_size, min(self.config.buffer, self.config.steps)
+        size, length = access.required_prior.latent_size, min(self.config.buffer, self.config.steps)
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(len(rows), *shape, device=access.device)
@@ -76,25 +79,25 @@ class Rlbmi(SearchAttack[ScoreOracle]):
 
     def advance(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
         method, agents, past = self._method(access), state["agents"], state["past"]
-        drawn = rows.normal(4 * method.size, "episode", step).to(access.device)
-        states, noise, shown, shown_noise = drawn.view(-1, 4, 1, method.size).unbind(1)
+        normal = rows.normal(4 * method.size, "episode", step).to(access.device)
+        states, noise, shown, shown_noise = normal.view(-1, 4, 1, method.size).unbind(1)
         actions = method.act(agents, states, noise)
         self._remember(past, step, states[:, 0], actions[:, 0], self._rewards(access, actions[:, 0], rows))
         if step >= self.config.batch:
             noise = rows.normal(self.config.batch * method.size, "policy", step).to(access.device)
             noise = noise.view(-1, self.config.batch, method.size)
-            agents = method.learn(agents, *self._lesson(past, rows, step), noise=noise, step=step - self.config.batch)
+            agents = method.learn(agents, *self._sample(past, rows, step), noise=noise, step=step - self.config.batch)
         latents = method.act(agents, shown, shown_noise if self._official else torch.zeros_like(shown))[:, 0]
         best = self._better(access, state["best"], latents, rows)
         return {"agents": agents, "past": past, "best": best}, 1 - best["confidence"]
 
     @property
     def _official(self) -> bool:
-        return bool(self.config.fidelity == "official")
+        return self.config.fidelity == "official"
 
     def _method(self, access: Access[ScoreOracle]) -> SoftActorCritic:
         return SoftActorCritic(
-            size=access.generator.latent_size,
+            size=access.required_prior.latent_size,
             hidden=self.config.hidden,
             lr=self.config.lr,
             critics=("critic_1",) if self._official else ("critic_1", "critic_2"),
@@ -103,13 +106,13 @@ class Rlbmi(SearchAttack[ScoreOracle]):
         )
 
     def _rewards(self, access: Access[ScoreOracle], actions: Tensor, rows: Rows) -> Tensor:
-        """What the target's scores of the images of actions are worth. Shape: (B, Z) to (B,)."""
-        scores, identities = self._asked(access, actions, rows), rows.identities.to(access.device)[:, None]
+        """Rewards of actions, from the target's scores of their images. Shape: (B, Z) to (B,)."""
+        scores, identities = self._scores_of(access, actions, rows), rows.identities.to(access.device)[:, None]
         if self._official:
-            self._asked(access, actions, rows)  # of the next state, which the action is
-        own, others = scores.gather(1, identities).flatten(), scores.scatter(1, identities, 0.0).amax(1)
-        confidence = own.clamp_min(torch.finfo(own.dtype).tiny).log()
-        margin = (own - others).clamp_min(SMALLEST_MARGIN).log()
+            self._scores_of(access, actions, rows)  # for the next state, which is the action
+        score, other_score = scores.gather(1, identities).flatten(), scores.scatter(1, identities, 0.0).amax(1)
+        confidence = score.clamp_min(torch.finfo(score.dtype).tiny).log()
+        margin = (score - other_score).clamp_min(SMALLEST_MARGIN).log()
         return self.config.confidence_weight * confidence + self.config.margin_weight * margin
 
     def _remember(self, past: State, step: int, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
@@ -117,17 +120,18 @@ class Rlbmi(SearchAttack[ScoreOracle]):
         slot = step % past["rewards"].shape[1]
         past["states"][:, slot], past["actions"][:, slot], past["rewards"][:, slot] = states, actions, rewards
 
-    def _lesson(self, past: State, rows: Rows, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _sample(self, past: State, rows: Rows, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Some past states, actions and rewards of each row, drawn with replacement."""
-        known = min(step + 1, past["rewards"].shape[1])
-        drawn = [torch.randint(known, (self.config.batch,), generator=own) for own in rows.generators("lesson", step)]
-        which = torch.stack(drawn).to(past["rewards"].device)
-        row = torch.arange(len(rows), device=which.device)[:, None]
-        return past["states"][row, which], past["actions"][row, which], past["rewards"][row, which]
+        episodes = min(step + 1, past["rewards"].shape[1])
+        size = (self.config.batch,)
+        indices = [torch.randint(episodes, size, generator=draws) for draws in rows.generators("lesson", step)]
+        index = torch.stack(indices).to(past["rewards"].device)
+        row = torch.arange(len(rows), device=index.device)[:, None]
+        return past["states"][row, index], past["actions"][row, index], past["rewards"][row, index]
 
     def _better(self, access: Access[ScoreOracle], best: State, latents: Tensor, rows: Rows) -> State:
         """The latents whose images score highest so far."""
-        scores = self._asked(access, latents, rows)
+        scores = self._scores_of(access, latents, rows)
         confidence = scores.gather(1, rows.identities.to(access.device)[:, None]).flatten()
         higher = confidence >= best["confidence"]
         return {
@@ -135,13 +139,13 @@ class Rlbmi(SearchAttack[ScoreOracle]):
             "confidence": torch.where(higher, confidence, best["confidence"]),
         }
 
-    def _asked(self, access: Access[ScoreOracle], latents: Tensor, rows: Rows) -> Tensor:
+    def _scores_of(self, access: Access[ScoreOracle], latents: Tensor, rows: Rows) -> Tensor:
         """Scores of the images of latents. Shape: (B, Z) to (B, classes)."""
 
-        def ask(part: slice) -> Tensor:
-            return access.target.probabilities(self.render(access, latents[part], rows[part]))
+        def probabilities(batch: slice) -> Tensor:
+            return access.target.probabilities(self.render(access, latents[batch], rows[batch]))
 
-        return torch.cat(access.parts.run(ask, len(rows)))
+        return torch.cat(access.batches.run(probabilities, len(rows)))
 
     def outcome(self, state: State) -> State:
         return {"latents": state["best"]["latents"]}

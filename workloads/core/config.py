@@ -14,6 +14,8 @@ ACCEPTS_LISTS = Field(strict=False)
 """For a tuple field of a config with a preset: its validator returns Python objects, where JSON's lists stay lists."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""A decay rate of Adam's moments."""
 
 
 class Location:

@@ -1,11 +1,11 @@
-"""What an attack is: its settings, what it is given, what it returns, and what happens between."""
+"""What an attack is: its settings, what it is given, and what it returns."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -16,9 +16,10 @@ from workloads.core.checkpoints import State
 from workloads.core.config import ComponentConfig, FrozenConfig
 from workloads.core.errors import ConfigError
 from workloads.core.registry import Registry
+from workloads.defenses.base import DefenseConfig
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.inversion.early_stop import ConvergedConfig
-from workloads.inversion.memory_batches import Parts
+from workloads.inversion.early_stop import EarlyStopConfig
+from workloads.inversion.memory_batches import MemoryBatches
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.observation.oracles import LabelOracle
 from workloads.observation.views import View
@@ -33,98 +34,113 @@ class SurrogateConfig(FrozenConfig):
     """A network that the attacker trains to answer as the target model does."""
 
     answers: Literal["scores", "labels"]
-    """What the target model is asked for."""
+    """What the target model is asked for: its probabilities, or the class it names."""
     model: Annotated[ModelConfig, MODELS]
+    """Architecture of the surrogate."""
     training: TrainingConfig
+    """How the surrogate is trained."""
     generated_per_class: PositiveInt | None = None
-    """Ask about so many images of each class from the prior; about public images where omitted."""
-
-
-class Member(Protocol):
-    """The settings of an attack that runs with a prior and surrogates of its own."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def label(self) -> str: ...
-
-    @property
-    def prior(self) -> PriorConfig | None: ...
-
-    @property
-    def surrogates(self) -> tuple[SurrogateConfig, ...]: ...
-
-    @property
-    def teacher_erasing(self) -> RandomErasingConfig | None: ...
+    """Train on this many images of each class from the prior; on public images if omitted."""
 
 
 class AttackConfig(ComponentConfig, ABC):
-    """Settings of one attack, whatever it is made of.
-
-    Beside these, each has `identities` (attack the first so many classes; all where None) and `keep` (reconstructions
-    kept of each identity), as fields of its own or of the attack it wraps.
-    """
+    """Settings of an attack: one that searches, one around another attack, or several in a row."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
-    """How results call it, where a spec has two of a kind; the kind where omitted."""
+    """Name of the attack in results, needed where a spec has two of one kind; its kind if omitted."""
+
+    if TYPE_CHECKING:  # fields of some attacks and properties of others: pydantic lets no field override a property
+
+        @property
+        def identities(self) -> int | None:
+            """Attack only the first N identities; all of them if None."""
+
+        @property
+        def keep(self) -> int:
+            """Reconstructions kept per identity."""
 
     @property
     def label(self) -> str:
+        """Name of the attack in results."""
         return self.name or self.kind
 
     @abstractmethod
-    def members(self) -> tuple[Member, ...]:
+    def members(self) -> tuple[SingleAttackConfig, ...]:
         """The attacks that run, each with a prior and surrogates of its own."""
 
     @abstractmethod
     def with_prior(self, prior: PriorConfig | None) -> Self:
-        """With this prior wherever one is needed and none is given."""
+        """A copy with this prior wherever the attack needs one and names none."""
 
-    def against(self, defenses: Sequence[ComponentConfig]) -> AttackConfig:
-        """The attack as one would run it who knows the target's defenses."""
+    def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
+        """The attack as an attacker runs it who knows the defenses of the target model."""
         return self
 
 
-class SearchConfig(AttackConfig):
-    """Whom to attack, how often, and what to keep, for an attack that searches row by row."""
+class SingleAttackConfig(AttackConfig, ABC):
+    """Settings of an attack that runs with one prior and its own surrogates."""
 
-    needs_prior: ClassVar[bool] = True
-    teacher_erasing: ClassVar[RandomErasingConfig | None] = None
-    """A law by which a prior's teacher sees erased images only."""
+    if TYPE_CHECKING:
 
-    identities: PositiveInt | None = None
-    """Attack the first so many classes; all where omitted."""
-    restarts: PositiveInt = 5
-    """Independent tries for each identity."""
-    keep: PositiveInt = 1
-    """Reconstructions kept of each identity: those the target model scores highest; all where as many are made."""
-    steps: PositiveInt = 1500
-    chunk_rows: PositiveInt = 256
-    """Rows searched at once: bounds memory and changes no result beyond float rounding."""
-    converged: ConvergedConfig | None = None
-    """Let rows whose loss has settled end early; none do where omitted, as in the originals."""
-    prior: Annotated[PriorConfig, PRIORS] | None = None
-    """Where images come from; the spec's prior where omitted."""
+        @property
+        def prior(self) -> PriorConfig | None:
+            """The prior that images come from; None for an attack without one."""
 
-    @model_validator(mode="after")
-    def _keeps_what_it_makes(self) -> SearchConfig:
-        if self.keep > self.made:
-            raise ValueError(f"keep {self.keep} is above the {self.made} made of each identity: lower it or make more")
-        return self
+        @property
+        def needs_prior(self) -> bool:
+            """Whether the attack searches a prior."""
 
     @property
-    def made(self) -> int:
-        """Reconstructions of each identity before any is chosen."""
-        return self.restarts
+    @abstractmethod
+    def candidates_per_identity(self) -> int:
+        """Reconstructions made of each identity, of which `keep` are kept."""
 
     @property
     def surrogates(self) -> tuple[SurrogateConfig, ...]:
-        """Networks to train from the target model's answers before the attack begins."""
+        """Networks trained on the target model's answers before the attack begins."""
         return ()
 
-    def members(self) -> tuple[Member, ...]:
+    @property
+    def teacher_erasing(self) -> RandomErasingConfig | None:
+        """If set, the target model answers on images erased like this while prior and surrogates are trained."""
+        return None
+
+    def members(self) -> tuple[SingleAttackConfig, ...]:
         return (self,)
+
+
+class SearchConfig(SingleAttackConfig):
+    """Settings of an attack that searches row by row; a row is one restart of one identity."""
+
+    needs_prior: ClassVar[bool] = True
+
+    identities: PositiveInt | None = None
+    """Attack only the first N identities; all of them if omitted."""
+    restarts: PositiveInt = 5
+    """Independent searches per identity."""
+    keep: PositiveInt = 1
+    """Reconstructions kept per identity: those that the target model scores highest."""
+    steps: PositiveInt = 1500
+    """Steps of each search."""
+    chunk_rows: PositiveInt = 256
+    """Rows searched at once. Bounds memory; changes results by float rounding only."""
+    converged: EarlyStopConfig | None = None
+    """End a row early once its loss has settled; all rows run to the last step if omitted, as in the authors' code."""
+    prior: Annotated[PriorConfig, PRIORS] | None = None
+    """The prior that images come from; the spec's prior if omitted."""
+
+    @model_validator(mode="after")
+    def _keeps_at_most_all(self) -> SearchConfig:
+        if self.keep > self.candidates_per_identity:
+            raise ValueError(
+                f"keep {self.keep} is above the {self.candidates_per_identity} made of each identity: lower it or make "
+                "more"
+            )
+        return self
+
+    @property
+    def candidates_per_identity(self) -> int:
+        return self.restarts
 
     def with_prior(self, prior: PriorConfig | None) -> Self:
         if self.prior or prior is None or not self.needs_prior:
@@ -134,40 +150,40 @@ class SearchConfig(AttackConfig):
 
 @dataclass(frozen=True)
 class Access(Generic[Oracle_co]):
-    """All an attack is given: the threat model as a type. It holds no private data and no evaluation model.
-
-    Shape: public_images (N, C, H, W) uint8, for attacks that ask for them.
-    """
+    """All that an attack is given: the threat model as a type. It holds no private data and no evaluation model."""
 
     target: Oracle_co
+    """The target model, as far as the attacker may ask it."""
     device: torch.device
     channels: int = 3
     image_size: int = 32
+    """Side of the images in pixels."""
     prior: Prior | None = None
     surrogates: tuple[Classifier, ...] = ()
     public_images: Tensor | None = None
+    """For attacks that ask for them. Shape: (N, C, H, W) uint8."""
     lenses: tuple[View, ...] = ()
-    """What stands between every candidate and the target model inside an objective: the loss is the mean over them."""
-    members: tuple[Access[Any], ...] = ()
-    """What each attack is given of an attack that runs several."""
+    """Views that every candidate passes on its way to the objective, which is averaged over them; none by default."""
+    members: tuple[Access[LabelOracle], ...] = ()
+    """What each attack of a battery is given."""
     findings: State = field(default_factory=dict)
-    """What the attack's `prepare` found out."""
-    parts: Parts = field(default_factory=Parts)
-    """How many rows go through the networks at once."""
+    """What the attack's `prepare` returned."""
+    batches: MemoryBatches = field(default_factory=MemoryBatches)
+    """Splits rows into as many as memory holds."""
 
     @property
-    def generator(self) -> Prior:
-        """The prior of an attack that needs one."""
+    def required_prior(self) -> Prior:
+        """The prior, for an attack that needs one."""
         assert self.prior is not None
         return self.prior
 
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """What an attack returns: one row for each image.
+    """What an attack returns: one row per image.
 
-    Shape: images (R, C, H, W) in [0, 1]; latents (R, ...); identities and restarts (R,) int64; scores (R,), how the
-    attack ranks them; kept (R,) bool.
+    Shape: images (R, C, H, W) in [0, 1]; latents (R, ...); identities and restarts (R,) int64; scores (R,), by which
+    the attack ranks them; kept (R,) bool.
     """
 
     images: Tensor
@@ -177,94 +193,113 @@ class Reconstructions:
     scores: Tensor
     kept: Tensor
     queries: int
+    """Images shown to the target model."""
     latent_steps: int
-    """Rows times the steps each was searched for."""
+    """Search steps, summed over rows."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else belongs beside its numbers."""
+    """More to record beside the numbers, as plain JSON values."""
 
 
 class Attack(ABC, Generic[Oracle]):
-    """Rebuilds images of identities from what it has access to."""
+    """Rebuilds images of identities from what it is given access to."""
 
+    config: AttackConfig
     oracle: ClassVar[type[LabelOracle]]
-    """What it asks of the target model, unless its settings decide."""
+    """What the attack asks of the target model, unless its settings decide: see `oracle_type`."""
     needs_public_images: ClassVar[bool] = False
+    """Whether `Access.public_images` must be there."""
     takes_lenses: ClassVar[bool] = False
     """Whether its objective looks at images through `Access.lenses`."""
     tunes_prior: ClassVar[bool] = False
-    """Whether it trains the prior further, which it then gets as it was fitted."""
+    """Whether it trains the prior further; it is then given the prior as it was fitted, without folded layers."""
     stages: ClassVar[tuple[str, ...]]
-    """What happens, in order, in a word or two each."""
+    """What happens, in order, in a word or two per stage."""
     selection: ClassVar[str] = "target score"
-    """What chooses among the reconstructions of an identity, in words."""
+    """What ranks the reconstructions of an identity, in words."""
 
-    def __init__(self, config: Any) -> None:
-        self.config: Any = config
-
-    @classmethod
-    def oracle_for(cls, config: Any) -> type[LabelOracle]:
-        """What it asks of the target model with these settings."""
-        return cls.oracle
+    def __init__(self, config: AttackConfig) -> None:
+        self.config = config
 
     @classmethod
-    def picks_identities(cls, config: Any) -> bool:
-        """Whether it chooses by itself whom to attack, whoever was named."""
-        return False
-
-    @classmethod
-    def facts(cls, config: Any) -> dict[str, str]:
-        """What a list of attacks says of it: its access, what it needs, and its stages."""
+    def facts(cls, config: type[AttackConfig]) -> dict[str, str]:
+        """What a list of attacks says about it: its access, what it needs, and its stages."""
         return {"access": cls.oracle.access, "needs": _needs(config), "stages": ", ".join(cls.stages)}
 
-    @classmethod
-    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
-        """Accept the prior, built without weights, and the number of classes.
+    @property
+    def oracle_type(self) -> type[LabelOracle]:
+        """What the attack asks of the target model with its settings."""
+        return self.oracle
+
+    @property
+    def picks_identities(self) -> bool:
+        """Whether the attack chooses whom it attacks, whatever identities it is told."""
+        return False
+
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Check the settings against the prior, built without weights, and the number of classes.
 
         Raises:
-            ConfigError: with the way out.
+            ConfigError: if they do not fit, with the way out.
         """
-        if config.needs_prior and prior is None:
-            raise ConfigError(
-                f"{config.label} needs a prior: give the attack or the spec one, as prior: {{kind: wgan_gp}}."
-            )
-        teacher = prior.target_access if prior is not None else None
-        oracle = cls.oracle_for(config)
-        if prior is not None and teacher is not None and not issubclass(oracle, teacher):
-            raise ConfigError(
-                f"prior: {prior.config.kind} asks the target model for more ({teacher.access}) than {config.label} may "
-                f"({oracle.access}): give the attack another prior."
-            )
-        check_identities(config, classes)
+        check_identities(self.config, classes)
 
-    @classmethod
-    def check_target(cls, config: Any, target_model: Classifier) -> None:
-        """Accept the architecture of the target model, with or without its weights.
+    def check_target(self, target_model: Classifier) -> None:
+        """Check the settings against the architecture of the target model, with or without its weights.
 
         Raises:
-            ConfigError: with the way out.
+            ConfigError: if they do not fit, with the way out.
         """
 
     @abstractmethod
     def run(self, access: Access[Oracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
         """Attack each of `identities`, (I,) int64 class indices; continues from the job's checkpoint."""
 
+    @abstractmethod
     def protocol(self) -> dict[str, Any]:
-        """What has to stand beside every number this attack yields."""
-        made, keep = self.config.made, self.config.keep
-        return {
-            "attack": self.config.kind,
-            "access": self.oracle_for(self.config).access,
-            "steps": self.config.steps,
-            "restarts": self.config.restarts,
-            "made": made,
-            "kept": keep,
-            "selection": "all" if keep >= made else f"best {keep} by {self.selection}",
-            "converged": self.config.converged.model_dump() if self.config.converged else None,
-        }
+        """What has to be stored beside every number of this attack, as plain JSON values."""
 
 
-def check_identities(config: Any, classes: int) -> None:
-    """Refuse to attack more people than there are."""
+class SingleAttack(Attack[Oracle]):
+    """An attack with one prior and its own surrogates."""
+
+    config: SingleAttackConfig
+
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        if self.config.needs_prior and prior is None:
+            raise ConfigError(
+                f"{self.config.label} needs a prior: give one to the attack or the spec, for example "
+                "prior: {kind: wgan_gp}."
+            )
+        prior_access = prior.target_access if prior is not None else None
+        if prior is not None and prior_access is not None and not issubclass(self.oracle_type, prior_access):
+            raise ConfigError(
+                f"prior: {prior.config.kind} asks the target model for more ({prior_access.access}) than "
+                f"{self.config.label} may ({self.oracle_type.access}): give the attack another prior."
+            )
+        super().check(prior=prior, classes=classes)
+
+
+def search_protocol(config: SearchConfig, *, access: str, selection: str) -> dict[str, Any]:
+    """The protocol of an attack that searches row by row; `selection` says in words what ranks reconstructions."""
+    candidates = config.candidates_per_identity
+    return {
+        "attack": config.kind,
+        "access": access,
+        "steps": config.steps,
+        "restarts": config.restarts,
+        "made": candidates,
+        "kept": config.keep,
+        "selection": "all" if config.keep >= candidates else f"best {config.keep} by {selection}",
+        "converged": config.converged.model_dump() if config.converged else None,
+    }
+
+
+def check_identities(config: AttackConfig, classes: int) -> None:
+    """Refuse to attack more identities than there are.
+
+    Raises:
+        ConfigError: if `identities` is above the number of classes.
+    """
     if config.identities and config.identities > classes:
         raise ConfigError(
             f"identities: {config.label} attacks the first {config.identities} classes, but the target model has "
@@ -272,8 +307,12 @@ def check_identities(config: Any, classes: int) -> None:
         )
 
 
-def check_judges(config: Any, prior: Prior | None, *, usual: str) -> None:
-    """Refuse a prior that cannot say how real an image looks; `usual` is one that can."""
+def check_realism(config: AttackConfig, prior: Prior | None, *, usual: str) -> None:
+    """Refuse a prior that does not judge how real an image looks; `usual` names one that does.
+
+    Raises:
+        ConfigError: if the prior has no such judgement.
+    """
     if prior is not None and not prior.scores_realism:
         raise ConfigError(
             f"prior: {config.label} descends on how real images look, which {prior.config.kind} as it is set does not "
@@ -281,24 +320,28 @@ def check_judges(config: Any, prior: Prior | None, *, usual: str) -> None:
         )
 
 
-def check_takes_names(config: Any) -> None:
-    """Refuse an attack that picks whom it attacks where another attack tells it whom."""
-    if ATTACKS.class_of(config).picks_identities(config):
+def check_attacks_given_identities(attack: Attack[Any]) -> None:
+    """Refuse an attack that picks whom it attacks where another attack tells it whom.
+
+    Raises:
+        ConfigError: if the attack picks identities.
+    """
+    if attack.picks_identities:
         raise ConfigError(
-            f"fidelity: {config.label} as its authors run it attacks whom it hits first, but is told whom here: leave "
-            "its fidelity at fixed."
+            f"fidelity: {attack.config.label} as its authors run it attacks those it hits first, but is told whom to "
+            "attack here: leave its fidelity at fixed."
         )
 
 
 def _needs(config: type[AttackConfig]) -> str:
     """What has to be there before an attack with these settings, in a few words."""
-    fields = config.model_fields
-    if "prior" not in fields:
+    prior = config.model_fields.get("prior")
+    if prior is None:
         return "other attacks"
     if not getattr(config, "needs_prior", True):
         return "nothing"
-    own = fields["prior"].default
-    return f"its own prior, {own.kind}" if own is not None else "a prior"
+    return f"its own prior, {prior.default.kind}" if prior.default is not None else "a prior"
 
 
 ATTACKS: Registry[AttackConfig, Attack[Any]] = Registry("workloads.attacks")
+"""All attacks by kind. The oracle of an attack is known at run time only, hence `Attack[Any]`."""

@@ -1,4 +1,4 @@
-"""The search inside a class that PLG-MI and LOKT share: random views of a conditional prior's images, and Adam."""
+"""The search inside a class of a conditional prior that PLG-MI and LOKT share: random views of its images, and Adam."""
 
 from __future__ import annotations
 
@@ -6,61 +6,59 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
 
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access, Oracle
 from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
-from workloads.inversion.optimizers import Adam
-from workloads.observation.objectives import OBJECTIVES
+from workloads.inversion.optimizers import Adam, Descent
 from workloads.observation.views import RandomView, View, ViewConfig
 from workloads.priors.base import Prior
 
 
-class ClassSearchConfig(GradientAttackConfig):
-    """How latents are searched inside a class."""
+class ClassConditionalSearchConfig(GradientAttackConfig):
+    """Settings of a search for latents inside a class."""
 
     keep: PositiveInt = 5
+    """Reconstructions kept per identity: those that the target model scores highest."""
     steps: PositiveInt = 600
+    """Steps of each search."""
     lr: PositiveFloat = 0.1
+    """Learning rate of the latents."""
     objective: Literal["margin", "cross_entropy", "poincare"] = "margin"
+    """Loss of the logits that the search descends on."""
     views: PositiveInt = 2
-    """Shown at each step, each with draws of its own."""
+    """Random views per step, each with its own draws; losses are summed over them."""
     view: ViewConfig = ViewConfig(scale=(0.8, 1.0), brightness=0.2, contrast=0.2, flip=0.5, rotation=5.0)
+    """The random views."""
     batch_reference: PositiveInt = 60
-    """The batch size the authors divide by, which matters to Adam only where gradients are tiny."""
+    """Batch size that the authors divide losses by, which matters to Adam only where gradients are tiny."""
 
 
-class ClassSearch(GradientAttack[Oracle]):
-    """Moves latents, which nothing bounds, while the class is given to the prior."""
+class ClassConditionalSearch(GradientAttack[Oracle]):
+    """Moves unbounded latents of a conditional prior, which is told the class."""
 
-    config: ClassSearchConfig
+    config: ClassConditionalSearchConfig
 
-    @classmethod
-    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
-        super().check(config, prior=prior, classes=classes)
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        super().check(prior=prior, classes=classes)
         if prior is not None and not prior.conditional:
-            usual = type(config).model_fields["prior"].default.kind
+            usual = type(self.config).model_fields["prior"].default.kind
             raise ConfigError(
-                f"prior: {config.label} searches inside a class, but images of {prior.config.kind} belong to none: "
-                f"use kind: {usual}, or leave the attack's prior out."
+                f"prior: {self.config.label} searches inside a class, but images of {prior.config.kind} belong to "
+                f"none: use kind: {usual}, or leave the attack's prior out."
             )
 
     @property
-    def rule(self) -> Adam:
-        return Adam(self.config.lr)
-
-    @property
-    def batch_reference(self) -> int:
-        return self.config.batch_reference
+    def descent(self) -> Descent:
+        return Descent(Adam(self.config.lr), batch_reference=self.config.batch_reference)
 
     def views(self, access: Access[Oracle]) -> Sequence[View]:
         return (RandomView(self.config.view),) * self.config.views
 
-    def objective(self, logits: Tensor, identities: Tensor) -> Tensor:
-        """Shape: (B, classes), (B,) to (B,)."""
-        return OBJECTIVES[self.config.objective](logits, identities)
-
     def protocol(self) -> dict[str, Any]:
-        searched = ("objective", "views", "batch_reference")
-        return super().protocol() | {name: getattr(self.config, name) for name in searched}
+        config = self.config
+        return super().protocol() | {
+            "objective": config.objective,
+            "views": config.views,
+            "batch_reference": config.batch_reference,
+        }

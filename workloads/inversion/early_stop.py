@@ -1,4 +1,4 @@
-"""When the search of a row may end early: its loss no longer falls."""
+"""When the search of a row may end early: once its loss has settled."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from workloads.core.checkpoints import State
 from workloads.core.config import FrozenConfig
 
 
-class ConvergedConfig(FrozenConfig):
-    """A row retires when its loss, averaged over a window of steps, falls by less than a part of all it has fallen.
+class EarlyStopConfig(FrozenConfig):
+    """End a row whose mean loss over a window falls by less than a fraction of its fall so far.
 
-    Losses are compared with the row's own fall since its first window, so the rule needs no scale of its own.
+    The fall so far is counted from the row's own first window, so the tolerance needs no unit.
     """
 
     window: PositiveInt = 50
+    """Steps that the loss is averaged over."""
     tolerance: PositiveFloat = 0.02
+    """Fraction of the fall so far that counts as settled. Larger ends rows earlier."""
 
     def begin(self, rows: int) -> State:
-        """What is remembered: one number a row each."""
+        """Running figures of each row before the first step. Shape: (rows,) each."""
         return {name: torch.zeros(rows) for name in ("sum", "first", "previous")}
 
     def watch(self, memory: State, losses: Tensor, step: int) -> Tensor:
-        """Which rows have settled after a step, counted from 0; `memory` is brought up to date in place.
+        """Rows that have settled after a step, counted from 0; updates `memory` in place.
 
         Shape: losses (B,) to (B,) bool.
         """

@@ -1,4 +1,4 @@
-"""Breeding of populations: parents by fitness, crossover gene by gene, mutation, and the elite that stays."""
+"""Operators of a genetic search: parents by fitness, crossover gene by gene, mutation, and the elite that stays."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TINY = 1e-30  # probability below which all are alike, so that no weight is 0 over 0
+TINY = 1e-30  # added to probabilities, so that no weight is 0 over 0
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What a generation leaves to chance, uniform in [0, 1).
+    """The random numbers of one generation, uniform in [0, 1).
 
     Shape: parents (B, 2, N - 1); crossover, mutated and amount (B, N - 1, S).
     """
@@ -25,47 +25,50 @@ class Draws:
 
     @staticmethod
     def of(generators: Iterable[torch.Generator], *, children: int, genes: int) -> Draws:
+        """The numbers of a generation, each population's from its own generator."""
         rows = [
-            (torch.rand(2, children, generator=own), torch.rand(3, children, genes, generator=own))
-            for own in generators
+            (torch.rand(2, children, generator=draws), torch.rand(3, children, genes, generator=draws))
+            for draws in generators
         ]
-        crossover, mutated, amount = torch.stack([own for _, own in rows], 1)
-        return Draws(torch.stack([own for own, _ in rows]), crossover, mutated, amount)
+        crossover, mutated, amount = torch.stack([genes_draws for _, genes_draws in rows], 1)
+        return Draws(torch.stack([parents for parents, _ in rows]), crossover, mutated, amount)
 
     def to(self, like: Tensor) -> Draws:
-        return Draws(*(own.to(like) for own in (self.parents, self.crossover, self.mutated, self.amount)))
+        """The same numbers with the type and device of another tensor."""
+        return Draws(*(numbers.to(like) for numbers in (self.parents, self.crossover, self.mutated, self.amount)))
 
 
 def parents_of(fitness: Tensor, draws: Tensor) -> Tensor:
     """Members drawn in proportion to their fitness. Shape: (B, N), (B, ..., M) in [0, 1) to (B, ..., M) int64."""
     rising = (fitness + TINY).cumsum(1)
-    wanted = draws.flatten(1) * rising[:, -1:]
-    return torch.searchsorted(rising, wanted, right=True).clamp(max=fitness.shape[1] - 1).view_as(draws)
+    thresholds = draws.flatten(1) * rising[:, -1:]
+    return torch.searchsorted(rising, thresholds, right=True).clamp(max=fitness.shape[1] - 1).view_as(draws)
 
 
 def crossed(population: Tensor, fitness: Tensor, draws: Draws, *, worse_first: bool = False) -> Tensor:
-    """Children whose genes come from either parent, more from the fitter one.
+    """Children that take each gene from either parent, more often from the fitter one.
 
     Args:
         population: (B, N, S).
         fitness: (B, N), probabilities of the identity.
-        worse_first: weigh by log probabilities, which are negative, so that the less fit parent gives more.
+        worse_first: weight parents by log probabilities, which are negative, so that the less fit parent gives more
+            genes.
 
     Shape: to (B, N - 1, S).
     """
     parents = parents_of(fitness, draws.parents)
-    first, second = (population.gather(1, own[..., None].expand_as(draws.crossover)) for own in parents.unbind(1))
+    first, second = (population.gather(1, index[..., None].expand_as(draws.crossover)) for index in parents.unbind(1))
     weights = (fitness + TINY).log() if worse_first else fitness + TINY
-    one, other = (weights.gather(1, own)[..., None] for own in parents.unbind(1))
-    return torch.where(draws.crossover < one / (one + other), first, second)
+    first_weight, second_weight = (weights.gather(1, index)[..., None] for index in parents.unbind(1))
+    return torch.where(draws.crossover < first_weight / (first_weight + second_weight), first, second)
 
 
 def mutated(points: Tensor, draws: Draws, *, probability: float, reach: Tensor) -> Tensor:
-    """Some genes moved by up to their reach, to either side. Shape: points (B, M, S), reach (1, S), to (B, M, S)."""
+    """Points with some genes moved by up to `reach`, either way. Shape: (B, M, S), reach (1, S), to (B, M, S)."""
     return points + (draws.mutated < probability) * (2 * draws.amount - 1) * reach
 
 
 def fittest_first(population: Tensor, fitness: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in order of falling fitness. Shape: (B, N, S), (B, N), kept."""
+    """Population and fitness in order of falling fitness. Shape: (B, N, S), (B, N), kept."""
     fitness, order = torch.sort(fitness, dim=1, descending=True, stable=True)
     return population.gather(1, order[..., None].expand_as(population)), fitness

@@ -1,4 +1,4 @@
-"""The loop that every attack by gradients shares: latents to images, images to losses, a step down, a constraint."""
+"""The step of every attack by gradients: latents to images, images to losses, a step down, a constraint."""
 
 from __future__ import annotations
 
@@ -9,114 +9,121 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import Access, Oracle, SearchConfig
-from workloads.inversion.optimizers import Rule, Variables
-from workloads.inversion.row_search import SearchAttack
+from workloads.inversion.objective import Objective
+from workloads.inversion.optimizers import Descent, Variables
+from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows, select
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
-from workloads.observation.views import RandomView, Seen, View, ViewConfig
+from workloads.observation.views import ComposedView, RandomView, View, ViewConfig
 
-PROBE_ROWS = 2
+PROBE_ROWS = 2  # that memory is measured on
 
 
 class GradientAttackConfig(SearchConfig):
+    """Settings of an attack by gradients."""
+
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` halves the cost of a step and blurs its gradient: the same loss then takes more steps."""
+    """`bf16` halves the cost of a step and blurs its gradient, so that the same loss takes more steps."""
 
 
-class GradientAttack(SearchAttack[Oracle]):
-    """Optimise variables until their images look like the identities. Its openings are what papers differ in."""
+class GradientAttack(RowSearch[Oracle]):
+    """Moves variables, by default latents, down the gradient of a loss of their images.
+
+    An attack holds two values, its `objective` and its `descent`, and overrides the methods in which its paper differs.
+    """
 
     config: GradientAttackConfig
     takes_lenses = True
     stages: ClassVar[tuple[str, ...]] = ("descend", "select")
 
-    @property
-    @abstractmethod
-    def rule(self) -> Rule:
-        """How the variables move."""
+    def __init__(self, config: GradientAttackConfig, *, objective: Objective[Oracle] | None = None) -> None:
+        """`objective` replaces the attack's own."""
+        super().__init__(config)
+        self.objective = objective or self.default_objective()
 
     @abstractmethod
-    def identity_losses(self, access: Access[Oracle], images: Tensor, identities: Tensor) -> Tensor:
-        """Looks like its identity; smaller is better. Shape: (B, C, H, W), (B,) to (B,)."""
+    def default_objective(self) -> Objective[Oracle]:
+        """The objective of the attack's paper."""
+
+    @property
+    @abstractmethod
+    def descent(self) -> Descent:
+        """How losses are weighted and variables are moved."""
 
     def prior_losses(self, access: Access[Oracle], images: Tensor) -> Tensor:
-        """Looks real; smaller is better. Shape: (B, C, H, W) to (B,)."""
+        """Small where an image looks real; 0 by default. Shape: (B, C, H, W) to (B,)."""
         return images.new_zeros(len(images))
 
-    @property
-    def identity_weight(self) -> float:
-        return 1.0
-
-    @property
-    def batch_reference(self) -> int:
-        """The divisor of the summed losses: the originals divide by their batch size, so it sets the step size."""
-        return 1
+    def prepare(self, access: Access[Oracle], identities: Tensor, *, context: JobContext) -> State:
+        return self.objective.prepare(access, context=context)
 
     def start(self, access: Access[Oracle], rows: Rows) -> Variables:
         """Variables before the first step; by default standard normal latents, (B, Z)."""
-        return {"latents": rows.normal(access.generator.latent_size, "start").to(access.device)}
+        return {"latents": rows.normal(access.required_prior.latent_size, "start").to(access.device)}
 
     def latents_of(self, variables: Variables, rows: Rows, step: int) -> Tensor:
         """The latents whose images a step looks at; by default the variables themselves."""
         return variables["latents"]
 
     def images_of(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> Tensor:
-        """The images a step looks at. Shape: (B, C, H, W) in about [0, 1]."""
+        """The images that a step looks at. Shape: (B, C, H, W) in about [0, 1]."""
         return self.render(access, self.latents_of(variables, rows, step), rows)
 
     def views(self, access: Access[Oracle]) -> Sequence[View]:
-        """Random views of the images that the target model is shown at each step; losses are summed over them."""
+        """Random views that the objective is given at each step; losses are summed over them."""
         return (RandomView(ViewConfig()),)
 
     def constrain(self, access: Access[Oracle], variables: Variables, kept: State) -> Variables:
-        """Variables put back where they may be after a step."""
+        """Variables after a step, put back where they may be."""
         return variables
 
     def remember(self, kept: State, variables: Variables, losses: Tensor | None, step: int) -> State:
-        """What is carried along beside variables, one entry a row; `losses` are None before the first step."""
+        """What a row keeps beside its variables, one entry per row; `losses` are None before the first step."""
         return kept
 
     def begin(self, access: Access[Oracle], rows: Rows) -> State:
         variables = self.start(access, rows)
         kept = self.remember({}, variables, None, 0)
-        return {"variables": variables, "memory": self.rule.begin(variables), "kept": kept}
+        return {"variables": variables, "memory": self.descent.rule.begin(variables), "kept": kept}
 
     def advance(self, access: Access[Oracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
         variables: Variables = state["variables"]
-        if not access.parts.measured:
+        if not access.batches.measured:
             self._measure(access, variables, rows, step)
 
-        def slopes(part: slice) -> tuple[Tensor, Variables]:
-            return self._slopes(access, select(variables, part), rows[part], step)
+        def gradients_of(batch: slice) -> tuple[Tensor, Variables]:
+            return self._gradients(access, select(variables, batch), rows[batch], step)
 
-        losses, gradients = _joined(access.parts.run(slopes, len(rows)))
-        moved, memory = self.rule.step(variables, gradients, state["memory"], step)
+        losses, gradients = _joined(access.batches.run(gradients_of, len(rows)))
+        moved, memory = self.descent.rule.step(variables, gradients, state["memory"], step)
         moved = self.constrain(access, moved, state["kept"])
         kept = self.remember(state["kept"], moved, losses, step)
         return {"variables": moved, "memory": memory, "kept": kept}, losses
 
     def losses(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> Tensor:
-        """The objective of each row at a step. Shape: (B,)."""
+        """The loss of each row at a step. Shape: (B,)."""
         images = self.images_of(access, variables, rows, step)
-        return self.looks(access, images, rows, step) + self.prior_losses(access, images)
+        return self.viewed_losses(access, images, rows, step) + self.prior_losses(access, images)
 
-    def looks(self, access: Access[Oracle], images: Tensor, rows: Rows, step: int) -> Tensor:
-        """Weighted identity losses, summed over views and averaged over lenses.
+    def viewed_losses(self, access: Access[Oracle], images: Tensor, rows: Rows, step: int) -> Tensor:
+        """Weighted losses of the objective, summed over views and averaged over lenses.
 
-        A row may have several images, one after the other, each seen by draws of its own. Shape: (B * n, C, H, W), B
-        rows, to (B * n,).
+        A row may have several images, side by side, each seen through its own draws. Shape: (B * n, C, H, W) of B rows
+        to (B * n,).
         """
         count = len(images) // len(rows)
         identities = rows.identities.repeat_interleave(count).to(access.device)
         views = list(self.views(access))
-        seen_through = [Seen(view, lens) for view in views for lens in access.lenses] or views
-        looks = images.new_zeros(len(images))
+        seen_through = [ComposedView(view, lens) for view in views for lens in access.lenses] or views
+        losses = images.new_zeros(len(images))
         for number, view in enumerate(seen_through):
-            draws = (own for own in rows.generators("view", number, step, alike=view.alike) for _ in range(count))
-            looks = looks + self.identity_losses(access, view(images, draws), identities)
-        return self.identity_weight / max(len(access.lenses), 1) * looks
+            generators = rows.generators("view", number, step, shared=view.shares_draws)
+            draws = (row_draws for row_draws in generators for _ in range(count))
+            losses = losses + self.objective.losses(access, view(images, draws), identities)
+        return self.descent.identity_weight / max(len(access.lenses), 1) * losses
 
     def outcome(self, state: State) -> State:
         return {"variables": state["variables"]}
@@ -124,19 +131,22 @@ class GradientAttack(SearchAttack[Oracle]):
     def latents(self, access: Access[Oracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
         return rows, state["variables"]["latents"]
 
-    def _slopes(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> tuple[Tensor, Variables]:
-        leaves = {name: own.detach().requires_grad_(True) for name, own in variables.items()}
+    def _gradients(
+        self, access: Access[Oracle], variables: Variables, rows: Rows, step: int
+    ) -> tuple[Tensor, Variables]:
+        """Losses of rows and the gradients of their variables."""
+        leaves = {name: tensor.detach().requires_grad_(True) for name, tensor in variables.items()}
         with torch.autocast(access.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             losses = self.losses(access, leaves, rows, step).to(next(iter(leaves.values())).dtype)
         # The sum, so that a row's gradient does not depend on how many share its batch.
-        slopes = torch.autograd.grad(losses.sum() / self.batch_reference, list(leaves.values()))
-        return losses.detach(), dict(zip(leaves, slopes, strict=True))
+        gradients = torch.autograd.grad(losses.sum() / self.descent.batch_reference, list(leaves.values()))
+        return losses.detach(), dict(zip(leaves, gradients, strict=True))
 
     def _measure(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> None:
-        """Learn what a row costs, without counting it as a query."""
+        """Measure how much memory a row takes; its images are not counted as queries."""
         few, queries = slice(0, PROBE_ROWS), access.target.queries
-        leaves = {name: own[few].detach().requires_grad_(True) for name, own in variables.items()}
-        access.parts.measure(lambda: self.losses(access, leaves, rows[few], step), len(rows[few]))
+        leaves = {name: tensor[few].detach().requires_grad_(True) for name, tensor in variables.items()}
+        access.batches.measure(lambda: self.losses(access, leaves, rows[few], step), len(rows[few]))
         access.target.queries = queries
 
 
@@ -146,7 +156,8 @@ class WhiteBoxAttack(GradientAttack[WhiteBoxOracle]):
     oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
 
 
-def _joined(parts: list[tuple[Tensor, Variables]]) -> tuple[Tensor, Variables]:
-    """Losses and gradients of all parts as if they had been one."""
-    losses = torch.cat([own for own, _ in parts])
-    return losses, {name: torch.cat([own[name] for _, own in parts]) for name in parts[0][1]}
+def _joined(batches: list[tuple[Tensor, Variables]]) -> tuple[Tensor, Variables]:
+    """Losses and gradients of all batches as if they had been one."""
+    losses = torch.cat([batch_losses for batch_losses, _ in batches])
+    names = batches[0][1]
+    return losses, {name: torch.cat([gradients[name] for _, gradients in batches]) for name in names}

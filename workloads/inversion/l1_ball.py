@@ -1,4 +1,4 @@
-"""Projection onto the ball of vectors whose absolute values sum to little."""
+"""Projection onto an L1 ball."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def within_l1_ball(vectors: Tensor, radii: Tensor) -> Tensor:
-    """The nearest vectors whose absolute values sum to no more than their radii.
+    """The nearest vectors whose absolute values sum to at most their radii.
 
     Shape: (B, ...), (B,) to (B, ...).
     Source: Duchi et al., "Efficient Projections onto the l1-Ball for Learning in High Dimensions", ICML 2008, figure 1.
@@ -17,6 +17,6 @@ def within_l1_ball(vectors: Tensor, radii: Tensor) -> Tensor:
     largest = sizes.sort(1, descending=True).values
     excess = largest.cumsum(1) - bounds
     counts = torch.arange(1, flat.shape[1] + 1, device=flat.device)
-    spread = (counts * largest > excess).sum(1, keepdim=True).clamp(min=1)  # how many stay other than 0
+    spread = (counts * largest > excess).sum(1, keepdim=True).clamp(min=1)  # numbers that stay other than 0
     shrunk = flat.sign() * (sizes - excess.gather(1, spread - 1) / spread).clamp(min=0)
     return torch.where(sizes.sum(1, keepdim=True) < bounds, flat, shrunk).view_as(vectors)

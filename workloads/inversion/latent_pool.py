@@ -1,4 +1,4 @@
-"""Starts from a pool: latents whose images the target model sees once, and the best of them for each identity."""
+"""Starting points from a pool: latents whose images the target model scores once, and the best of them per identity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError
-from workloads.inversion.attack import Access
+from workloads.inversion.attack import Access, AttackConfig
 from workloads.inversion.gradient_search import PROBE_ROWS, GradientAttackConfig
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import best_of_pool
@@ -22,16 +22,17 @@ from workloads.priors.staged import StagedPrior
 
 
 class PooledConfig(GradientAttackConfig):
-    """Where searches begin: at those entries of a pool that the target model takes most for the identity."""
+    """Settings of an attack that starts each search from the pool entries which the target model scores highest."""
 
     pool: PositiveInt = 2000
     """Latents drawn; the target model scores them once, for all identities together."""
     pool_seed: NonNegativeInt | None = None
-    """Draw the pool from NumPy's RandomState with this seed, as others' code does; from the job's own where omitted."""
+    """Draw the pool from NumPy's RandomState with this seed, as published code does; from the job's own generator if
+    omitted."""
     truncation: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Of styles, towards their mean; 1 leaves them. A prior that is not staged knows no mean and is not truncated."""
+    """Factor by which styles are pulled to their mean; 1 leaves them. Only priors with styles are truncated."""
     cutoff: PositiveInt = 8
-    """Styles of an image that are truncated, from the first, where an image has several."""
+    """Number of an image's styles that are truncated, counted from the first, if an image has several."""
     fidelity: Literal["fixed", "official"] = "fixed"
     """`official` repeats what is held to be wrong in the authors' code; published numbers were made with it."""
 
@@ -43,11 +44,11 @@ class PooledConfig(GradientAttackConfig):
 
     @property
     def starts(self) -> int:
-        """Entries of the pool that each identity begins with."""
+        """Entries of the pool that the searches of one identity start from."""
         return self.restarts
 
     def pool_protocol(self) -> dict[str, Any]:
-        """What has to be known of the pool beside every number."""
+        """What has to be stored about the pool beside every number."""
         staged = self.prior is None or issubclass(PRIORS.class_of(self.prior), StagedPrior)
         return {
             "pool": self.pool,
@@ -57,11 +58,11 @@ class PooledConfig(GradientAttackConfig):
         }
 
 
-def check_pooled(config: Any, prior: Prior) -> None:
-    """Accept a prior whose images serve all identities.
+def check_pooled(config: AttackConfig, prior: Prior) -> None:
+    """Refuse a prior whose images depend on the identity: one pool has to serve all identities.
 
     Raises:
-        ConfigError: for one whose images depend on the identity.
+        ConfigError: if the prior is conditional.
     """
     if prior.conditional:
         raise ConfigError(
@@ -74,40 +75,41 @@ def draw_pool(config: PooledConfig, prior: Prior, *, context: JobContext) -> Ten
     """The latents of the pool. Shape: (pool, latent_size), float32, on the CPU."""
     if config.pool_seed is None:
         return torch.randn(config.pool, prior.latent_size, generator=context.generator("pool"))
-    drawn = np.random.RandomState(config.pool_seed).randn(config.pool, prior.latent_size)
-    return torch.from_numpy(drawn).float()
+    numbers = np.random.RandomState(config.pool_seed).randn(config.pool, prior.latent_size)
+    return torch.from_numpy(numbers).float()
 
 
-Look = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Latents (B, Z) to the starts (B, S) they stand for, and the target's probabilities (B, classes)."""
+Scorer = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Latents (B, Z) to the starts (B, S) of searches from them, and the target's probabilities (B, classes)."""
 
 
-def explore(access: Access[Any], latents: Tensor, look: Look) -> tuple[Tensor, Tensor]:
-    """Starts and probabilities of all latents, as many at once as memory holds; on the CPU."""
-    if not access.parts.measured:
-        _measure(access, latents[:PROBE_ROWS], look)
+def score_pool(access: Access[Any], latents: Tensor, score: Scorer) -> tuple[Tensor, Tensor]:
+    """Starts and probabilities of all latents, in batches that fit in memory; on the CPU."""
+    if not access.batches.measured:
+        _measure(access, latents[:PROBE_ROWS], score)
 
-    def seen(part: slice) -> tuple[Tensor, Tensor]:
-        starts, probabilities = look(latents[part].to(access.device))
+    def score_batch(batch: slice) -> tuple[Tensor, Tensor]:
+        starts, probabilities = score(latents[batch].to(access.device))
         return starts.cpu(), probabilities.cpu()
 
     with torch.no_grad():
-        found = access.parts.run(seen, len(latents))
-    return torch.cat([starts for starts, _ in found]), torch.cat([own for _, own in found])
+        batches = access.batches.run(score_batch, len(latents))
+    starts, probabilities = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return starts, probabilities
 
 
-def _measure(access: Access[Any], few: Tensor, look: Look) -> None:
-    """Learn how many images fit, and count none as a query; a search by gradients keeps more and measures anew."""
+def _measure(access: Access[Any], few: Tensor, score: Scorer) -> None:
+    """Measure how many images fit, without counting queries; a search by gradients keeps more and measures again."""
     queries, leaves = access.target.queries, few.to(access.device).requires_grad_(True)
-    access.parts.measure(lambda: look(leaves)[0], len(few))
-    access.target.queries, access.parts.measured = queries, False
+    access.batches.measure(lambda: score(leaves)[0], len(few))
+    access.target.queries, access.batches.measured = queries, False
 
 
 def best_starts(starts: Tensor, probabilities: Tensor, identities: Tensor, *, count: int) -> State:
-    """Findings that hold the best `count` entries of the pool for each identity, best first.
+    """Findings that hold the `count` best entries of the pool for each identity, best first.
 
-    Shape: starts (P, S), probabilities (P, classes), identities (I,) to `starts` (any, S); `candidates`, their numbers,
-    and `confidences`, both (classes, count) and 0 for classes that are not attacked.
+    Shape: starts (P, S), probabilities (P, classes), identities (I,) to `starts` (used, S), `candidates`, indices into
+    them, and `confidences`, both (classes, count) and 0 for classes that are not attacked.
     """
     best = best_of_pool(probabilities, identities, count=count)
     used, numbers = best.unique(return_inverse=True)
@@ -119,5 +121,5 @@ def best_starts(starts: Tensor, probabilities: Tensor, identities: Tensor, *, co
 
 
 def start_of(findings: State, rows: Rows) -> Tensor:
-    """Where each row begins: restart r of an identity at its entry of rank r. Shape: (B, S)."""
+    """The start of each row: restart r of an identity begins at its entry of rank r. Shape: (B, S)."""
     return findings["starts"][findings["candidates"][rows.identities, rows.restarts]]

@@ -1,6 +1,7 @@
-"""How variables move down a gradient: rules whose state is one row a reconstruction, so that any rows share a batch.
+"""Update rules that move variables down a gradient, row by row, so that any rows may share a batch.
 
-A rule is a value; what it remembers is handed in and out, so that rows can leave and a search can be stored.
+An update rule is a value without state: what it remembers is passed in and returned, so that rows can leave a batch and
+a search can be stored.
 """
 
 from __future__ import annotations
@@ -15,15 +16,28 @@ from torch import Tensor
 from workloads.core.checkpoints import State
 
 Variables = dict[str, Tensor]
-"""What is optimised, by name; every tensor has one entry a row."""
+"""What is optimised, by name; every tensor has one entry per row."""
 
 
-class Rule(Protocol):
+class UpdateRule(Protocol):
+    """How variables move, given their gradients."""
+
     def begin(self, variables: Variables) -> State:
-        """What the rule remembers before its first step: tensors with one entry a row."""
+        """What the rule remembers before its first step: tensors with one entry per row."""
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
         """Variables and memory after a step, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How an attack weights its losses and moves its variables."""
+
+    rule: UpdateRule
+    identity_weight: float = 1.0
+    """Weight of the objective; losses of the prior have weight 1."""
+    batch_reference: int = 1
+    """Divisor of the summed losses. The authors divide by their batch size, so it sets the size of a step."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +53,13 @@ class Nesterov:
     momentum: float
 
     def begin(self, variables: Variables) -> State:
-        return {name: torch.zeros_like(own) for name, own in variables.items()}
+        return {name: torch.zeros_like(variable) for name, variable in variables.items()}
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
         velocity = {name: self.momentum * memory[name] - self.lr * gradients[name] for name in variables}
         moved = {
-            name: own - self.momentum * memory[name] + (1 + self.momentum) * velocity[name]
-            for name, own in variables.items()
+            name: variable - self.momentum * memory[name] + (1 + self.momentum) * velocity[name]
+            for name, variable in variables.items()
         }
         return moved, velocity
 
@@ -58,20 +72,21 @@ class Momentum:
     momentum: float
 
     def begin(self, variables: Variables) -> State:
-        return {name: torch.zeros_like(own) for name, own in variables.items()}
+        return {name: torch.zeros_like(variable) for name, variable in variables.items()}
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
         velocity = {name: self.momentum * memory[name] + gradients[name] for name in variables}
-        return {name: own - self.lr * velocity[name] for name, own in variables.items()}, velocity
+        return {name: variable - self.lr * velocity[name] for name, variable in variables.items()}, velocity
 
 
 def constant(step: int) -> float:
+    """A schedule that leaves the learning rate as it is."""
     return 1.0
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, whose every number is its own row's: torch's formula.
+    """Adam by torch's formula; every number is computed from its own row alone.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1.
     """
@@ -84,37 +99,40 @@ class Adam:
 
     def begin(self, variables: Variables) -> State:
         return {
-            moment: {name: torch.zeros_like(own) for name, own in variables.items()} for moment in ("first", "second")
+            moment: {name: torch.zeros_like(variable) for name, variable in variables.items()}
+            for moment in ("first", "second")
         }
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
-        slow, slower = self.betas
-        first = {name: memory["first"][name].lerp(own, 1 - slow) for name, own in gradients.items()}
+        beta1, beta2 = self.betas
+        first = {name: memory["first"][name].lerp(gradient, 1 - beta1) for name, gradient in gradients.items()}
         second = {
-            name: slower * memory["second"][name] + (1 - slower) * own.square() for name, own in gradients.items()
+            name: beta2 * memory["second"][name] + (1 - beta2) * gradient.square()
+            for name, gradient in gradients.items()
         }
-        lr = self.lr * self.schedule(step) / (1 - slow ** (step + 1))
-        correction = (1 - slower ** (step + 1)) ** 0.5
+        lr = self.lr * self.schedule(step) / (1 - beta1 ** (step + 1))
+        correction = (1 - beta2 ** (step + 1)) ** 0.5
         moved = {
-            name: own - lr * first[name] / (second[name].sqrt() / correction + self.eps)
-            for name, own in variables.items()
+            name: variable - lr * first[name] / (second[name].sqrt() / correction + self.eps)
+            for name, variable in variables.items()
         }
         return moved, {"first": first, "second": second}
 
 
 @dataclass(frozen=True)
-class Afresh:
-    """A rule that counts its steps anew from each of some steps on, where its memory was begun anew too."""
+class RestartingRule:
+    """A rule that counts its steps from 0 again at each of some steps, where its memory is begun again as well."""
 
-    rule: Rule
+    rule: UpdateRule
     starts: tuple[int, ...]
+    """Steps at which counting begins again; the first is 0."""
 
     def begin(self, variables: Variables) -> State:
         return self.rule.begin(variables)
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
-        began = max(start for start in self.starts if start <= step)
-        return self.rule.step(variables, gradients, memory, step - began)
+        start = max(start for start in self.starts if start <= step)
+        return self.rule.step(variables, gradients, memory, step - start)
 
 
 def steps_down(milestones: tuple[int, ...], factor: float) -> Callable[[int], float]:

@@ -16,26 +16,29 @@ LEAKY_SLOPE = 0.2  # of StyleGAN's mappings
 
 @dataclass(frozen=True)
 class PSpace:
-    """The way there and back.
+    """The map from styles to P space, and back.
 
     Source: Zhu et al., "Improved StyleGAN Embedding: Where are the Good Latents?", 2020.
     """
 
     slope: float
+    """Slope of the leaky ReLU below 0; 1 if there is none."""
 
     @staticmethod
     def of(prior: Prior) -> PSpace:
-        """Latents that no mapping has made are there already."""
+        """The P space of a prior; latents that come from no mapping lie in it as they are."""
         return PSpace(LEAKY_SLOPE if isinstance(prior, StagedPrior) else 1.0)
 
     def to(self, styles: Tensor) -> Tensor:
+        """Styles as points of P space. Shape: kept."""
         return F.leaky_relu(styles, 1 / self.slope)
 
     def back(self, points: Tensor) -> Tensor:
+        """Points of P space as styles. Shape: kept."""
         return F.leaky_relu(points, self.slope)
 
     def box(self, styles: Tensor, *, deviations: float) -> State:
-        """Bounds of styles so many standard deviations about their mean in P space, and one deviation there.
+        """Bounds of styles, `deviations` standard deviations around their mean in P space, and one deviation there.
 
         Shape: (N, S) to `lower`, `upper` and `spread` (1, S).
         """
@@ -46,5 +49,5 @@ class PSpace:
 
 
 def in_box(styles: Tensor, findings: State) -> Tensor:
-    """The nearest styles between the bounds that `PSpace.box` found. Shape: (..., S), kept."""
+    """The nearest styles within the bounds of `PSpace.box`. Shape: (..., S), kept."""
     return styles.clamp(findings["lower"], findings["upper"])

@@ -1,4 +1,4 @@
-"""Which latents an attacker begins with, and which images he would show: the target chooses, never the judge."""
+"""Ranking and choosing starts and reconstructions by the target model; the evaluation model has no part in it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ def best_of_each(scores: Tensor, identities: Tensor, *, keep: int) -> Tensor:
     """
     kept = torch.zeros(len(scores), dtype=torch.bool)
     for identity in identities.unique().tolist():
-        own = (identities == identity).nonzero().flatten()
-        kept[own[scores[own].topk(min(keep, len(own))).indices]] = True
+        rows = (identities == identity).nonzero().flatten()
+        kept[rows[scores[rows].topk(min(keep, len(rows))).indices]] = True
     return kept
 
 
 @torch.no_grad()
 def robust_confidence(target: LabelOracle, images: Tensor, rows: Rows, *, views: int, view: View) -> Tensor:
-    """The target's mean confidence in each image's identity over random views: high only where much of it convinces.
+    """The target's mean confidence in each image's identity over random views.
+
+    It is high only for images that convince the target model in most of their parts.
 
     Shape: (B, C, H, W) in [0, 1], on the target's device, to (B,).
     Source: Struppek et al., "Plug & Play Attacks", ICML 2022, section 3.3.
     """
     identities, total = rows.identities.to(images.device), images.new_zeros(len(images))
     for number in range(views):
-        total += target.confidence(view(images, list(rows.generators("robust", number, alike=view.alike))), identities)
+        draws = list(rows.generators("robust", number, shared=view.shares_draws))
+        total += target.confidence(view(images, draws), identities)
     return total / views
 
 
@@ -47,11 +50,11 @@ def best_of_pool(confidences: Tensor, identities: Tensor, *, count: int) -> Tens
 
 
 def in_widest_agreement(logits: Tensor, identities: Tensor) -> Tensor:
-    """True for one row of each identity: the best of the most rows that agree on which classes come next to it.
+    """True for one row of each identity: the best row of the largest group that agrees on which classes come next.
 
-    Among rows that the identity leads, the largest group of two or more counts whose other labels among the first five
-    have two in common, or one if no group has two; the row with the largest logit of the identity is taken from it,
-    and from all rows where there is no such group.
+    Among the rows whose largest logit is the identity's, a group is two or more rows whose other labels among the
+    first five have two in common, or one if no group has two. The row with the largest logit of the identity is taken
+    from the largest group, and from all rows if there is no group.
 
     Shape: (R, classes), (R,) to (R,) bool.
     Source: An et al., "MIRROR", NDSS 2022, the authors' code.
@@ -59,17 +62,18 @@ def in_widest_agreement(logits: Tensor, identities: Tensor) -> Tensor:
     chosen = torch.zeros(len(identities), dtype=torch.bool)
     leading = logits.topk(min(5, logits.shape[1]), dim=1).indices
     for identity in identities.unique().tolist():
-        own = (identities == identity).nonzero().flatten()
-        names = {row: leading[row, 1:].tolist() for row in own.tolist() if leading[row, 0] == identity}
-        group = torch.tensor(_widest_agreement(names, 2) or _widest_agreement(names, 1) or own.tolist())
+        rows = (identities == identity).nonzero().flatten().tolist()
+        labels = {row: leading[row, 1:].tolist() for row in rows if leading[row, 0] == identity}
+        group = torch.tensor(_widest_agreement(labels, 2) or _widest_agreement(labels, 1) or rows)
         chosen[group[logits[group, identity].argmax()]] = True
     return chosen
 
 
 def _widest_agreement(labels: Mapping[int, Sequence[int]], common: int) -> list[int]:
-    """The largest group of two rows or more that have so many labels in common, the first in order of several."""
+    """The largest group of two or more rows that share `common` labels; the first in order if several are as large."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for row, own in labels.items():
-        for shared in combinations(sorted(own), common):
+    for row, row_labels in labels.items():
+        for shared in combinations(sorted(row_labels), common):
             groups.setdefault(shared, []).append(row)
-    return min((own for own in groups.values() if len(own) > 1), key=lambda own: (-len(own), own), default=[])
+    large = (rows for rows in groups.values() if len(rows) > 1)
+    return min(large, key=lambda rows: (-len(rows), rows), default=[])

@@ -1,4 +1,4 @@
-"""Small networks with weights of their own for each row: one batched matrix product a layer runs them all."""
+"""Small networks, one per row with its own weights, run together by one batched matrix product per layer."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from workloads.inversion.rows import Rows
 def draw_layers(
     rows: Rows, sizes: Sequence[int], *purpose: str | int, device: torch.device, last: float | None = None
 ) -> Variables:
-    """Weights of linear layers, each uniform within 1 / sqrt(inputs) as torch draws them; the last within `last`.
+    """Weights of linear layers, uniform within 1 / sqrt(inputs) as torch draws them; those of the last within `last`.
 
-    Shape: of layer l `<l>.weight` (B, sizes[l], sizes[l + 1]) and `<l>.bias` (B, 1, sizes[l + 1]).
+    Shape: for layer l `<l>.weight` (B, sizes[l], sizes[l + 1]) and `<l>.bias` (B, 1, sizes[l + 1]).
     """
-    drawn: Variables = {}
+    weights: Variables = {}
     for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         bound = last if last is not None and layer == len(sizes) - 2 else 1 / math.sqrt(inputs)
-        unit = [torch.rand(inputs + 1, outputs, generator=own) for own in rows.generators(*purpose, layer)]
+        uniform = [torch.rand(inputs + 1, outputs, generator=draws) for draws in rows.generators(*purpose, layer)]
         # Stacked apart, so that they are laid out as a checkpoint gives them back: other layouts round otherwise.
-        drawn[f"{layer}.weight"] = bound * (2 * torch.stack([own[:-1] for own in unit]) - 1).to(device)
-        drawn[f"{layer}.bias"] = bound * (2 * torch.stack([own[-1:] for own in unit]) - 1).to(device)
-    return drawn
+        weights[f"{layer}.weight"] = bound * (2 * torch.stack([numbers[:-1] for numbers in uniform]) - 1).to(device)
+        weights[f"{layer}.bias"] = bound * (2 * torch.stack([numbers[-1:] for numbers in uniform]) - 1).to(device)
+    return weights
 
 
 def run_layers(weights: Variables, inputs: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:

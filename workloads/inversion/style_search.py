@@ -1,4 +1,4 @@
-"""What PPA and IF-GMI share: descent on the Poincare distance, from the best styles of a pool."""
+"""The search that PPA and IF-GMI share: descend from the best styles of a pool, and rank by many random views."""
 
 from __future__ import annotations
 
@@ -11,93 +11,95 @@ from torch.nn import functional as F
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
+from workloads.core.config import Beta
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access
 from workloads.inversion.gradient_search import WhiteBoxAttack
-from workloads.inversion.latent_pool import PooledConfig, best_starts, check_pooled, draw_pool, explore, start_of
-from workloads.inversion.optimizers import Adam, Rule, Variables
+from workloads.inversion.latent_pool import PooledConfig, best_starts, check_pooled, draw_pool, score_pool, start_of
+from workloads.inversion.objective import TargetObjective
+from workloads.inversion.optimizers import Adam, Descent, Variables
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import robust_confidence
-from workloads.observation.objectives import poincare
+from workloads.observation.losses import poincare
 from workloads.observation.oracles import WhiteBoxOracle
 from workloads.observation.views import RandomView, View, ViewConfig
 from workloads.priors.base import Prior
 from workloads.priors.staged import StagedPrior
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
-
 
 class StyleSearchConfig(PooledConfig):
-    """The search both papers begin with.
+    """Settings of a search that begins with a pool of styles.
 
     `fidelity: official` scores pool images whose later styles are not truncated, but starts from the first style, which
-    is, for all layers: another image. `fixed` scores the image that the search starts from.
+    is truncated, for all layers: another image. `fixed` scores the image that the search starts from.
     """
 
     lr: PositiveFloat = 0.005
+    """Learning rate of the styles."""
     betas: tuple[Beta, Beta] = (0.1, 0.1)
+    """Decay rates of Adam's moments."""
     view: ViewConfig = ViewConfig(scale=(0.9, 1.0))
-    """Of the images that the target model is shown at each step."""
+    """The random view that the target model is shown at each step."""
     selection_view: ViewConfig = ViewConfig(scale=(0.5, 0.9), ratio=(0.8, 1.2), flip=0.5)
-    """Of the images among which the target model's mean confidence chooses."""
+    """The random views by which reconstructions are ranked."""
     selection_views: PositiveInt = 100
+    """Random views per reconstruction; the target model's mean confidence over them ranks it."""
     centre_crop: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Part of the side of a prior's images that is kept, as 800 / 1024 where they show more than the private ones."""
+    """Fraction of the side of a prior's images that is kept, for example 800 / 1024 if they show more around a face
+    than the private images do."""
     clip_images: bool = False
-    """Clip images to [0, 1] while searching; those that are kept are clipped in any case."""
+    """Clip images to [0, 1] while searching; reconstructions are clipped in any case."""
     batch_reference: PositiveInt = 25
-    """The batch size the authors divide by; Adam makes little of it."""
+    """Batch size that the authors divide losses by; Adam all but cancels it."""
 
 
 class StyleSearch(WhiteBoxAttack):
-    """The target scores a pool; its best styles descend; random views decide what is kept."""
+    """Scores a pool by the target model, descends from its best styles, and ranks by confidence over random views."""
 
     config: StyleSearchConfig
     selection = "mean confidence over random views"
 
-    @classmethod
-    def check(cls, config: Any, *, prior: Prior | None, classes: int) -> None:
-        super().check(config, prior=prior, classes=classes)
+    def check(self, *, prior: Prior | None, classes: int) -> None:
+        super().check(prior=prior, classes=classes)
         assert prior is not None
-        check_pooled(config, prior)
-        if config.fidelity == "official" and not isinstance(prior, StagedPrior):
+        check_pooled(self.config, prior)
+        if self.config.fidelity == "official" and not isinstance(prior, StagedPrior):
             raise ConfigError(
-                f"fidelity: {config.label} as its authors run it truncates some layers of an image, which "
+                f"fidelity: {self.config.label} as its authors run it truncates some layers of an image, which "
                 f"{prior.config.kind} does not have: leave fidelity at fixed, or take a staged prior."
             )
 
-    @property
-    def rule(self) -> Rule:
-        return Adam(self.config.lr, self.config.betas)
+    def default_objective(self) -> TargetObjective:
+        return TargetObjective(poincare)
 
     @property
-    def batch_reference(self) -> int:
-        return self.config.batch_reference
+    def descent(self) -> Descent:
+        return Descent(Adam(self.config.lr, self.config.betas), batch_reference=self.config.batch_reference)
 
     def prepare(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> State:
-        def look(latents: Tensor) -> tuple[Tensor, Tensor]:
-            starts, images = self._first_look(access.generator, latents)
-            seen = self.framed(images).clamp(0, 1)
-            return starts, (access.target.probabilities(seen) + access.target.probabilities(seen.flip(3))) / 2
+        """The best styles of the pool for each identity."""
 
-        latents = draw_pool(self.config, access.generator, context=context)
-        starts, probabilities = explore(access, latents, look)
-        return best_starts(starts, probabilities, identities, count=self.config.starts)
+        def score(latents: Tensor) -> tuple[Tensor, Tensor]:
+            starts, images = self._first_images(access.required_prior, latents)
+            shown = self.framed(images).clamp(0, 1)
+            return starts, (access.target.probabilities(shown) + access.target.probabilities(shown.flip(3))) / 2
+
+        latents = draw_pool(self.config, access.required_prior, context=context)
+        starts, probabilities = score_pool(access, latents, score)
+        pool = best_starts(starts, probabilities, identities, count=self.config.starts)
+        return super().prepare(access, identities, context=context) | pool
 
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
         return {"latents": start_of(access.findings, rows)}
 
     def render(self, access: Access[WhiteBoxOracle], latents: Tensor, rows: Rows) -> Tensor:
-        return self.framed(access.generator.synthesize(latents))
+        return self.framed(access.required_prior.synthesize(latents))
 
     def views(self, access: Access[WhiteBoxOracle]) -> Sequence[View]:
         return (RandomView(self.config.view),)
 
-    def identity_losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:
-        return poincare(access.target.logits(images), identities)
-
     def framed(self, images: Tensor) -> Tensor:
-        """The images as the target model is shown them, at their size. Shape: (B, C, S, S), kept."""
+        """The images as the target model is shown them, cropped and resized back. Shape: (B, C, S, S), kept."""
         images = images.clamp(0, 1) if self.config.clip_images else images
         side = images.shape[-1]
         kept = max(round(self.config.centre_crop * side), 1)
@@ -114,7 +116,7 @@ class StyleSearch(WhiteBoxAttack):
     def protocol(self) -> dict[str, Any]:
         return super().protocol() | self.config.pool_protocol() | {"selection_views": self.config.selection_views}
 
-    def _first_look(self, prior: Prior, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def _first_images(self, prior: Prior, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The style that a search from each latent begins with, and the image that is scored for it."""
         if not isinstance(prior, StagedPrior):
             starts = prior.map(latents)

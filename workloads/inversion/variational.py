@@ -1,4 +1,4 @@
-"""Families of laws over latents, one law a row: what they draw, and how far they are from the law of the prior."""
+"""Families of distributions over latents, one distribution per row: samples, and the divergence from the prior."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from workloads.inversion.stacked_networks import draw_layers, run_layers
 
 
 class Family(Protocol):
+    """A family of distributions; the parameters of each row's distribution are variables."""
+
     def begin(self, rows: Rows, *, device: torch.device) -> Variables:
-        """The standard normal law for each row."""
+        """Parameters of the standard normal distribution, for each row."""
 
     def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents made of standard normal noise, and KL(law || N(0, 1)) of each row, known or estimated on them.
+        """Latents made from standard normal noise, and KL(q || N(0, I)) of each row, exact or estimated on them.
 
         Shape: (B, N, Z) to (B, N, Z), (B,).
         """
@@ -27,9 +29,10 @@ class Family(Protocol):
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Independent normal numbers, each with a mean and a deviation of its own."""
+    """Independent normal numbers, each with its own mean and standard deviation."""
 
     size: int
+    """Numbers in a latent."""
 
     def begin(self, rows: Rows, *, device: torch.device) -> Variables:
         return {name: torch.zeros(len(rows), self.size, device=device) for name in ("mean", "log_std")}
@@ -42,18 +45,19 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Flow:
-    """Noise through blocks of scaling and shifting each number, a fixed permutation, and an additive coupling.
+    """A normalising flow: blocks of scale and shift, a fixed permutation, and an additive coupling.
 
-    A coupling adds to one half of the numbers what a small network makes of the other. Its last layer begins at 0, so
-    that each law begins as the standard normal one.
+    A coupling adds to one half of the numbers the output of a small network of the other half. The network's last layer
+    begins at 0, so each distribution begins as the standard normal one.
 
     Source: Kingma and Dhariwal, "Glow", NeurIPS 2018, section 3, with fixed permutations and additive coupling as in
     Wang et al., "Variational Model Inversion Attacks", NeurIPS 2021.
     """
 
     permutations: Tensor
-    """One of all numbers for each block, the same for all rows. Shape: (blocks, Z)."""
+    """A permutation of the numbers for each block, the same for all rows. Shape: (blocks, Z)."""
     hidden: int
+    """Width of the coupling networks."""
 
     def begin(self, rows: Rows, *, device: torch.device) -> Variables:
         blocks, size = self.permutations.shape
@@ -61,26 +65,26 @@ class Flow:
         variables: Variables = {}
         for block in range(blocks):
             coupling = draw_layers(rows, sizes, "coupling", block, device=device, last=0.0)
-            variables |= {f"{block}.coupling.{name}": own for name, own in coupling.items()}
+            variables |= {f"{block}.coupling.{name}": weights for name, weights in coupling.items()}
             variables |= {
                 f"{block}.{name}": torch.zeros(len(rows), size, device=device) for name in ("log_scale", "shift")
             }
         return variables
 
     def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
-        latents, stretched = noise, noise.new_zeros(len(noise))
+        latents, log_volume = noise, noise.new_zeros(len(noise))
         for block, permutation in enumerate(self.permutations):
             log_scale = variables[f"{block}.log_scale"]
             latents = (latents + variables[f"{block}.shift"][:, None]) * log_scale.exp()[:, None]
-            stretched = stretched + log_scale.sum(1)  # what follows keeps volumes
+            log_volume = log_volume + log_scale.sum(1)  # permutation and coupling keep volumes
             latents = self._coupled(variables, block, latents[:, :, permutation])
-        # log q(latents) - log p(latents), where q is the law of the noise over the volume it was stretched to
-        divergence = (latents.square() - noise.square()).sum(2).mean(1) / 2 - stretched
+        # log q(latents) - log p(latents), where q is the density of the noise over the volume it was stretched to
+        divergence = (latents.square() - noise.square()).sum(2).mean(1) / 2 - log_volume
         return latents, divergence
 
     def _coupled(self, variables: Variables, block: int, latents: Tensor) -> Tensor:
         prefix = f"{block}.coupling."
-        network = {name.removeprefix(prefix): own for name, own in variables.items() if name.startswith(prefix)}
+        network = {name.removeprefix(prefix): value for name, value in variables.items() if name.startswith(prefix)}
         half = latents.shape[2] // 2
         still, moved = latents[:, :, :half], latents[:, :, half:]
         return torch.cat((still, moved + run_layers(network, still, F.elu)), 2)

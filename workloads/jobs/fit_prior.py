@@ -14,7 +14,7 @@ from workloads.context import DataInput, JobContext
 from workloads.core.networks import load_network, save_network
 from workloads.core.pictures import save_grid
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.inversion.memory_batches import Parts
+from workloads.inversion.memory_batches import MemoryBatches
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.jobs.teacher import teacher
 from workloads.metrics.random_features import sample_quality
@@ -86,12 +86,12 @@ def _samples(prior: Prior, count: int, context: JobContext) -> Tensor:
     def made(part: slice) -> Tensor:
         return prior.synthesize(prior.map(latents[part]), identities[part])
 
-    parts = Parts(AT_ONCE, memory_gb=math.inf if context.device.type == "cuda" else context.memory_gb)
-    if not parts.measured:
+    batches = MemoryBatches(AT_ONCE, memory_gb=math.inf if context.device.type == "cuda" else context.memory_gb)
+    if not batches.measured:
         few = latents[:1].requires_grad_(True)
-        parts.measure(lambda: prior.synthesize(prior.map(few), identities[:1]), 1)
+        batches.measure(lambda: prior.synthesize(prior.map(few), identities[:1]), 1)
     with torch.no_grad():
-        return torch.cat(parts.run(lambda part: made(part).cpu(), count)).clamp(0, 1)
+        return torch.cat(batches.run(lambda part: made(part).cpu(), count)).clamp(0, 1)
 
 
 def _some(count: int, context: JobContext) -> Tensor:

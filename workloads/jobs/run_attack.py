@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from safetensors.torch import save_file
 
 from workloads.context import DataInput, JobContext
-from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Member
+from workloads.inversion.attack import ATTACKS, Access, AttackConfig, SingleAttackConfig
 from workloads.inversion.folded_networks import folded
-from workloads.inversion.memory_batches import Parts
+from workloads.inversion.memory_batches import MemoryBatches
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.jobs.fit_prior import load_prior
 from workloads.models.base import Classifier
@@ -42,10 +42,10 @@ class RunAttack(Job):
     config: RunAttackConfig
 
     def run(self, context: JobContext) -> None:
-        config: Any = self.config.attack
+        config = self.config.attack
         target_model = load_classifier(context.inputs["target"], device=context.device)
         given = [self._access(member, target_model, context) for member in config.members()]
-        attack: Any = ATTACKS.build(config)
+        attack = ATTACKS.build(config)
         wanted = config.identities or target_model.classes
         access = replace(given[0][0], members=tuple(own for own, _ in given))
         made = attack.run(access, torch.arange(wanted), context=context)
@@ -64,10 +64,12 @@ class RunAttack(Job):
         context.write_json("protocol.json", attack.protocol() | {"identities": wanted} | counts)
         context.write_history()
 
-    def _access(self, member: Member, target_model: Classifier, context: JobContext) -> tuple[Access[Any], int]:
+    def _access(
+        self, member: SingleAttackConfig, target_model: Classifier, context: JobContext
+    ) -> tuple[Access[LabelOracle], int]:
         """All that a member of the attack is given, and how often the target was asked to make it."""
-        kind: Any = ATTACKS.class_of(member)  # type: ignore[arg-type]
-        kind.check_target(member, target_model)
+        attack = ATTACKS.build(member)
+        attack.check_target(target_model)
         prior, asked = None, 0
         if (role := f"{member.label}.prior") in context.inputs:
             prior, asked = load_prior(context.inputs[role], device=context.device)
@@ -77,14 +79,14 @@ class RunAttack(Job):
         surrogates = [load_classifier(folder, device=context.device) for folder in folders]
         images = self._probes(prior, target_model, context)
         access = Access(
-            target=_oracle(kind.oracle_for(member), target_model, images),
+            target=_oracle(attack.oracle_type, target_model, images),
             device=context.device,
             channels=target_model.mean.shape[0],
             image_size=images.shape[2],
-            prior=prior if prior is None or kind.tunes_prior else _folded_prior(prior, context),
+            prior=prior if prior is None or attack.tunes_prior else _folded_prior(prior, context),
             surrogates=tuple(folded(own, lambda net: net(images)) for own in surrogates),
-            public_images=context.load_images(self.config.public).images if kind.needs_public_images else None,
-            parts=Parts(memory_gb=math.inf if context.device.type == "cuda" else context.memory_gb),
+            public_images=context.load_images(self.config.public).images if attack.needs_public_images else None,
+            batches=MemoryBatches(memory_gb=math.inf if context.device.type == "cuda" else context.memory_gb),
         )
         return access, asked
 

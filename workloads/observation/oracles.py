@@ -1,4 +1,4 @@
-"""What a target model gives away, as types: labels, scores, or all of itself. Every image shown to it is counted."""
+"""What an attacker may ask of a target model, as types: labels, scores, or the whole model. Queries are counted."""
 
 from __future__ import annotations
 
@@ -13,26 +13,32 @@ Answer = Callable[[Tensor], Tensor]
 
 
 class OpenClassifier(Protocol):
-    """A classifier whose inside can be looked at, as `workloads.models.base.Classifier`."""
+    """A classifier whose parts can be used one by one, such as `workloads.models.base.Classifier`."""
 
     @property
-    def head(self) -> nn.Module: ...
+    def head(self) -> nn.Module:
+        """The last layer: penultimate features (B, F) to logits (B, classes)."""
 
     @property
-    def mean(self) -> Tensor: ...
+    def mean(self) -> Tensor:
+        """Mean that the input is normalised by. Shape: (C, 1, 1)."""
 
     @property
-    def std(self) -> Tensor: ...
+    def std(self) -> Tensor:
+        """Standard deviation that the input is normalised by. Shape: (C, 1, 1)."""
 
-    def normalize(self, images: Tensor) -> Tensor: ...
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as the network reads them. Shape: (B, C, H, W), resized if the network asks for it."""
 
-    def features(self, normalized: Tensor) -> Tensor: ...
+    def features(self, normalized: Tensor) -> Tensor:
+        """Penultimate features of normalised images. Shape: (B, C, H, W) to (B, F)."""
 
-    def modules(self) -> Iterator[nn.Module]: ...
+    def modules(self) -> Iterator[nn.Module]:
+        """All layers."""
 
 
 class LabelOracle:
-    """The attacker learns which class the target model names, and nothing else of it."""
+    """The attacker learns which class the target model names, and nothing else."""
 
     access: ClassVar[str] = "labels only"
 
@@ -41,7 +47,7 @@ class LabelOracle:
         self._logits = logits
 
     def labels(self, images: Tensor) -> Tensor:
-        """Shape: (B, C, H, W) in [0, 1] to (B,) int64."""
+        """The classes that the target model names. Shape: (B, C, H, W) in [0, 1] to (B,) int64."""
         return self._answer(images).argmax(1)
 
     @torch.no_grad()
@@ -51,7 +57,7 @@ class LabelOracle:
         return logits
 
     def score(self, images: Tensor, identities: Tensor) -> Tensor:
-        """How much each image looks like its identity, as far as this oracle tells: 1 where it is named, else 0.
+        """How much each image looks like its identity, as far as this oracle tells: 1 if it is named, else 0.
 
         Shape: (B, C, H, W), (B,) to (B,).
         """
@@ -68,7 +74,7 @@ class ScoreOracle(LabelOracle):
     access = "scores"
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Shape: (B, C, H, W) in [0, 1] to (B, classes); no gradient reaches the images."""
+        """Probabilities of all classes, without gradients. Shape: (B, C, H, W) in [0, 1] to (B, classes)."""
         return self._answer(images).softmax(1)
 
     def confidence(self, images: Tensor, identities: Tensor) -> Tensor:
@@ -82,13 +88,13 @@ class WhiteBoxOracle(ScoreOracle):
     access = "white box"
 
     def __init__(self, target_model: OpenClassifier, *, original: OpenClassifier | None = None) -> None:
-        """`original` is the model as it was trained, where `target_model` is a faster equal of it."""
+        """`original` is the model as it was trained, if `target_model` is a faster network with the same outputs."""
         super().__init__(lambda images: target_model.head(target_model.features(target_model.normalize(images))))
         self.target_model = target_model
         self.original = original or target_model
 
     def logits(self, images: Tensor) -> Tensor:
-        """Shape: (B, C, H, W) in [0, 1] to (B, classes)."""
+        """Logits of all classes, with gradients. Shape: (B, C, H, W) in [0, 1] to (B, classes)."""
         return self.features_and_logits(images)[1]
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,12 +107,14 @@ class WhiteBoxOracle(ScoreOracle):
     def logits_and_inputs(
         self, images: Tensor, layers: Sequence[nn.Module]
     ) -> tuple[Tensor, list[tuple[nn.Module, Tensor]]]:
-        """Logits, and what these layers of `original` read on the way, each time that one runs, in that order.
+        """Logits, and the input of each of `layers` of `original`, in the order in which the layers run.
 
-        Shape: (B, C, H, W) to (B, classes), and any with B rows each.
+        Shape: (B, C, H, W) to (B, classes), and any shape with B rows for each layer.
         """
         read: list[tuple[nn.Module, Tensor]] = []
-        hooks = [own.register_forward_pre_hook(lambda layer, given: read.append((layer, given[0]))) for own in layers]
+        hooks = [
+            layer.register_forward_pre_hook(lambda hooked, inputs: read.append((hooked, inputs[0]))) for layer in layers
+        ]
         try:
             logits = self.original.head(self.original.features(self.original.normalize(images)))
         finally:

@@ -15,59 +15,66 @@ from torch.nn import functional as F
 from workloads.core.config import Fraction, FrozenConfig
 
 Generators = Iterable[torch.Generator]
-"""One on the CPU for each image, made only when it is asked for."""
+"""One CPU generator per image, made only when it is asked for."""
 
 
 class View(Protocol):
+    """A random, differentiable change of images on their way to the target model."""
+
     @property
-    def alike(self) -> bool:
-        """Whether every image is to be given the same draws."""
+    def shares_draws(self) -> bool:
+        """Whether every image of a step must be given the same draws."""
 
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-        """Shape: (B, C, H, W) in [0, 1], kept; gradients pass."""
+        """The images as the target model sees them. Shape: (B, C, H, W) in [0, 1], kept; gradients pass."""
 
 
 class ViewConfig(FrozenConfig):
-    """One view: a crop, a flip and a turn, then colours, brightness first; each is left out at its neutral value.
+    """One view: a crop, a flip and a turn, then brightness and contrast; each is left out at its neutral value.
 
-    Parameters are drawn for each image. The originals that go through torchvision draw one set for a whole batch, which
-    has the same expectation; those that go through kornia change colours between the crop and the flip, in an order of
-    their own for each image.
+    Parameters are drawn per image. Authors who use torchvision draw one set for a whole batch, which has the same
+    expectation; authors who use kornia change colours between crop and flip, in a random order per image. Contrast
+    mixes an image with the mean over all its channels, and each change is clamped to [0, 1]: the views of attacks are
+    those of their papers, and differ from the training augmentation in `workloads.recipes.augmentation`.
     """
 
     scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (1.0, 1.0)
-    """Area of the crop, as a fraction of the image."""
+    """Smallest and largest area of the crop, as a fraction of the image."""
     ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
-    """Width by height of the crop, drawn in its logarithm."""
+    """Smallest and largest ratio of the crop's width to its height, drawn uniformly in its logarithm."""
     brightness: Fraction = 0.0
+    """Brightness is multiplied by a factor drawn from 1 +- this."""
     contrast: Fraction = 0.0
+    """Contrast is multiplied by a factor drawn from 1 +- this."""
     jitter_probability: Fraction = 1.0
+    """Probability that brightness and contrast change at all."""
     flip: Fraction = 0.0
-    """Probability."""
+    """Probability of a horizontal flip."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Degrees, to either side."""
+    """Largest turn to either side, in degrees."""
     rotation_probability: Fraction = 0.5
+    """Probability of a turn."""
     draws: Literal["per_image", "per_batch"] = "per_image"
-    """`per_batch` gives all images of a step the same draws, as the originals that use torchvision do."""
+    """`per_batch` gives all images of a step the same draws, as authors do who use torchvision."""
 
 
 @dataclass(frozen=True)
 class RandomView:
-    """What a `ViewConfig` describes."""
+    """The view that a `ViewConfig` describes."""
 
     config: ViewConfig
 
     @property
-    def alike(self) -> bool:
+    def shares_draws(self) -> bool:
         return self.config.draws == "per_batch"
 
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
         if self.config == ViewConfig():
             return images
         numbers = _uniform(generators, 10)
-        if self.alike:
+        if self.shares_draws:
             numbers = numbers[:1].expand_as(numbers)
-        images = self._moved(images, numbers)
+        images = self._cropped_and_turned(images, numbers)
         return self._recoloured(images, numbers[:, 4:7]) if self.config.brightness or self.config.contrast else images
 
     def _recoloured(self, images: Tensor, numbers: Tensor) -> Tensor:
@@ -80,7 +87,7 @@ class RandomView:
         grey = bright.mean((1, 2, 3), keepdim=True)
         return torch.where(happens, (grey + (bright - grey) * contrast).clamp(0, 1), images)
 
-    def _moved(self, images: Tensor, numbers: Tensor) -> Tensor:
+    def _cropped_and_turned(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Crop, flip and turn in one bilinear look-up; what lies outside repeats the edge."""
         area = _between(numbers[:, 0], self.config.scale)
         ratio = _between(numbers[:, 1], (math.log(self.config.ratio[0]), math.log(self.config.ratio[1]))).exp()
@@ -97,24 +104,24 @@ class RandomView:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One view after another, by the same generators."""
+class ComposedView:
+    """One view after another; both draw from the same generators."""
 
     first: View
     second: View
 
     @property
-    def alike(self) -> bool:
-        return self.first.alike
+    def shares_draws(self) -> bool:
+        return self.first.shares_draws
 
     def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-        own = list(generators)
-        return self.second(self.first(images, own), own)
+        shared = list(generators)
+        return self.second(self.first(images, shared), shared)
 
 
 def _uniform(generators: Generators, count: int) -> Tensor:
-    """Shape: (B, count) in [0, 1)."""
-    return torch.stack([torch.rand(count, generator=own) for own in generators])
+    """Uniform numbers, a row from each generator. Shape: (B, count) in [0, 1)."""
+    return torch.stack([torch.rand(count, generator=draws) for draws in generators])
 
 
 def _between(number: Tensor, bounds: tuple[float, float]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workloads.context import JobContext
 from workloads.core.errors import ConfigError
-from workloads.observation.objectives import margin
+from workloads.observation.losses import margin
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, ViewConfig
 from workloads.priors.adversarial import Figures, PublicBatches

@@ -116,7 +116,7 @@ def test_batches_side_by_side_move_as_each_alone_by_torchs_own_parts() -> None:
     attack, target = Deepinversion(config), golden_networks()["target"]
     start = drawn(len(ROWS), 4, 3, SIDE, SIDE, purpose="start")
     variables = {"images": start}
-    state = {"variables": variables, "memory": attack.rule.begin(variables), "kept": {}}
+    state = {"variables": variables, "memory": attack.descent.rule.begin(variables), "kept": {}}
     for step in range(6):
         state, _ = attack.advance(access_to(target), state, ROWS, step)
     expected = [independent(target, start[row], int(ROWS.identities[row]), config, 6) for row in range(2)]
@@ -129,15 +129,15 @@ def test_statistics_are_those_of_the_model_as_it_was_trained_not_of_its_folded_c
     images = drawn(8, 3, SIDE, SIDE, purpose="images").sigmoid()
     faster = folded(original, lambda own: own(images))
     attack, identities = Deepinversion(DeepinversionConfig(**SMALL)), torch.arange(8) % IDENTITIES
-    found = attack.identity_losses(access_to(faster, original), images, identities)
+    found = attack.objective.losses(access_to(faster, original), images, identities)
     assert batch_norms(faster) == []
-    torch.testing.assert_close(found, attack.identity_losses(access_to(original), images, identities))
+    torch.testing.assert_close(found, attack.objective.losses(access_to(original), images, identities))
 
 
 def test_no_hook_stays_on_the_target() -> None:
     target = golden_networks()["target"]
     images = drawn(4, 3, SIDE, SIDE, purpose="images")
-    Deepinversion(DeepinversionConfig(**SMALL)).identity_losses(access_to(target), images, torch.arange(4))
+    Deepinversion(DeepinversionConfig(**SMALL)).objective.losses(access_to(target), images, torch.arange(4))
     assert not any(own._forward_pre_hooks for own in target.modules())
 
 
@@ -224,14 +224,14 @@ def test_keeping_more_than_are_made_is_refused_with_the_way_out() -> None:
 def test_a_target_with_batch_norms_is_accepted() -> None:
     with torch.device("meta"):
         model = MODELS.build(SmallCnnConfig(), classes=3, channels=3, image_size=32)
-    Deepinversion.check_target(DeepinversionConfig(), model)
+    Deepinversion(DeepinversionConfig()).check_target(model)
 
 
 def test_a_target_without_batch_norms_is_refused_with_the_way_out() -> None:
     with torch.device("meta"):
         model = MODELS.build(VitB16Config(), classes=3, channels=3, image_size=32)
     with pytest.raises(ConfigError, match="and vit_b_16 keeps none: attack a target that does, such as small_cnn, or"):
-        Deepinversion.check_target(DeepinversionConfig(), model)
+        Deepinversion(DeepinversionConfig()).check_target(model)
 
 
 def test_a_spec_that_attacks_a_target_without_batch_norms_is_refused_before_it_starts(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
         return shown[-1]
 
     rows = Rows.of(torch.arange(IDENTITIES), 1, key="test")
-    Gmi(HOST).looks(replace(access, lenses=(watch,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, 0)
+    Gmi(HOST).viewed_losses(replace(access, lenses=(watch,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, 0)
     of_first_row = shown[0][:4]
     assert len(of_first_row.flatten(1).unique(dim=0)) > 1
 
@@ -187,7 +187,7 @@ def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
 def test_an_attack_without_gradients_through_the_target_cannot_be_wrapped(host: Any) -> None:
     config = ErasingAwareConfig(host=host, erasing=LAW)
     with pytest.raises(ConfigError, match=f"host: {host.kind} does not descend on the target model itself"):
-        ErasingAware.check(config, prior=any_prior(), classes=IDENTITIES)
+        ErasingAware(config).check(prior=any_prior(), classes=IDENTITIES)
 
 
 # The battery.

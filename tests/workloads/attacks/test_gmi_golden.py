@@ -66,7 +66,7 @@ def descend(access: Access[WhiteBoxOracle], start: Tensor, *, batch_reference: i
 
 def test_the_critic_gives_the_recorded_values(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
     latents = case["batch6.latents"][:, :-1].flatten(0, 2)
-    values = white_box(networks).generator.realism(networks["generator"](latents))
+    values = white_box(networks).required_prior.realism(networks["generator"](latents))
     torch.testing.assert_close(values, case["batch6.critic"].flatten(), **EXACT)
 
 

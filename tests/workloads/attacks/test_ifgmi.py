@@ -273,14 +273,14 @@ def test_a_stage_without_a_radius_is_refused() -> None:
 def test_a_prior_without_blocks_is_refused() -> None:
     prior = WganGp(WganGpConfig(width=2), channels=3, image_size=32, classes=6)
     with pytest.raises(ConfigError, match=r"wgan_gp has no blocks to begin at: take a staged prior\."):
-        Ifgmi.check(IfgmiConfig(), prior=prior, classes=6)
+        Ifgmi(IfgmiConfig()).check(prior=prior, classes=6)
 
 
 def test_a_prior_with_too_few_blocks_is_refused(networks: nn.ModuleDict) -> None:
     with pytest.raises(ConfigError, match=r"has 5 stages, but tiny_style at 8 pixels has 4 blocks: leave out"):
-        Ifgmi.check(IfgmiConfig(), prior=TinyStaged(networks["style"]), classes=6)
+        Ifgmi(IfgmiConfig()).check(prior=TinyStaged(networks["style"]), classes=6)
 
 
 def test_a_prior_with_enough_blocks_is_accepted(networks: nn.ModuleDict) -> None:
     config = IfgmiConfig(stage_steps=(70, 25, 25, 25), fidelity="official")
-    Ifgmi.check(config, prior=TinyStaged(networks["style"]), classes=6)
+    Ifgmi(config).check(prior=TinyStaged(networks["style"]), classes=6)

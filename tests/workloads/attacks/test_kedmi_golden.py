@@ -61,7 +61,7 @@ class Fit:
     def images(self) -> list[Tensor]:
         """What each step looked at."""
         return [
-            self.access.generator.synthesize(self.attack.latents_of(own["variables"], self.rows, step))
+            self.access.required_prior.synthesize(self.attack.latents_of(own["variables"], self.rows, step))
             for step, own in enumerate(self.states[:-1])
         ]
 
@@ -105,7 +105,7 @@ def test_the_prior_loss_is_the_authors(case: dict[str, Tensor], fits: dict[str, 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_identity_loss_is_the_authors(case: dict[str, Tensor], fits: dict[str, Fit], prior: str) -> None:
     fit, aimed = fits[prior], case["identities"]
-    found = torch.stack([fit.attack.identity_losses(fit.access, own, aimed).mean() for own in fit.images()])
+    found = torch.stack([fit.attack.objective.losses(fit.access, own, aimed).mean() for own in fit.images()])
     torch.testing.assert_close(found, case[f"{prior}.identity_loss"], **EXACT)
 
 
@@ -113,7 +113,7 @@ def test_the_identity_loss_is_the_authors(case: dict[str, Tensor], fits: dict[st
 def test_the_final_draws_give_the_authors_images(case: dict[str, Tensor], fits: dict[str, Fit], prior: str) -> None:
     fit = fits[prior]
     _, latents = fit.attack.latents(fit.access, fit.states[-1], fit.rows)
-    images = fit.access.generator.synthesize(latents).unflatten(0, (IDENTITIES, DRAWS)).transpose(0, 1)
+    images = fit.access.required_prior.synthesize(latents).unflatten(0, (IDENTITIES, DRAWS)).transpose(0, 1)
     torch.testing.assert_close(images, case[f"{prior}.final_images"], **EXACT)
 
 
@@ -191,7 +191,7 @@ class Blind(Prior):
 def test_a_prior_that_judges_no_images_is_refused_with_the_way_out() -> None:
     prior = Blind(PriorConfig(kind="blind"), channels=3, image_size=8, classes=6)
     with pytest.raises(ConfigError, match=r"^prior: kedmi .* real images look, which blind .* not judge: take ked_gan"):
-        Kedmi.check(KedmiConfig(), prior=prior, classes=6)
+        Kedmi(KedmiConfig()).check(prior=prior, classes=6)
 
 
 def test_keeping_more_than_is_drawn_is_refused_with_the_way_out() -> None:

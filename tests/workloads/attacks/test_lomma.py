@@ -103,7 +103,7 @@ class Blind(Prior):
 def test_what_the_host_refuses_is_refused() -> None:
     prior = Blind(PriorConfig(kind="blind"), channels=3, image_size=8, classes=6)
     with pytest.raises(ConfigError, match="which blind as it is set does not judge: take ked_gan"):
-        Lomma.check(LommaConfig(), prior=prior, classes=6)
+        Lomma(LommaConfig()).check(prior=prior, classes=6)
 
 
 # A sweep with both hosts.

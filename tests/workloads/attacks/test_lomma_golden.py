@@ -18,6 +18,7 @@ from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.lomma import GmiHost, KedmiHost, Lomma, LommaConfig, mean_features
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.gradient_search import WhiteBoxAttack
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import WhiteBoxOracle
 
@@ -53,7 +54,7 @@ class RecordedRows(Rows):
 class Trajectory:
     """A search with the states before the first and after every step, and the losses, (T, B)."""
 
-    attack: Lomma
+    attack: WhiteBoxAttack
     access: Access[WhiteBoxOracle]
     rows: Rows
     states: list[State]
@@ -62,14 +63,18 @@ class Trajectory:
     def of(self, name: str) -> Tensor:
         return torch.stack([own["variables"][name] for own in self.states])
 
-    def mean_losses(self, name: str) -> Tensor:
+    def mean_losses(self, term: str) -> Tensor:
         """Of one of the two terms, at the images that each step looked at. Shape: (T,)."""
-        found = []
+        means = []
         for step, own in enumerate(self.states[:-1]):
-            images = self.access.generator.synthesize(self.attack.latents_of(own["variables"], self.rows, step))
-            given = (images, self.rows.identities) if name == "identity_losses" else (images,)
-            found.append(getattr(self.attack, name)(self.access, *given).mean())
-        return torch.stack(found)
+            images = self.access.required_prior.synthesize(self.attack.latents_of(own["variables"], self.rows, step))
+            losses = (
+                self.attack.objective.losses(self.access, images, self.rows.identities)
+                if term == "identity"
+                else self.attack.prior_losses(self.access, images)
+            )
+            means.append(losses.mean())
+        return torch.stack(means)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +88,8 @@ def access_to(networks: nn.ModuleDict, discriminator: str, config: LommaConfig) 
 
 
 def search(case: dict[str, Tensor], config: LommaConfig, start: State | None = None) -> Trajectory:
-    attack = Lomma(config)
+    attack = Lomma(config).host
+    assert isinstance(attack, WhiteBoxAttack)
     networks = golden_networks()
     access = access_to(networks, "critic" if config.host.kind == "gmi" else "k_logit", config)
     access = replace(access, findings={"public_features": case["public_feature_mean"]})
@@ -122,7 +128,7 @@ def test_latents_follow_the_authors_on_gmi(case: dict[str, Tensor], on_gmi: Any,
 def test_losses_are_the_authors_on_gmi(
     case: dict[str, Tensor], on_gmi: Any, variant: str, start: int, term: str
 ) -> None:
-    found = on_gmi[variant, start].mean_losses(f"{term}_losses")
+    found = on_gmi[variant, start].mean_losses(term)
     torch.testing.assert_close(found, case[f"gmi.{variant}.{term}_loss"][start], **LOSS)
 
 
@@ -149,7 +155,7 @@ def test_the_gaussians_follow_the_authors_on_kedmi(
 def test_losses_are_the_authors_on_kedmi(
     case: dict[str, Tensor], on_kedmi: Any, variant: str, clip: str, term: str
 ) -> None:
-    found = on_kedmi[variant, clip].mean_losses(f"{term}_losses")
+    found = on_kedmi[variant, clip].mean_losses(term)
     torch.testing.assert_close(found, case[f"ked.{variant}.{clip}.{term}_loss"], **LOSS)
 
 

@@ -101,7 +101,7 @@ class Coins(Rows):
 
     recorded: Sequence[float] = ()
 
-    def generators(self, *purpose: str | int, alike: bool = False) -> Iterator[torch.Generator]:
+    def generators(self, *purpose: str | int, shared: bool = False) -> Iterator[torch.Generator]:
         heads = self.recorded[int(purpose[-1])] > 0.5
         return iter([coin(heads)] * len(self))
 
@@ -161,7 +161,7 @@ def test_steps_end_in_the_box(case: dict[str, Tensor], networks: Any, findings: 
 
 
 def test_the_learning_rate_rises_and_falls_as_the_authors(case: dict[str, Tensor]) -> None:
-    rule = GradientMirror(MirrorConfig()).rule
+    rule = GradientMirror(MirrorConfig()).descent.rule
     assert isinstance(rule, Adam)
     found = [rule.lr * rule.schedule(step - 1) for step in case["ramp.step_of_20000"].tolist()]
     torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), case["ramp.lr"], rtol=0.0, atol=1e-12)
@@ -292,7 +292,7 @@ def attacked(folder: Path, search: str, *, lost_at: int | None = None, **setting
     config = MirrorConfig(**SMALL[search] | settings)
     networks = golden_networks(torch.float32)
     target: Any = networks["target"]
-    given = access_to(Mirror.oracle_for(config)(target), TinyStaged(networks["style"]))
+    given = access_to(Mirror(config).oracle_type(target), TinyStaged(networks["style"]))
     return Mirror(config).run(given, torch.arange(IDENTITIES), context=context_at(folder, stop_at=lost_at))
 
 
@@ -363,7 +363,7 @@ def test_a_prior_without_styles_is_searched_in_a_box_about_its_latents(tmp_path:
 
 def test_the_threat_model_depends_on_the_search() -> None:
     gradient, genetic = MirrorConfig(), MirrorConfig(search="genetic")
-    assert (Mirror.oracle_for(gradient), Mirror.oracle_for(genetic)) == (WhiteBoxOracle, ScoreOracle)
+    assert (Mirror(gradient).oracle_type, Mirror(genetic).oracle_type) == (WhiteBoxOracle, ScoreOracle)
     assert (Mirror(gradient).protocol()["access"], Mirror(genetic).protocol()["access"]) == ("white box", "scores")
 
 
@@ -381,4 +381,4 @@ def test_a_prior_whose_images_depend_on_the_identity_is_refused() -> None:
     prior = WganGp(WganGpConfig(width=2), channels=3, image_size=32, classes=6)
     prior.conditional = True  # type: ignore[misc]
     with pytest.raises(ConfigError, match="depend on the identity"):
-        Mirror.check(MirrorConfig(), prior=prior, classes=6)
+        Mirror(MirrorConfig()).check(prior=prior, classes=6)

@@ -81,10 +81,9 @@ def test_an_attack_two_levels_deep_continues_where_it_was_cut_off(tmp_path: Path
 
 def test_a_host_may_use_a_prior_that_asks_what_the_host_may(tmp_path: Path) -> None:
     ked = prior_of(KedGanConfig(width=2, latent_size=4, batch_size=4))
-    Ppdgmi.check(PpdgmiConfig(host=KedmiConfig()), prior=ked, classes=CLASSES)
+    Ppdgmi(PpdgmiConfig(host=KedmiConfig())).check(prior=ked, classes=CLASSES)
     with pytest.raises(ConfigError, match=r"plg_gan asks the target model for more \(white box\) than ppdgmi may"):
-        Ppdgmi.check(
-            PpdgmiConfig(host=BrepmiConfig()),
+        Ppdgmi(PpdgmiConfig(host=BrepmiConfig())).check(
             prior=prior_of(PlgGanConfig(width=2, latent_size=4, batch_size=4)),
             classes=CLASSES,
         )
@@ -119,25 +118,27 @@ def test_tuning_goes_on_after_the_steps_of_the_fit(tmp_path: Path) -> None:
 
 def test_a_published_prior_is_not_tuned() -> None:
     published = PRIORS.build(STYLE.model_copy(update={"weights": "somewhere"}), channels=1, image_size=32, classes=1)
-    with pytest.raises(ConfigError, match=r"takes one that is fitted here, against a critic, as prior: \{kind: wgan"):
-        Ppdgmi.check(PPDG, prior=published, classes=CLASSES)
+    with pytest.raises(
+        ConfigError, match=r"takes a prior that is fitted here, against a critic, for example prior: \{kind: wgan"
+    ):
+        Ppdgmi(PPDG).check(prior=published, classes=CLASSES)
 
 
 @pytest.mark.parametrize("kind", ["ppdgmi", "battery"])
 def test_an_attack_that_picks_its_victims_is_not_told_whom_to_attack(kind: str) -> None:
     official = BrepmiConfig(fidelity="official")
-    attack, config = {
-        "ppdgmi": (Ppdgmi, PpdgmiConfig(host=official)),
-        "battery": (Battery, BatteryConfig(attacks=(GMI, official))),
+    attack = {
+        "ppdgmi": Ppdgmi(PpdgmiConfig(host=official)),
+        "battery": Battery(BatteryConfig(attacks=(GMI, official))),
     }[kind]
-    with pytest.raises(ConfigError, match="brepmi as its authors run it attacks whom it hits first, but is told whom"):
-        attack.check(config, prior=prior_of(WGAN), classes=CLASSES)
+    with pytest.raises(ConfigError, match="brepmi as its authors run it attacks those it hits first, but is told whom"):
+        attack.check(prior=prior_of(WGAN), classes=CLASSES)
 
 
 def test_a_battery_attacks_no_more_people_than_there_are() -> None:
     config = BatteryConfig(attacks=(GMI, PPDG), identities=4)
     with pytest.raises(ConfigError, match="battery attacks the first 4 classes, but the target model has 3"):
-        Battery.check(config, prior=None, classes=CLASSES)
+        Battery(config).check(prior=None, classes=CLASSES)
 
 
 @pytest.mark.parametrize("wrapper", [PpdgmiConfig, ErasingAwareConfig])
@@ -149,7 +150,7 @@ def test_a_battery_cannot_be_wrapped(wrapper: Any) -> None:
 def test_gmi_needs_a_prior_that_judges() -> None:
     mute = PRIORS.build(STYLE.model_copy(update={"weights": "x", "judge": False}), channels=1, image_size=32, classes=1)
     with pytest.raises(ConfigError, match="which stylegan2 as it is set does not judge: take wgan_gp"):
-        Gmi.check(GMI, prior=mute, classes=CLASSES)
+        Gmi(GMI).check(prior=mute, classes=CLASSES)
 
 
 def test_drawn_latents_reach_a_style_prior_through_its_mapping(tmp_path: Path) -> None:

@@ -97,18 +97,18 @@ def built(config: Any) -> Any:
 def test_a_prior_that_knows_no_class_is_refused_with_the_way_out(attack: Any, usual: str) -> None:
     kind = attack.config.kind
     with pytest.raises(ConfigError, match=f"{kind} searches inside a class, .* wgan_gp .* use kind: {usual}, or leave"):
-        attack.check(attack.config, prior=built(WganGpConfig()), classes=IDENTITIES)
+        attack.check(prior=built(WganGpConfig()), classes=IDENTITIES)
 
 
 def test_a_label_only_attack_refuses_a_prior_that_looked_inside_the_target() -> None:
     with pytest.raises(
         ConfigError, match=r"plg_gan asks the target model for more \(white box\) than lokt may \(labels"
     ):
-        Lokt.check(LoktConfig(), prior=built(PlgGanConfig()), classes=IDENTITIES)
+        Lokt(LoktConfig()).check(prior=built(PlgGanConfig()), classes=IDENTITIES)
 
 
 def test_an_attack_may_use_a_prior_that_asked_for_less_than_it_may() -> None:
-    Plgmi.check(PlgmiConfig(), prior=built(TacganConfig()), classes=IDENTITIES)
+    Plgmi(PlgmiConfig()).check(prior=built(TacganConfig()), classes=IDENTITIES)
 
 
 # LOKT
@@ -163,7 +163,7 @@ def test_the_loss_is_the_mean_of_the_surrogates_margins() -> None:
         own = logits.diagonal().copy()
         np.fill_diagonal(logits, -np.inf)
         margins.append(logits.max(1) - own)
-    found = Lokt(LoktConfig()).identity_losses(access, images, EVERYONE)
+    found = Lokt(LoktConfig()).objective.losses(access, images, EVERYONE)
     np.testing.assert_allclose(found.numpy(), np.mean(margins, axis=0), rtol=1e-5, atol=1e-6)
 
 
@@ -171,7 +171,7 @@ def test_the_search_lowers_the_surrogates_loss(tmp_path: Path) -> None:
     attacks = [Lokt(LoktConfig(steps=steps, view=ViewConfig())) for steps in (1, 40)]
     few, many = (own.run(label_only(Watched()), EVERYONE, context=context_at(tmp_path)) for own in attacks)
     attack, access = Lokt(LoktConfig()), label_only(Watched())
-    before, after = (attack.identity_losses(access, own.images, own.identities) for own in (few, many))
+    before, after = (attack.objective.losses(access, own.images, own.identities) for own in (few, many))
     assert (after < before).all()
 
 

@@ -15,7 +15,7 @@ from tests.support.golden_networks import IDENTITIES, TinyConditionalPrior, foll
 from workloads.attacks.plgmi import Plgmi, PlgmiConfig
 from workloads.inversion.attack import Access
 from workloads.inversion.rows import Rows
-from workloads.observation.objectives import cross_entropy, margin, poincare
+from workloads.observation.losses import cross_entropy, margin, poincare
 from workloads.observation.oracles import WhiteBoxOracle
 from workloads.observation.views import ViewConfig
 from workloads.priors.plg_gan import ProjectionCritic, hinge

@@ -23,10 +23,10 @@ from workloads.attacks.ppa import Ppa, PpaConfig
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access, Reconstructions
 from workloads.inversion.latent_pool import draw_pool
-from workloads.inversion.memory_batches import Parts
+from workloads.inversion.memory_batches import MemoryBatches
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import best_of_each
-from workloads.observation.objectives import poincare
+from workloads.observation.losses import poincare
 from workloads.observation.oracles import WhiteBoxOracle
 from workloads.observation.views import ViewConfig
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
@@ -210,7 +210,7 @@ def test_every_image_shown_to_the_target_is_counted(tmp_path: Path) -> None:
 
 
 def test_measuring_memory_counts_no_query(tmp_path: Path) -> None:
-    limited = replace(access(golden_networks(torch.float32)), parts=Parts(memory_gb=1.0))
+    limited = replace(access(golden_networks(torch.float32)), batches=MemoryBatches(memory_gb=1.0))
     made = Ppa(PpaConfig(**SMALL)).run(limited, torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert made.queries == 2 * 20 + 18 * 10 + 18 * 4
 
@@ -277,23 +277,23 @@ def plain_prior(**changes: Any) -> WganGp:
 
 
 def test_a_plain_prior_will_do() -> None:
-    Ppa.check(PpaConfig(), prior=plain_prior(), classes=6)
+    Ppa(PpaConfig()).check(prior=plain_prior(), classes=6)
 
 
 def test_a_prior_whose_images_depend_on_the_identity_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"depend on the identity: take a prior without labels, such as wgan_gp\."):
-        Ppa.check(PpaConfig(), prior=plain_prior(conditional=True), classes=6)
+        Ppa(PpaConfig()).check(prior=plain_prior(conditional=True), classes=6)
 
 
 def test_official_fidelity_needs_a_prior_with_layers() -> None:
     with pytest.raises(ConfigError, match="leave fidelity at fixed, or take a staged prior"):
-        Ppa.check(PpaConfig(fidelity="official"), prior=plain_prior(), classes=6)
+        Ppa(PpaConfig(fidelity="official")).check(prior=plain_prior(), classes=6)
 
 
 def test_a_discriminator_needs_a_prior_that_judges(networks: nn.ModuleDict) -> None:
     config = PpaConfig(discriminator_weight=0.1)
     with pytest.raises(ConfigError, match="tiny_style does not judge images: set it to 0, or take another prior"):
-        Ppa.check(config, prior=TinyStaged(networks["style"]), classes=6)
+        Ppa(config).check(prior=TinyStaged(networks["style"]), classes=6)
 
 
 def test_the_protocol_says_what_the_numbers_depend_on() -> None:

@@ -104,4 +104,4 @@ def test_a_prior_without_a_critic_is_refused() -> None:
 
     plain = Plain(WganGpConfig(), channels=1, image_size=32, classes=1)
     with pytest.raises(ConfigError, match=r"^ppdgmi tunes its prior further, which takes one that is fitted"):
-        Ppdgmi.check(PpdgmiConfig(**SETTINGS), prior=plain, classes=3)
+        Ppdgmi(PpdgmiConfig(**SETTINGS)).check(prior=plain, classes=3)

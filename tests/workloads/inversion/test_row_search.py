@@ -13,9 +13,9 @@ from tests.support.interruptions import Interrupted, context_at
 from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError, DivergedError
 from workloads.inversion.attack import Access, Reconstructions, SearchConfig
-from workloads.inversion.early_stop import ConvergedConfig
-from workloads.inversion.memory_batches import GIB, Parts
-from workloads.inversion.row_search import SearchAttack
+from workloads.inversion.early_stop import EarlyStopConfig
+from workloads.inversion.memory_batches import GIB, MemoryBatches
+from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.priors.base import PRIORS, Prior
@@ -28,7 +28,7 @@ class CountdownConfig(SearchConfig):
     kind: Literal["countdown"] = "countdown"
 
 
-class Countdown(SearchAttack[LabelOracle]):
+class Countdown(RowSearch[LabelOracle]):
     """Each row holds 10 * identity + restart and falls by one a step; it is settled at zero."""
 
     oracle = LabelOracle
@@ -105,12 +105,12 @@ def test_a_figure_that_is_no_number_ends_the_attack(tmp_path: Path) -> None:
 
 def test_more_identities_than_classes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"attacks the first 9 classes, but the target model has 3: lower it"):
-        Countdown.check(CountdownConfig(identities=9), prior=any_prior(), classes=3)
+        Countdown(CountdownConfig(identities=9)).check(prior=any_prior(), classes=3)
 
 
 def test_an_attack_without_a_prior_is_refused_where_it_needs_one() -> None:
     with pytest.raises(ConfigError, match=r"^countdown needs a prior: give the attack or the spec one"):
-        Countdown.check(CountdownConfig(), prior=None, classes=3)
+        Countdown(CountdownConfig()).check(prior=None, classes=3)
 
 
 # Rows that end early because their loss has settled.
@@ -118,7 +118,7 @@ def test_an_attack_without_a_prior_is_refused_where_it_needs_one() -> None:
 
 def settled(losses: list[float], window: int = 2, tolerance: float = 0.1) -> int | None:
     """The number of steps after which a row with these losses retires; None where it never does."""
-    rule = ConvergedConfig(window=window, tolerance=tolerance)
+    rule = EarlyStopConfig(window=window, tolerance=tolerance)
     memory = rule.begin(1)
     return next((at + 1 for at, own in enumerate(losses) if rule.watch(memory, torch.tensor([own]), at)[0]), None)
 
@@ -141,7 +141,7 @@ def test_the_scale_and_the_zero_of_losses_do_not_matter() -> None:
 
 
 def test_parts_are_never_larger_than_asked() -> None:
-    assert Parts(3).run(lambda part: part.stop - part.start, 7) == [3, 3, 1]
+    assert MemoryBatches(3).run(lambda part: part.stop - part.start, 7) == [3, 3, 1]
 
 
 def test_a_part_that_is_too_large_for_the_device_is_halved_until_it_fits() -> None:
@@ -150,7 +150,7 @@ def test_a_part_that_is_too_large_for_the_device_is_halved_until_it_fits() -> No
             raise torch.OutOfMemoryError
         return list(range(part.start, part.stop))
 
-    made = Parts(8).run(compute, 7)
+    made = MemoryBatches(8).run(compute, 7)
     assert [row for part in made for row in part] == list(range(7))
     assert max(map(len, made)) <= 2
 
@@ -162,7 +162,7 @@ def test_an_image_is_counted_once_however_often_its_batch_was_too_large() -> Non
         return images.flatten(1)
 
     oracle, images = ScoreOracle(logits), torch.zeros(7, 1, 1, 3)
-    Parts(8).run(lambda part: oracle.probabilities(images[part]), 7)
+    MemoryBatches(8).run(lambda part: oracle.probabilities(images[part]), 7)
     assert oracle.queries == 7
 
 
@@ -171,15 +171,15 @@ def test_a_single_row_that_does_not_fit_is_said() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
-        Parts(4).run(compute, 4)
+        MemoryBatches(4).run(compute, 4)
 
 
 def test_a_row_is_measured_by_what_its_backward_pass_keeps() -> None:
     """tanh keeps its output: 1024 float32 numbers a row, 4 KiB. Half of 80 KiB holds ten."""
-    parts = Parts(256, memory_gb=80 * 1024 / GIB)
+    parts = MemoryBatches(256, memory_gb=80 * 1024 / GIB)
     rows = torch.randn(2, 1024, requires_grad=True, generator=torch.Generator().manual_seed(0))
     parts.measure(lambda: rows.tanh().sum(1), 2)
-    assert parts.most == 10
+    assert parts.largest == 10
 
 
 # What a target model gives away.

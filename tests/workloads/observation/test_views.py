@@ -106,8 +106,10 @@ def test_draws_of_a_batch_do_not_depend_on_which_rows_share_it() -> None:
     """Memory decides how a batch is split; the view must not."""
     view = RandomView(FULL.model_copy(update={"draws": "per_batch"}))
     shown, own = images(6), rows(6)
-    whole = view(shown, own.generators("view", 3, alike=view.alike))
-    parts = [view(shown[part], own[part].generators("view", 3, alike=view.alike)) for part in (slice(4), slice(4, 6))]
+    whole = view(shown, own.generators("view", 3, shared=view.shares_draws))
+    parts = [
+        view(shown[part], own[part].generators("view", 3, shared=view.shares_draws)) for part in (slice(4), slice(4, 6))
+    ]
     assert torch.equal(torch.cat(parts), whole)
 
 

@@ -1,4 +1,4 @@
-"""Terms of an inversion objective: each gives one loss an image, never a batch mean.
+"""Losses that an attack descends on: each gives one loss per image, never a batch mean.
 
 Shape, everywhere: logits (B, C), identities (B,) int64 to (B,); smaller looks more like the identity.
 """
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-POINCARE_RIM = 1e-4  # how far the wanted point stays from the edge of the ball, where distances are infinite
+POINCARE_RIM = 1e-4  # distance of the aimed-at point from the edge of the ball, where distances are infinite
 
 
 def cross_entropy(logits: Tensor, identities: Tensor) -> Tensor:
-    """Minus the logarithm of the identity's probability."""
+    """Minus the logarithm of the probability of the identity."""
     return F.cross_entropy(logits, identities, reduction="none")
 
 
 def logit(logits: Tensor, identities: Tensor) -> Tensor:
-    """Minus the identity's logit, which does not flatten where its probability nears 1.
+    """Minus the logit of the identity, which does not flatten where its probability nears 1.
 
     Source: Nguyen et al., "Re-thinking Model Inversion Attacks", CVPR 2023, section 4.1.
     """
@@ -46,4 +46,4 @@ def poincare(logits: Tensor, identities: Tensor) -> Tensor:
     return torch.acosh(1 + 2 * (point - corner).square().sum(1) / room)
 
 
-OBJECTIVES = {"cross_entropy": cross_entropy, "logit": logit, "margin": margin, "poincare": poincare}
+LOSSES = {"cross_entropy": cross_entropy, "logit": logit, "margin": margin, "poincare": poincare}
