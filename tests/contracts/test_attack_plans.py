@@ -54,12 +54,12 @@ def reached(own: TrialPlan, role: str) -> list[PlannedJob]:
 
 
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
-def test_an_objective_of_its_own_looks_through_the_lenses(kind: str) -> None:
+def test_every_gradient_attack_looks_through_the_lenses(kind: str) -> None:
     """Or the attacker who knows the defense would attack as one who does not."""
     attack: Any = ATTACKS.class_of(ATTACKS.config_of(kind).model_construct())
     if issubclass(attack, GradientAttack):
-        assert attack.looks is GradientAttack.looks
-        assert "looks" in attack.losses.__code__.co_names
+        assert attack.viewed_losses is GradientAttack.viewed_losses
+        assert "viewed_losses" in attack.losses.__code__.co_names
 
 
 @pytest.mark.parametrize("baseline", [True, False])

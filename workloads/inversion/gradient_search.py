@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -108,6 +108,7 @@ class GradientAttack(RowSearch[Oracle]):
         images = self.images_of(access, variables, rows, step)
         return self.viewed_losses(access, images, rows, step) + self.prior_losses(access, images)
 
+    @final
     def viewed_losses(self, access: Access[Oracle], images: Tensor, rows: Rows, step: int) -> Tensor:
         """Weighted losses of the objective, summed over views and averaged over lenses.
 

@@ -153,8 +153,8 @@ MALFORMED = {
                                "[{kind: gmi}, {kind: gmi, name: again}]}}", "14: attacks.0.host: battery runs several "
                                "attacks, which none can wrap: wrap one of those."),
     # Sections and search
-    "no_prior": ("prior: {kind: wgan_gp, steps: 10}\n", "", "13: attacks.0: gmi needs a prior: give the attack or the "
-                 "spec one, as prior: {kind: wgan_gp}."),
+    "no_prior": ("prior: {kind: wgan_gp, steps: 10}\n", "", "13: attacks.0: gmi needs a prior: give one to the attack "
+                 "or the spec, for example prior: {kind: wgan_gp}."),
     "missing_section": ("evaluation:\n  model: {kind: small_cnn}\n", "", "1: evaluation: is missing: add it."),
     "missing_model": ("  model: {kind: small_cnn}", "  training: {epochs: 1}", "10: evaluation.model: is missing: "
                       "add it."),

@@ -344,7 +344,5 @@ def test_a_prior_that_is_told_whom_to_show_is_refused_with_the_way_out() -> None
             pass
 
     prior: Any = Told(BrepmiConfig(), channels=3, image_size=8, classes=6)  # type: ignore[arg-type]
-    with pytest.raises(
-        ConfigError, match=r"brepmi has to be told the identity: give the attack another prior, for example prior: \{k"
-    ):
+    with pytest.raises(ConfigError, match=r"brepmi has to be told the identity: give the attack another prior, for"):
         Brepmi(BrepmiConfig()).check(prior=prior, classes=6)

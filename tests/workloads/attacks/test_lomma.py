@@ -65,10 +65,17 @@ def test_how_often_to_try_stands_in_the_host_alone() -> None:
         lomma('{"restarts": 2}')
 
 
-@pytest.mark.parametrize("name", ["identities", "restarts", "made", "keep", "steps", "chunk_rows", "precision"])
-def test_what_the_host_is_told_is_what_the_attack_does(name: str) -> None:
-    host = KedmiHost(identities=2, restarts=3, draws=2, keep=4, steps=7, chunk_rows=8, precision="bf16")
+@pytest.mark.parametrize("name", ["identities", "candidates_per_identity", "keep", "prior", "needs_prior"])
+def test_settings_of_the_host_are_settings_of_the_attack(name: str) -> None:
+    host = KedmiHost(identities=2, restarts=3, draws=2, keep=4)
     assert getattr(LommaConfig(host=host), name) == getattr(host, name)
+
+
+def test_the_host_searches_as_it_is_set() -> None:
+    host = KedmiHost(restarts=3, draws=2, keep=4, steps=7, chunk_rows=8, precision="bf16")
+    attack = Lomma(LommaConfig(host=host))
+    assert attack.host.config == host.model_copy(update={"name": "lomma"})
+    assert attack.protocol().items() >= {"steps": 7, "restarts": 3, "made": 6, "kept": 4, "clip": 1.0}.items()
 
 
 def test_the_prior_of_the_spec_reaches_a_host_without_one() -> None:

@@ -103,5 +103,5 @@ def test_a_prior_without_a_critic_is_refused() -> None:
             """Nothing."""
 
     plain = Plain(WganGpConfig(), channels=1, image_size=32, classes=1)
-    with pytest.raises(ConfigError, match=r"^ppdgmi tunes its prior further, which takes one that is fitted"):
+    with pytest.raises(ConfigError, match=r"^ppdgmi tunes its prior further, which takes a prior that is fitted"):
         Ppdgmi(PpdgmiConfig(**SETTINGS)).check(prior=plain, classes=3)

@@ -109,7 +109,7 @@ def test_more_identities_than_classes_are_refused() -> None:
 
 
 def test_an_attack_without_a_prior_is_refused_where_it_needs_one() -> None:
-    with pytest.raises(ConfigError, match=r"^countdown needs a prior: give the attack or the spec one"):
+    with pytest.raises(ConfigError, match=r"^countdown needs a prior: give one to the attack or the spec"):
         Countdown(CountdownConfig()).check(prior=None, classes=3)
 
 
