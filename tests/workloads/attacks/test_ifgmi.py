@@ -272,9 +272,7 @@ def test_a_stage_without_a_radius_is_refused() -> None:
 
 def test_a_prior_without_blocks_is_refused() -> None:
     prior = WganGp(WganGpConfig(width=2), channels=3, image_size=32, classes=6)
-    with pytest.raises(
-        ConfigError, match=r"wgan_gp has no blocks to begin at: take a staged prior, such as"
-    ):
+    with pytest.raises(ConfigError, match=r"wgan_gp has no blocks to begin at: take a staged prior, such as"):
         Ifgmi(IfgmiConfig()).check(prior=prior, classes=6)
 
 
