@@ -146,7 +146,7 @@ def label_queries(rounds: int) -> float:
     latents = rows.normal(100, "start").clamp(-1.5, 1.5)
     findings = {  # every row starts where it is named as wanted
         "identities": rows.identities,
-        "labels": target.labels(full.generator.synthesize(latents)),
+        "labels": target.labels(full.required_prior.synthesize(latents)),
         "starts": latents[:, None],
         "found": torch.ones(8, 1, dtype=torch.bool),
     }
