@@ -78,9 +78,9 @@ def _measured(
     spaces: dict[ModelConfig | None, ReconstructionEvidence] = {None: evidence}
     for metric in metrics:
         assert isinstance(metric, AttackMetric), metric.config.kind
-        if metric.feature_network not in spaces:
-            spaces[metric.feature_network] = _seen_by(metric.feature_network, evidence, context)
-        own = spaces[metric.feature_network]
+        if metric.config.feature_network not in spaces:
+            spaces[metric.config.feature_network] = _seen_by(metric.config.feature_network, evidence, context)
+        own = spaces[metric.config.feature_network]
         if isinstance(metric, ReconstructionMetric):
             values = metric.rows(own)
             rows.update(values)

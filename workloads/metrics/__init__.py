@@ -1,6 +1,6 @@
-"""Every number, with its uncertainty: one metric a file.
+"""Every number, with its uncertainty: one metric per file.
 
-`base.py` defines what a metric is given; `intervals.py` makes an estimate with an interval of scores; `geometry.py`
-holds distances, `feature_space.py` and `random_features.py` the spaces they are taken in. Imports from the rooms
-below. Begin with `base.py`, then `attack_accuracy.py`.
+`base.py` defines what a metric is and what it is computed from; `intervals.py` gives values their intervals;
+`geometry.py` holds convex polygons; `random_features.py` compares a prior's samples with public images. Imports from
+the rooms below. Begin with `base.py`, then `attack_accuracy.py`.
 """

@@ -1,4 +1,4 @@
-"""How often the evaluation model takes a reconstruction for the identity it aims at."""
+"""Attack accuracy: how often the evaluation model takes a reconstruction for the identity it aims at."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from workloads.core.errors import ShapeError
 from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
 
 FEWEST_CLASSES_FOR_TOP5 = 11
-"""With ten classes or fewer five guesses are half of all there are: the number would flatter every attack."""
+"""With ten classes or fewer, five guesses cover half of them, and top-5 accuracy would flatter every attack."""
 
 
 class AttackAccuracyConfig(MetricConfig):
+    """Attack accuracy has no settings."""
+
     kind: Literal["attack_accuracy"] = "attack_accuracy"
 
 
 @METRICS.register(AttackAccuracyConfig)
 class AttackAccuracy(ReconstructionMetric):
-    """Fraction of reconstructions the evaluation model takes for their identity, top-1 and, from 11 classes, top-5.
+    """Fraction of reconstructions that the evaluation model takes for their identity; top-5 too, from 11 classes on.
 
     Source: Zhang et al., "The Secret Revealer", CVPR 2020, section 4.
     """
@@ -38,7 +40,7 @@ class AttackAccuracy(ReconstructionMetric):
 
 
 def in_top_k(logits: Tensor, identities: Tensor, *, k: int) -> Tensor:
-    """1.0 where the identity is among the k largest logits, else 0.0.
+    """1.0 for each row whose identity has one of the k largest logits, 0.0 for the others.
 
     Shape: logits (N, C), identities (N,) to (N,).
     Raises:

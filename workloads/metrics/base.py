@@ -1,4 +1,4 @@
-"""What a metric is: a number about a classifier, or one number for each reconstruction."""
+"""What a metric is, and what it is computed from: answers on held-out images, or reconstructions of an attack."""
 
 from __future__ import annotations
 
@@ -26,37 +26,46 @@ class MetricConfig(ComponentConfig):
 
     @property
     def label(self) -> str:
-        """What tells it apart from the other metrics of a spec."""
+        """Name that distinguishes this metric from the others of a spec."""
         return self.kind
+
+    @property
+    def feature_network(self) -> ModelConfig | None:
+        """The network whose features the metric compares; None for the evaluation model."""
+        return None
 
 
 class ExtractorMetricConfig(MetricConfig):
-    """Settings of a metric in the features of a network, which is part of its numbers' names."""
+    """Settings of a metric in the features of a network, whose name is part of the names of its numbers."""
 
     extractor: Annotated[ModelConfig, MODELS] | None = None
-    """A network with weights of its own, such as an Inception with those for ImageNet; the evaluation model where
+    """Network whose features are compared, for example an Inception with ImageNet weights; the evaluation model if
     omitted."""
 
     @field_validator("extractor")
     @classmethod
-    def _has_weights(cls, extractor: ComponentConfig | None) -> ComponentConfig | None:
-        if isinstance(extractor, ModelConfig) and extractor.weights == "none":
+    def _has_weights(cls, extractor: ModelConfig | None) -> ModelConfig | None:
+        if extractor is not None and extractor.weights == "none":
             raise ValueError(f"{extractor.label} without weights measures nothing: set weights to imagenet or a file")
         return extractor
 
     @property
     def space(self) -> str:
-        """Whose features these are."""
-        return self.extractor.label if isinstance(self.extractor, ModelConfig) else "evaluation"
+        """Name of the network whose features are compared."""
+        return self.extractor.label if self.extractor is not None else "evaluation"
 
     @property
     def label(self) -> str:
         return f"{self.kind}_{self.space}"
 
+    @property
+    def feature_network(self) -> ModelConfig | None:
+        return self.extractor
+
 
 @dataclass(frozen=True)
 class HeldOutEvidence:
-    """What a classifier said of held-out images. Shape: logits (N, C); identities (N,)."""
+    """A classifier's answers on held-out images. Shape: logits (N, C); identities (N,)."""
 
     logits: Tensor
     identities: Tensor
@@ -64,12 +73,12 @@ class HeldOutEvidence:
 
 @dataclass(frozen=True)
 class ReconstructionEvidence:
-    """Reconstructions and private images, and what a network makes of both.
+    """Reconstructions and private images, with logits and features of both.
 
-    The logits are always the evaluation model's; the features are those of `network`, which a metric may choose.
+    Logits are always the evaluation model's; features are those of `network`, which a metric can choose.
 
-    Shape: images (R, C, H, W) float in [0, 1]; identities (R,), the ones aimed at; logits (R, classes); features
-    (R, F); private_features (N, F), of the N images of `private`; each of traits (classes,).
+    Shape: images (R, C, H, W) float in [0, 1]; identities (R,), those aimed at; logits (R, classes); features (R, F);
+    private_features (N, F), of the N images of `private`; each of traits (classes,).
     """
 
     images: Tensor
@@ -77,38 +86,40 @@ class ReconstructionEvidence:
     logits: Tensor
     features: Tensor
     private: ImageSet
-    """What target and evaluation model were trained on."""
+    """The images that target and evaluation model were trained on."""
     private_features: Tensor
     held_out: ImageSet
-    """What neither was."""
+    """Private images that neither was trained on."""
     network: Classifier
+    """The network that gave the features."""
     traits: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What the data set knows of each identity beside its name, by trait."""
 
     @cached_property
     def nearest(self) -> tuple[Tensor, Tensor]:
-        """Squared distance to, and index of, the private image of the identity whose features are nearest.
+        """Squared distance to, and index of, the private image of the same identity that is nearest in features.
 
         Shape: (R,) float64, (R,) int64.
         """
         return nearest_private(self.features, self.identities, self.private_features, self.private.identities)
 
     def nearest_images(self) -> Tensor:
-        """For each reconstruction the private image nearest in features. Shape: (R, C, H, W) in [0, 1]."""
+        """The private image of the same identity nearest to each reconstruction. Shape: (R, C, H, W) in [0, 1]."""
         return self.private.images[self.nearest[1]].float() / 255
 
 
 class Metric(ABC):
-    """A measure, with the names of the numbers it gives."""
+    """A measure, and the names of its numbers."""
 
     def __init__(self, config: MetricConfig) -> None:
         self.config = config
 
     @abstractmethod
     def better(self) -> dict[str, str]:
-        """For each number: 'higher' or 'lower', as whoever defends the model sees it."""
+        """Name each number, with 'higher' or 'lower' for the direction that is better for the defender."""
 
     def names(self, classes: int) -> tuple[str, ...]:
-        """Names of the numbers given for a model of so many classes."""
+        """Names of the numbers this metric gives for a model of `classes` classes."""
         return tuple(self.better())
 
 
@@ -117,58 +128,54 @@ class ClassifierMetric(Metric):
 
     @abstractmethod
     def estimates(self, evidence: HeldOutEvidence) -> dict[str, Estimate]:
-        """Each number with its interval."""
+        """Compute each number, by name, with its interval."""
 
 
 class AttackMetric(Metric):
     """Measures the reconstructions of one attack."""
 
     needs_traits: ClassVar[bool] = False
-    """Whether it compares with what the data set knows of each identity beside its name."""
+    """Whether it needs the traits of each identity, which only some data sets have."""
 
     @property
     def fewest_reconstructions(self) -> int:
-        """How many of each identity it takes."""
+        """Fewest reconstructions per identity this metric needs."""
         return 1
 
     @property
     def fewest_private_images(self) -> int:
-        """How many images of each attacked identity the target model must have been trained on."""
+        """Fewest training images of the target model per attacked identity this metric needs."""
         return 1
 
     @property
     def fewest_identities(self) -> int:
-        """How many identities have to be attacked."""
+        """Fewest attacked identities this metric needs."""
         return 1
-
-    @property
-    def feature_network(self) -> ModelConfig | None:
-        """The network whose features this metric compares; None for the evaluation model."""
-        return self.config.extractor if isinstance(self.config, ExtractorMetricConfig) else None
 
     @property
     def networks(self) -> tuple[ModelConfig, ...]:
         """Networks, beside the evaluation model, that this metric shows images to."""
-        return () if self.feature_network is None else (self.feature_network,)
+        network = self.config.feature_network
+        return () if network is None else (network,)
 
     @abstractmethod
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
-        """Each number with its interval; `context` is that of the job that judges."""
+        """Compute each number, by name, with its interval; `context` is that of the job that evaluates the attack."""
 
 
 class ReconstructionMetric(AttackMetric):
-    """Gives each reconstruction a number; means and intervals over identities are taken in one place for all."""
+    """Gives each reconstruction a value; its numbers are means of these, with intervals from resampling identities."""
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         return over_identities(self.rows(evidence), evidence.identities, context)
 
     @abstractmethod
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
-        """One value a reconstruction. Shape: (R,) float for each name."""
+        """Compute one value per reconstruction. Shape: (R,) float for each name."""
 
 
 def over_identities(rows: Mapping[str, Tensor], identities: Tensor, context: JobContext) -> dict[str, Estimate]:
-    """The mean of each column with its interval from resampling identities. Shape: (R,) each, identities (R,)."""
+    """Mean of each column, with an interval from resampling identities. Shape: (R,) each, identities (R,)."""
     return {
         name: bootstrap_over_groups(values, identities, generator=context.generator("bootstrap", name))
         for name, values in rows.items()
@@ -178,7 +185,7 @@ def over_identities(rows: Mapping[str, Tensor], identities: Tensor, context: Job
 def nearest_private(
     features: Tensor, identities: Tensor, private_features: Tensor, private_identities: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Squared distance to the nearest private image of the same identity, and that image's index.
+    """Find the nearest private image of the same identity. Returns its squared distance and its index.
 
     Shape: features (R, F), identities (R,), private_features (N, F), private_identities (N,)
         to (R,) float64, (R,) int64.
@@ -189,22 +196,21 @@ def nearest_private(
     indices = torch.empty(len(features), dtype=torch.int64)
     for identity in identities.unique().tolist():
         rows = (identities == identity).nonzero().flatten()
-        own = (private_identities == identity).nonzero().flatten()
-        if len(own) == 0:
+        candidates = (private_identities == identity).nonzero().flatten()
+        if len(candidates) == 0:
             raise ShapeError(f"identity {identity} has no private image to measure a distance to.")
-        squared = (features[rows].double()[:, None] - private_features[own].double()[None]).square().sum(2)
+        squared = (features[rows].double()[:, None] - private_features[candidates].double()[None]).square().sum(2)
         distances[rows], nearest = squared.min(1)
-        indices[rows] = own[nearest]
+        indices[rows] = candidates[nearest]
     return distances, indices
 
 
-def positions_by_content(images: Tensor, chosen: Tensor) -> Tensor:
-    """Positions of the chosen images, sorted by their pixels: what is drawn for an image then is the same wherever it
-    stands.
+def positions_by_content(images: Tensor, selected: Tensor) -> Tensor:
+    """Positions of the selected images, sorted by pixels, so that random draws for them do not depend on their order.
 
-    Shape: images (N, C, H, W), chosen (N,) bool, to (M,) int64.
+    Shape: images (N, C, H, W), selected (N,) bool, to (M,) int64.
     """
-    rows = chosen.nonzero().flatten().tolist()
+    rows = selected.nonzero().flatten().tolist()
     return torch.tensor(sorted(rows, key=lambda row: images[row].numpy().tobytes()), dtype=torch.int64)
 
 

@@ -1,30 +1,28 @@
-"""How far reconstructions stay from the private images, by the name the 224-pixel papers give it."""
+"""`knn_distance` under the name of the 224-pixel papers."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
-
-from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
+from workloads.metrics.base import METRICS, MetricConfig
+from workloads.metrics.knn_distance import KnnDistance
 
 
 class DeltaEvalConfig(MetricConfig):
+    """`delta_eval` has no settings."""
+
     kind: Literal["delta_eval"] = "delta_eval"
 
 
 @METRICS.register(DeltaEvalConfig)
-class DeltaEval(ReconstructionMetric):
+class DeltaEval(KnnDistance):
     """Squared L2 distance to the nearest private training image, in features of the evaluation model.
 
-    The formula of `knn_distance` under the name that the 224-pixel papers give it, whose evaluation model is an
-    Inception-v3 at 299 pixels.
+    This is `knn_distance` under the name that the 224-pixel papers give it, whose evaluation model is an Inception-v3
+    at 299 pixels.
 
     Source: Struppek et al., "Plug & Play Attacks", ICML 2022, section 5.
     """
 
     def better(self) -> dict[str, str]:
         return {"delta_eval": "higher"}
-
-    def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
-        return {"delta_eval": evidence.nearest[0]}

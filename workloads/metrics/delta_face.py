@@ -1,4 +1,4 @@
-"""How far reconstructions stay from the private images in features of a network for faces."""
+"""How far reconstructions stay from the private images, in features of a face network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from workloads.models.facenet160 import Facenet160Config
 
 
 class DeltaFaceConfig(ExtractorMetricConfig):
+    """The face network that `delta_face` compares features of."""
+
     kind: Literal["delta_face"] = "delta_face"
     extractor: Facenet160Config
-    """With the weights for VGGFace2, as `{weights: FILE}`."""
+    """The face network with its VGGFace2 weights: `{weights: FILE}`."""
 
 
 @METRICS.register(DeltaFaceConfig)
 class DeltaFace(ReconstructionMetric):
-    """Squared L2 distance to the nearest private training image, in the face network's unit vectors; 0 to 4.
+    """Squared L2 distance to the nearest private training image, between the face network's unit vectors; 0 to 4.
 
     Source: Struppek et al., "Plug & Play Attacks", ICML 2022, section 5; Schroff et al., "FaceNet", CVPR 2015.
     """
@@ -34,5 +36,6 @@ class DeltaFace(ReconstructionMetric):
         return {"delta_face": "higher"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
-        own, private = F.normalize(evidence.features), F.normalize(evidence.private_features)
-        return {"delta_face": nearest_private(own, evidence.identities, private, evidence.private.identities)[0]}
+        features, private = F.normalize(evidence.features), F.normalize(evidence.private_features)
+        distances, _ = nearest_private(features, evidence.identities, private, evidence.private.identities)
+        return {"delta_face": distances}

@@ -1,11 +1,11 @@
-"""Where reconstructions lie between the private images and what random erasing leaves of them."""
+"""Whether reconstructions lie closer to the private images or to those images after random erasing."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveInt
@@ -30,37 +30,41 @@ from workloads.training.prediction import channel_mean
 
 ROWS = 128
 SHOWN_IDENTITIES = 4
-"""As many as the figure of the paper has."""
+"""Identities in the picture; the paper's figure has as many."""
 
 Clouds = Mapping[str, Tensor]
-"""Points of one identity by what they are: private, erased, reconstructed. Shape: (N, F) float64 each."""
+"""Features of one identity: `private`, `erased` and `reconstructed`. Shape: (N, F) float64 each."""
+Plane = Mapping[str, list[list[float]]]
+"""The same points in a plane, each as [x, y]."""
 
 
 class FeatureSpaceConfig(ExtractorMetricConfig):
+    """How private images are erased for comparison, and which features are compared."""
+
     kind: Literal["feature_space"] = "feature_space"
     erasing: RandomErasingConfig = RandomErasingConfig()
-    """What is done to the private images for comparison; whether the target model was defended so is another matter."""
+    """How private images are erased for comparison, whichever defense the target model has."""
     erasures: PositiveInt = 8
-    """Of each private image."""
+    """Erased copies of each private image."""
     k: PositiveInt = 3
-    """Neighbours whose distance is a point's radius, for the two manifolds."""
+    """A point's radius is the distance to its k-th nearest neighbour, for the two manifolds."""
 
 
 @METRICS.register(FeatureSpaceConfig)
 class FeatureSpace(AttackMetric):
     """Whether reconstructions of a person lie among the private images, or among those images with boxes erased.
 
-    Against each of the two sets: `hull_overlap`, the shared part of the convex hulls in a plane, the first two
-    principal components of all three sets of that person; `manifold_precision`, the share of reconstructions within
-    the set's manifold, and `manifold_recall`, the share of the set within theirs (see `prdc`). `distance_ratio` is the
-    mean squared distance to the private images over that to the erased ones, all pairs counted, in all dimensions.
+    For each of the two sets: `hull_overlap`, the intersection over union of the convex hulls in a plane, spanned by the
+    first two principal components of all three sets of that person; `manifold_precision`, the share of reconstructions
+    within the set's manifold, and `manifold_recall`, the share of the set within theirs (see `prdc`). `distance_ratio`
+    is the mean squared distance to the private images over that to the erased ones, over all pairs and dimensions.
 
-    Low numbers against the private images are what a defender wants. High ones against the erased images beside them,
-    and a ratio above 1, say how it came about: the attack recovered what the target model was shown, and that was not
-    the whole face. Everything low says that it recovered neither, which is better still.
+    A defender wants low numbers for the private images. If those for the erased images are high at the same time, and
+    the ratio is above 1, the attack recovered what the target model was shown, which was not the complete face. If all
+    numbers are low, it recovered neither, which is better still.
 
-    The paper shows the picture and gives no numbers; its projection is not published. The features here are those of
-    one network for all trials, so that trials compare.
+    The paper shows the picture without numbers, and its projection is not published. Here all trials use the features
+    of the same network, so that they can be compared.
 
     Source: Tran et al., "Random Erasing vs. Model Inversion", TMLR 2025, figure 2.
     """
@@ -69,12 +73,12 @@ class FeatureSpace(AttackMetric):
 
     def better(self) -> dict[str, str]:
         measures = itertools.product(("hull_overlap", "manifold_precision", "manifold_recall"), ("private", "erased"))
-        names = {f"{measure}_{other}": "lower" for measure, other in measures} | {"distance_ratio": "higher"}
+        names = {f"{measure}_{cloud}": "lower" for measure, cloud in measures} | {"distance_ratio": "higher"}
         return {f"{name}_{self.config.space}": direction for name, direction in names.items()}
 
     @property
     def fewest_reconstructions(self) -> int:
-        return max(self.config.k + 1, 3)  # fewer than three have no hull
+        return max(self.config.k + 1, 3)  # fewer than three points have no hull
 
     @property
     def fewest_private_images(self) -> int:
@@ -84,13 +88,13 @@ class FeatureSpace(AttackMetric):
         draws = functools.partial(context.generator, self.config.label)
         erasing = _erasing(self.config.erasing, evidence, draws)
         attacked, rows = evidence.identities.unique(), []
-        panels: list[dict[str, Any]] = []
+        panels: list[dict[str, object]] = []
         for identity in attacked.tolist():
             clouds = self._clouds(evidence, identity, erasing, draws("erasing", identity))
-            drawn = in_plane(clouds)
-            rows.append(_measures(clouds, drawn, k=self.config.k))
+            plane = in_plane(clouds)
+            rows.append(_measures(clouds, plane, k=self.config.k))
             if len(panels) < SHOWN_IDENTITIES:
-                panels.append({"identity": evidence.private.names[identity]} | drawn)
+                panels.append({"identity": evidence.private.names[identity], **plane})
         context.write_json(f"{self.config.label}.json", panels)
         columns = torch.tensor(rows, dtype=torch.float64).T
         return over_identities(dict(zip(self.better(), columns, strict=True)), attacked, context)
@@ -98,14 +102,14 @@ class FeatureSpace(AttackMetric):
     def _clouds(
         self, evidence: ReconstructionEvidence, identity: int, erasing: RandomErasing, generator: torch.Generator
     ) -> Clouds:
-        own = positions_by_content(evidence.private.images, evidence.private.identities == identity)
+        positions = positions_by_content(evidence.private.images, evidence.private.identities == identity)
         erased = [
             _features_erased(evidence.network, evidence.private.images, rows, erasing, generator)
             for _ in range(self.config.erasures)
-            for rows in own.split(ROWS)
+            for rows in positions.split(ROWS)
         ]
         return {
-            "private": evidence.private_features[own].double(),
+            "private": evidence.private_features[positions].double(),
             "erased": torch.cat(erased).double(),
             "reconstructed": evidence.features[evidence.identities == identity].double(),
         }
@@ -114,7 +118,7 @@ class FeatureSpace(AttackMetric):
 def _erasing(
     config: RandomErasingConfig, evidence: ReconstructionEvidence, draws: Callable[..., torch.Generator]
 ) -> RandomErasing:
-    """The defense itself, as it would erase the private images for this network."""
+    """The random erasing defense, set up for the private images and this network."""
     network, private = evidence.network, evidence.private
     facts = TrainingFacts(
         images=len(private),
@@ -129,29 +133,30 @@ def _erasing(
 def _features_erased(
     network: Classifier, images: Tensor, rows: Tensor, erasing: RandomErasing, generator: torch.Generator
 ) -> Tensor:
-    """Features of some of the images after one more erasure. Shape: images (N, C, H, W) uint8, rows (B,) to (B, F)."""
+    """Features of the images at `rows` after erasing. Shape: images (N, C, H, W) uint8, rows (B,) to (B, F)."""
     normalized = network.normalize(images[rows].to(network.mean.device).float() / 255)
     return network.features(erasing.augment(normalized, indices=rows, generator=generator)).cpu()
 
 
-def in_plane(clouds: Clouds) -> dict[str, list[Any]]:
-    """The points along the two principal components of all clouds together, as [x, y].
+def in_plane(clouds: Clouds) -> Plane:
+    """Project the points onto the first two principal components of all clouds together.
 
-    The largest loading of each component is positive: its sign would be the solver's choice otherwise.
+    The largest loading of each component is made positive; otherwise its sign would depend on the solver.
     """
     points = torch.cat(list(clouds.values()))
     centred = points - points.mean(0)
     components = torch.linalg.svd(centred, full_matrices=False).Vh[:2]
     largest = components.gather(1, components.abs().argmax(1, keepdim=True))
-    placed = (centred @ (components * largest.sign()).T).split([len(own) for own in clouds.values()])
-    return {name: own.tolist() for name, own in zip(clouds, placed, strict=True)}
+    placed = (centred @ (components * largest.sign()).T).split([len(cloud) for cloud in clouds.values()])
+    return {name: points.tolist() for name, points in zip(clouds, placed, strict=True)}
 
 
-def _measures(clouds: Clouds, drawn: Mapping[str, list[Any]], *, k: int) -> list[float]:
+def _measures(clouds: Clouds, plane: Plane, *, k: int) -> list[float]:
     """The numbers of one identity, in the order of their names."""
-    hulls = {name: convex_hull([(x, y) for x, y in points]) for name, points in drawn.items()}
-    made, others = clouds["reconstructed"], (clouds["private"], clouds["erased"])
+    hulls = {name: convex_hull([(x, y) for x, y in points]) for name, points in plane.items()}
+    reconstructed, references = clouds["reconstructed"], (clouds["private"], clouds["erased"])
     overlaps = [overlap(hulls["reconstructed"], hulls[name]) for name in ("private", "erased")]
-    manifolds = [prdc(real, made, k=k) for real in others]
-    to_private, to_erased = ((torch.cdist(made, real) ** 2).mean().item() for real in others)
-    return [*overlaps, *(own[0] for own in manifolds), *(own[1] for own in manifolds), to_private / to_erased]
+    manifolds = [prdc(reference, reconstructed, k=k) for reference in references]
+    precisions, recalls = [manifold.precision for manifold in manifolds], [manifold.recall for manifold in manifolds]
+    to_private, to_erased = ((torch.cdist(reconstructed, reference) ** 2).mean().item() for reference in references)
+    return [*overlaps, *precisions, *recalls, to_private / to_erased]

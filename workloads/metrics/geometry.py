@@ -12,7 +12,7 @@ Polygon = list[Point]
 
 
 def convex_hull(points: Sequence[Point]) -> Polygon:
-    """The corners of the smallest convex polygon around points; one or two where all lie on a point or a line.
+    """Find the smallest convex polygon around points; one or two corners if they all lie on a point or a line.
 
     >>> convex_hull([(0, 0), (2, 0), (1, 1), (2, 2), (0, 2), (1, 0)])
     [(0, 0), (2, 0), (2, 2), (0, 2)]
@@ -26,7 +26,7 @@ def convex_hull(points: Sequence[Point]) -> Polygon:
 
 
 def _chain(ordered: Sequence[Point]) -> Polygon:
-    """The corners below points that go from left to right, or above those that go back."""
+    """The lower hull of points sorted from left to right, or the upper hull of those sorted from right to left."""
     chain: Polygon = []
     for point in ordered:
         while len(chain) > 1 and _left_of(chain[-2], chain[-1], point) <= 0:
@@ -36,14 +36,12 @@ def _chain(ordered: Sequence[Point]) -> Polygon:
 
 
 def area(polygon: Polygon) -> float:
-    """0 for a point or a line."""
+    """Area of a polygon; 0 for a point or a line."""
     return sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in _edges(polygon)) / 2
 
 
 def overlap(first: Polygon, second: Polygon) -> float:
-    """Area that two convex polygons share over the area that they cover together, in [0, 1].
-
-    Where one of them is a point or a line they share none.
+    """Intersection over union of two convex polygons, in [0, 1]; 0 if one of them is a point or a line.
 
     Raises:
         ShapeError: if neither has an area.
@@ -56,7 +54,7 @@ def overlap(first: Polygon, second: Polygon) -> float:
 
 
 def intersection(first: Polygon, second: Polygon) -> Polygon:
-    """What two convex polygons with an area have in common.
+    """Intersect two convex polygons that have an area.
 
     Source: Sutherland and Hodgman, "Reentrant Polygon Clipping", 1974.
     """
@@ -66,14 +64,14 @@ def intersection(first: Polygon, second: Polygon) -> Polygon:
 
 
 def _cut(polygon: Polygon, start: Point, end: Point) -> Polygon:
-    """The part that lies left of the line from `start` to `end`."""
+    """The part of a polygon that lies left of the line from `start` to `end`."""
     kept: Polygon = []
     for before, corner in _edges(polygon):
-        was, now = _left_of(start, end, before), _left_of(start, end, corner)
-        if (was < 0) != (now < 0):
-            share = was / (was - now)
+        side_before, side = _left_of(start, end, before), _left_of(start, end, corner)
+        if (side_before < 0) != (side < 0):
+            share = side_before / (side_before - side)
             kept.append((before[0] + share * (corner[0] - before[0]), before[1] + share * (corner[1] - before[1])))
-        if now >= 0:
+        if side >= 0:
             kept.append(corner)
     return kept
 
@@ -83,5 +81,5 @@ def _edges(polygon: Polygon) -> list[tuple[Point, Point]]:
 
 
 def _left_of(start: Point, end: Point, point: Point) -> float:
-    """Above 0 where `point` is left of the line, 0 on it; twice the area of the triangle."""
+    """Twice the signed area of the triangle: above 0 if `point` lies left of the line, 0 on it."""
     return (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (point[0] - start[0])

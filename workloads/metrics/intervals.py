@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: Wilson for proportions of one model, bootstrap over identities for attacks."""
+"""Numbers with their uncertainty: Wilson for proportions of one model, a bootstrap over identities for attacks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from workloads.core.errors import ShapeError
 
-Z95 = 1.959963984540054  # two-sided 95 % of the normal law
+Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval, how many observations it rests on, and how the interval was made."""
+    """A value with its 95 % interval, the number of independent observations, and how the interval was computed."""
 
     value: float
     low: float
@@ -25,11 +25,12 @@ class Estimate:
     method: str
 
     def as_dict(self) -> dict[str, Any]:
+        """The fields as plain data, for JSON."""
         return asdict(self)
 
 
 def wilson(successes: int, n: int) -> Estimate:
-    """A proportion with Wilson's score interval, which stays inside [0, 1] and has width at 0 and at 1.
+    """Estimate a proportion with Wilson's score interval, which stays in [0, 1] and is never empty.
 
     >>> estimate = wilson(8, 10)
     >>> round(estimate.low, 4), round(estimate.high, 4)
@@ -55,10 +56,10 @@ def bootstrap_over_groups(
     resamples: int = 2000,
     method: str = "bootstrap over identities",
 ) -> Estimate:
-    """Mean of `values` with a percentile interval from resampling whole groups.
+    """Estimate the mean of `values` with a percentile interval from resampling complete groups.
 
-    Reconstructions of one identity succeed or fail together, so identities are what is drawn again. With one group
-    there is nothing to resample and the interval is the whole range seen.
+    Reconstructions of one identity succeed or fail together, so identities are resampled, not reconstructions. With one
+    group there is nothing to resample, and the interval is the range of the values.
 
     Shape: values (N,) float; groups (N,) int64.
     Raises:

@@ -10,6 +10,8 @@ from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence
 
 
 class KnnDistanceConfig(MetricConfig):
+    """`knn_distance` has no settings."""
+
     kind: Literal["knn_distance"] = "knn_distance"
 
 
@@ -24,4 +26,5 @@ class KnnDistance(ReconstructionMetric):
         return {"knn_distance": "higher"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
-        return {"knn_distance": evidence.nearest[0]}
+        (name,) = self.better()
+        return {name: evidence.nearest[0]}

@@ -1,4 +1,4 @@
-"""How much another network learns about the private images from the reconstructions alone."""
+"""How much a network learns about the private images from the reconstructions alone."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ from workloads.training.prediction import predict
 
 
 class KnowledgeExtractionConfig(MetricConfig):
+    """The student network, and how it is trained on the reconstructions."""
+
     kind: Literal["knowledge_extraction"] = "knowledge_extraction"
     student: Annotated[ModelConfig, MODELS] | None = None
-    """The network that learns; one like the evaluation model where omitted."""
+    """The network that is trained; one like the evaluation model if omitted."""
     training: TrainingConfig = TrainingConfig(
         epochs=75, batch_size=32, optimizer="sgd", lr=0.1, weight_decay=1e-4, schedule="cosine"
     )
+    """How it is trained."""
 
 
 @METRICS.register(KnowledgeExtractionConfig)
 class KnowledgeExtraction(AttackMetric):
     """Accuracy, on private images, of a student trained on the reconstructions and the identities they aim at.
 
-    On the private training images and on held-out ones, both of the identities attacked, among which the student tells
-    apart: guessing reaches one over their number. What reconstructions share with the private images only in the eyes
-    of target and evaluation model teaches the student nothing. One student is trained: the interval is over images.
-    The published student is a ResNet-50 from ImageNet weights; the default schedule is the published one, but for the
-    last learning rate, 0 here and 1e-4 there.
+    It is measured on the private training images and on held-out ones, both of the attacked identities only; guessing
+    reaches one over their number. Patterns that only target and evaluation model take for a person teach the student
+    nothing. One student is trained, so the interval is over images. The published student is a ResNet-50 from ImageNet
+    weights; the default schedule is the published one, except the final learning rate, which is 0 here and 1e-4 there.
 
     Source: Struppek et al., "Be Careful What You Smooth For", ICLR 2024, knowledge extraction score; the code of
     Struppek et al., "Plug & Play Attacks", ICML 2022.
@@ -57,7 +59,7 @@ class KnowledgeExtraction(AttackMetric):
 
     @property
     def networks(self) -> tuple[ModelConfig, ...]:
-        return (self.config.student,) if isinstance(self.config.student, ModelConfig) else ()
+        return (self.config.student,) if self.config.student is not None else ()
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         attacked = evidence.identities.unique()
@@ -65,18 +67,15 @@ class KnowledgeExtraction(AttackMetric):
             raise ShapeError("knowledge_extraction needs two identities to tell apart, got 1: attack more of them.")
         kind = self.config.kind
         saved = (context.resume() or {}).get(kind)
-        lesson = context.nested(kind, saved=saved, wrap=lambda state: {kind: state})
-        made, validation = hold_back(_reconstructions(evidence), self.config.training)
-        student = self._student(evidence, len(attacked), lesson)
-        train(student, made, self.config.training, validation=validation, defenses=(), context=lesson)
-        shown = (evidence.private, evidence.held_out)
-        return {
-            name: _accuracy(student, data, attacked, context) for name, data in zip(self.better(), shown, strict=True)
-        }
+        nested = context.nested(kind, saved=saved, wrap=lambda state: {kind: state})
+        training_set, validation = hold_back(_reconstructions(evidence), self.config.training)
+        student = self._student(evidence, len(attacked), nested)
+        train(student, training_set, self.config.training, validation=validation, defenses=(), context=nested)
+        test_sets = zip(self.better(), (evidence.private, evidence.held_out), strict=True)
+        return {name: _accuracy(student, data, attacked) for name, data in test_sets}
 
     def _student(self, evidence: ReconstructionEvidence, classes: int, context: JobContext) -> Classifier:
         config = self.config.student or evidence.network.config
-        assert isinstance(config, ModelConfig)
         channels, size = evidence.images.shape[1:3]
         architecture = Architecture(model=config, classes=classes, channels=channels, image_size=size)
         student = architecture.build(seed=context.generator("initialization", "library").initial_seed())
@@ -86,15 +85,17 @@ class KnowledgeExtraction(AttackMetric):
 
 
 def _reconstructions(evidence: ReconstructionEvidence) -> ImageSet:
-    """The reconstructions with the numbers of their identities among those attacked, in an order of their own."""
+    """Reconstructions in an order by content; identities are numbered from 0 among those attacked."""
     images = evidence.images.mul(255).round().to(torch.uint8)
     attacked, numbers = evidence.identities.unique(return_inverse=True)
     order = torch.cat([positions_by_content(images, numbers == number) for number in range(len(attacked))])
-    return ImageSet(images[order], numbers[order], tuple(evidence.private.names[own] for own in attacked.tolist()))
+    return ImageSet(
+        images[order], numbers[order], tuple(evidence.private.names[identity] for identity in attacked.tolist())
+    )
 
 
-def _accuracy(student: Classifier, data: ImageSet, attacked: Tensor, context: JobContext) -> Estimate:
-    """How many images of the identities attacked the student names rightly."""
-    own = data.subset(torch.isin(data.identities, attacked).nonzero().flatten())
-    numbers = predict(student, own.images, device=context.device).argmax(1)
-    return wilson(int((attacked[numbers] == own.identities).sum()), len(own))
+def _accuracy(student: Classifier, data: ImageSet, attacked: Tensor) -> Estimate:
+    """Accuracy of the student on the images of attacked identities."""
+    subset = data.subset(torch.isin(data.identities, attacked).nonzero().flatten())
+    numbers = predict(student, subset.images, device=student.mean.device).argmax(1)
+    return wilson(int((attacked[numbers] == subset.identities).sum()), len(subset))

@@ -1,4 +1,4 @@
-"""How often a classifier names who is on a held-out image."""
+"""Natural accuracy: how often a classifier is right about a held-out private image."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from workloads.metrics.intervals import Estimate, wilson
 
 
 class NaturalAccuracyConfig(MetricConfig):
+    """Natural accuracy has no settings."""
+
     kind: Literal["natural_accuracy"] = "natural_accuracy"
 
 
 @METRICS.register(NaturalAccuracyConfig)
 class NaturalAccuracy(ClassifierMetric):
-    """Fraction of held-out private images classified correctly, every image counted.
+    """Fraction of held-out private images that are classified correctly.
 
     Source: the utility axis of Tran et al., "Random Erasing vs. Model Inversion", TMLR 2025.
     """

@@ -1,4 +1,4 @@
-"""How different reconstructions look from the nearest private images to the layers of a network."""
+"""How different reconstructions and the nearest private images look to the stages of a network."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ TINY = 1e-10
 
 
 class PerceptualDistanceConfig(ExtractorMetricConfig):
+    """The network whose feature maps are compared."""
+
     kind: Literal["perceptual_distance"] = "perceptual_distance"
 
 
@@ -30,7 +32,7 @@ class PerceptualDistance(ReconstructionMetric):
     """Distance of each stage's feature maps to those of the private image nearest in features; 0 is the same image.
 
     Maps are scaled to unit length along channels; squared differences are summed over channels, averaged over
-    positions and summed over stages. LPIPS without its learned weights, so its numbers are not those of LPIPS.
+    positions and summed over stages. This is LPIPS without its learned weights, so numbers differ from those of LPIPS.
 
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
     """
@@ -44,16 +46,16 @@ class PerceptualDistance(ReconstructionMetric):
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         device = evidence.network.mean.device
         distances = []
-        for made, real in zip(evidence.images.split(ROWS), evidence.nearest_images().split(ROWS), strict=True):
-            normalized = evidence.network.normalize(torch.cat((made, real)).to(device))
-            maps = [own for own in stage_outputs(evidence.network, normalized) if own.ndim == 4]
+        for pair in zip(evidence.images.split(ROWS), evidence.nearest_images().split(ROWS), strict=True):
+            normalized = evidence.network.normalize(torch.cat(pair).to(device))
+            maps = [output for output in stage_outputs(evidence.network, normalized) if output.ndim == 4]
             if not maps:
                 raise ShapeError(f"{self.config.space} has no feature maps: take a convolutional extractor.")
-            distances.append(torch.stack([_apart(own) for own in maps]).sum(0))
+            distances.append(torch.stack([_distance_of_halves(stage) for stage in maps]).sum(0))
         return {self.config.label: torch.cat(distances).double().cpu()}
 
 
-def _apart(maps: Tensor) -> Tensor:
+def _distance_of_halves(maps: Tensor) -> Tensor:
     """Distance between the first and the second half of the rows. Shape: (2B, C, H, W) to (B,)."""
     first, second = F.normalize(maps, dim=1, eps=TINY).chunk(2)
     return (first - second).square().sum(1).mean((1, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import PositiveInt
@@ -19,22 +19,31 @@ from workloads.metrics.base import (
 )
 from workloads.metrics.intervals import Estimate
 
-NAMES = ("precision", "recall", "density", "coverage")
+
+class Neighbourhoods(NamedTuple):
+    """How the reconstructions of one identity lie among its private images."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
 
 
 class PrdcConfig(ExtractorMetricConfig):
+    """Which neighbours and features `prdc` uses."""
+
     kind: Literal["prdc"] = "prdc"
     k: PositiveInt = 3
-    """Neighbours whose distance is a point's radius."""
+    """A point's radius is the distance to its k-th nearest neighbour."""
 
 
 @METRICS.register(PrdcConfig)
 class Prdc(AttackMetric):
     """How much of a person's images the reconstructions resemble (precision, density) and span (recall, coverage).
 
-    In features of the network that the names say; for each identity attacked, then the mean. Precision is
-    that of the published code: a reconstruction counts when it lies within the radius of the private image nearest to
-    it. Density is the standard one, over k times the reconstructions; the published code divides by private images.
+    Computed for each attacked identity, in features of the network in the names, then averaged. Precision follows the
+    published code: a reconstruction counts if it lies within the radius of the private image nearest to it. Density is
+    the standard one, over k times the reconstructions; the published code divides by the number of private images.
 
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020; for model
     inversion Struppek et al., "Plug & Play Attacks", ICML 2022.
@@ -43,7 +52,7 @@ class Prdc(AttackMetric):
     config: PrdcConfig
 
     def better(self) -> dict[str, str]:
-        return {f"{name}_{self.config.space}": "lower" for name in NAMES}
+        return {f"{name}_{self.config.space}": "lower" for name in Neighbourhoods._fields}
 
     @property
     def fewest_reconstructions(self) -> int:
@@ -57,41 +66,43 @@ class Prdc(AttackMetric):
         attacked = evidence.identities.unique()
         rows = []
         for identity in attacked:
-            made = evidence.features[evidence.identities == identity].double()
-            real = evidence.private_features[evidence.private.identities == identity].double()
-            rows.append(prdc(real, made, k=self.config.k))
+            reconstructed = evidence.features[evidence.identities == identity].double()
+            private = evidence.private_features[evidence.private.identities == identity].double()
+            rows.append(prdc(private, reconstructed, k=self.config.k))
         columns = torch.tensor(rows, dtype=torch.float64).T
         return over_identities(dict(zip(self.better(), columns, strict=True)), attacked, context)
 
 
-def prdc(real: Tensor, made: Tensor, *, k: int) -> tuple[float, float, float, float]:
-    """Precision, recall, density and coverage of reconstructions of one identity beside its private images.
+def prdc(private: Tensor, reconstructed: Tensor, *, k: int) -> Neighbourhoods:
+    """Compute precision, recall, density and coverage of one identity's reconstructions from their features.
 
-    Shape: real (N, F), made (M, F).
+    Shape: private (N, F), reconstructed (M, F).
     Raises:
-        ShapeError: unless both have more than k rows.
+        ShapeError: if either has k rows or fewer.
     """
-    if min(len(made), len(real)) <= k:
+    if min(len(reconstructed), len(private)) <= k:
         raise ShapeError(
-            f"neighbours at k {k} need more images than that of each identity, got {len(made)} reconstructions and "
-            f"{len(real)} private ones: raise the attack's keep or lower k."
+            f"neighbours at k {k} need more images than that of each identity, got {len(reconstructed)} "
+            f"reconstructions and {len(private)} private ones: raise the attack's keep or lower k."
         )
-    distances = torch.cdist(real, made, compute_mode="donot_use_mm_for_euclid_dist")
-    real_radius, made_radius = (_radii(own, k) for own in (real, made))
-    inside = distances <= real_radius[:, None]
-    precision = _within_nearest(distances, real_radius)
-    recall = _within_nearest(distances.T, made_radius)
-    density = inside.double().sum().item() / (k * len(made))
-    return precision, recall, density, inside.any(1).double().mean().item()
+    distances = torch.cdist(private, reconstructed, compute_mode="donot_use_mm_for_euclid_dist")
+    private_radii, reconstructed_radii = (_radii(points, k) for points in (private, reconstructed))
+    inside = distances <= private_radii[:, None]
+    return Neighbourhoods(
+        precision=_share_within_nearest(distances, private_radii),
+        recall=_share_within_nearest(distances.T, reconstructed_radii),
+        density=inside.double().sum().item() / (k * len(reconstructed)),
+        coverage=inside.any(1).double().mean().item(),
+    )
 
 
 def _radii(points: Tensor, k: int) -> Tensor:
-    """Distance of each point to its k-th nearest other one. Shape: (N, F) to (N,)."""
+    """Distance of each point to its k-th nearest neighbour. Shape: (N, F) to (N,)."""
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.kthvalue(k + 1, dim=1).values  # the nearest is the point itself
 
 
-def _within_nearest(distances: Tensor, radii: Tensor) -> float:
+def _share_within_nearest(distances: Tensor, radii: Tensor) -> float:
     """Share of columns that lie within the radius of the row nearest to them. Shape: (N, M), (N,)."""
-    nearest, which = distances.min(0)
-    return (nearest <= radii[which]).double().mean().item()
+    nearest, rows = distances.min(0)
+    return (nearest <= radii[rows]).double().mean().item()

@@ -13,12 +13,14 @@ SMALLEST_ERROR = 1e-10
 
 
 class PsnrConfig(MetricConfig):
+    """PSNR has no settings."""
+
     kind: Literal["psnr"] = "psnr"
 
 
 @METRICS.register(PsnrConfig)
 class Psnr(ReconstructionMetric):
-    """Peak signal-to-noise ratio, in dB, against the private image of the identity whose features are nearest.
+    """Peak signal-to-noise ratio, in dB, to the private image of the identity that is nearest in features.
 
     Source: the usual definition, -10 log10 of the mean squared error of images in [0, 1].
     """

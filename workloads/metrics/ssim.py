@@ -1,4 +1,4 @@
-"""How alike reconstructions and the private images they come nearest to are, in structure."""
+"""How similar in structure reconstructions and the nearest private images are."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ WINDOW = 11
 
 
 class SsimConfig(MetricConfig):
+    """SSIM has no settings."""
+
     kind: Literal["ssim"] = "ssim"
 
 
 @METRICS.register(SsimConfig)
 class Ssim(ReconstructionMetric):
-    """Structural similarity to the private image of the identity whose features are nearest; 1 is the same image.
+    """Structural similarity to the private image of the identity that is nearest in features; 1 is the same image.
 
     Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004; torchmetrics.
     """
@@ -32,8 +34,10 @@ class Ssim(ReconstructionMetric):
 
         values = [
             structural_similarity_index_measure(
-                made, real, data_range=1.0, kernel_size=WINDOW, reduction="none", return_full_image=False
+                reconstructed, private, data_range=1.0, kernel_size=WINDOW, reduction="none", return_full_image=False
             )
-            for made, real in zip(evidence.images.split(ROWS), evidence.nearest_images().split(ROWS), strict=True)
+            for reconstructed, private in zip(
+                evidence.images.split(ROWS), evidence.nearest_images().split(ROWS), strict=True
+            )
         ]
-        return {"ssim": torch.cat([torch.atleast_1d(own) for own in values]).double()}
+        return {"ssim": torch.cat([torch.atleast_1d(value) for value in values]).double()}

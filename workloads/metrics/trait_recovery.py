@@ -1,4 +1,4 @@
-"""How many of a person's traits can be read off reconstructions, where the traits are known."""
+"""How well a person's traits can be read off reconstructions, if the data set knows them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence
 
 
 class TraitRecoveryConfig(MetricConfig):
+    """How the probe that reads traits is fitted."""
+
     kind: Literal["trait_recovery"] = "trait_recovery"
     ridge: PositiveFloat = 0.1
-    """Added to the diagonal of the covariance of standardised features."""
+    """Strength of the ridge: this is added to the diagonal of the covariance of standardised features."""
 
 
 @METRICS.register(TraitRecoveryConfig)
 class TraitRecovery(ReconstructionMetric):
-    """Traits read off reconstructions by a linear probe, beside the true ones; needs data whose traits are known.
+    """How well a linear probe reads true traits off reconstructions; needs a data set that knows its traits.
 
     The probe is a ridge regression from features of the evaluation model, fitted on the private training images.
-    `trait_kinds` is the share of traits that are kinds (hair style, glasses) named rightly. `trait_measures` is, over
-    traits that are measures (width of the nose), 1 - squared error / variance among the identities: 1 is exact, 0 is
-    what the average person's measures give, and it has no lower bound. Traits that all identities share are left out.
+    `trait_kinds` is the share of categorical traits (hair style, glasses) that it reads correctly. `trait_measures` is
+    1 - squared error / variance among the identities, averaged over numeric traits (width of the nose): 1 is exact, 0
+    is what guessing the mean gives, and there is no lower bound. Traits that all identities share are left out.
 
     Source: this project.
     """
@@ -40,28 +42,28 @@ class TraitRecovery(ReconstructionMetric):
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         probe = _Probe(evidence.private_features, self.config.ridge)
         kinds, measures = [], []
-        for known in evidence.traits.values():
-            truth = torch.tensor(known, dtype=torch.float64 if isinstance(known[0], float) else torch.int64)
-            shown, wanted = truth[evidence.private.identities], truth[evidence.identities]
+        for values in evidence.traits.values():
+            truth = torch.tensor(values, dtype=torch.float64 if isinstance(values[0], float) else torch.int64)
+            private, correct = truth[evidence.private.identities], truth[evidence.identities]
             if len(truth.unique()) == 1:
                 continue
             if truth.is_floating_point():
-                read = probe.fitted(shown[:, None], evidence.features)[:, 0]
-                measures.append(1 - (read - wanted).square() / truth.var(correction=0))
+                predicted = probe.predict(private[:, None], evidence.features)[:, 0]
+                measures.append(1 - (predicted - correct).square() / truth.var(correction=0))
             else:
-                read = probe.fitted(F.one_hot(shown).double(), evidence.features)
-                kinds.append((read.argmax(1) == wanted).double())
+                scores = probe.predict(F.one_hot(private).double(), evidence.features)
+                kinds.append((scores.argmax(1) == correct).double())
         return {"trait_kinds": _mean(kinds, "kinds"), "trait_measures": _mean(measures, "measures")}
 
 
-def _mean(rows: list[Tensor], what: str) -> Tensor:
+def _mean(rows: list[Tensor], group: str) -> Tensor:
     if not rows:
-        raise ShapeError(f"trait_recovery: no traits that are {what} differ among the identities: leave it out.")
+        raise ShapeError(f"trait_recovery: no traits that are {group} differ among the identities: leave it out.")
     return torch.stack(rows).mean(0)
 
 
 class _Probe:
-    """Ridge regression from standardised features; the constant is not shrunk."""
+    """Ridge regression from standardised features; the intercept is not shrunk."""
 
     def __init__(self, features: Tensor, ridge: float) -> None:
         self._mean = features.double().mean(0)
@@ -70,8 +72,8 @@ class _Probe:
         penalty = ridge * torch.eye(self._inputs.shape[1], dtype=torch.float64)
         self._covariance = self._inputs.T @ self._inputs / len(features) + penalty
 
-    def fitted(self, answers: Tensor, features: Tensor) -> Tensor:
-        """What a probe fitted to these answers says of other features. Shape: (N, K), (R, F) to (R, K)."""
-        centre = answers.mean(0)
-        weights = torch.linalg.solve(self._covariance, self._inputs.T @ (answers - centre) / len(answers))
+    def predict(self, targets: Tensor, features: Tensor) -> Tensor:
+        """Fit the probe to targets and apply it to other features. Shape: (N, K), (R, F) to (R, K)."""
+        centre = targets.mean(0)
+        weights = torch.linalg.solve(self._covariance, self._inputs.T @ (targets - centre) / len(targets))
         return (features.double() - self._mean) / self._scale @ weights + centre

@@ -70,7 +70,7 @@ def test_delta_face_takes_the_nearest_direction_of_the_identity(delta_face: Delt
 
 
 def test_delta_face_asks_for_the_face_network(delta_face: DeltaFace) -> None:
-    assert isinstance(delta_face.feature_network, Facenet160Config)
+    assert isinstance(delta_face.config.feature_network, Facenet160Config)
 
 
 # Perceptual distance
