@@ -41,7 +41,7 @@ class DatasetConfig(ComponentConfig):
     def _are_distinct(cls, identities: tuple[str, ...] | None) -> tuple[str, ...] | None:
         repeated = [name for name, count in Counter(identities or ()).items() if count > 1]
         if repeated:
-            raise ValueError(f"{repeated[0]!r} stands there twice: name each once")
+            raise ValueError(f"{repeated[0]!r} is named twice: name each identity once")
         return identities
 
 

@@ -73,7 +73,7 @@ class Celeba(RawDataset):
         people = {entry.identity for entry in private}
         both = people & {entry.identity for entry in public}
         if both:
-            raise DataError(f"path: the lists call {len(both)} people private and public, {min(both)!r} for one.")
+            raise DataError(f"path: the lists have {len(both)} people on both sides, {min(both)!r} for example.")
         if self.config.check:
             parts = Counter(entry.part for entry in private)
             counts = {"people": len(people), "train": parts["train"], "test": parts["test"], "public": len(public)}
@@ -89,7 +89,9 @@ class Celeba(RawDataset):
         expected = SIZE[self.config.protocol]
         if self.config.check and size != expected:
             rule = f"{self.config.protocol} starts from {expected[0]} x {expected[1]}"
-            raise DataError(f"{entry.file}: {size[0]} x {size[1]} pixels, but {rule}: align it so, or check: false.")
+            raise DataError(
+                f"{entry.file}: {size[0]} x {size[1]} pixels, but {rule}: align it so, or set check: false."
+            )
         return central_box(entry, size, 108) if self.config.protocol == "lr_64" else None
 
     def fetch(self) -> None:
@@ -109,7 +111,9 @@ class Celeba(RawDataset):
         private = [entry for _, entry in labelled]
         classes = {(label, entry.identity) for label, entry in labelled}
         if not len(classes) == len({label for label, _ in classes}) == len({person for _, person in classes}):
-            raise DataError("path: meta/trainset.txt and meta/testset.txt give a person two classes, or a class two.")
+            raise DataError(
+                "path: meta/trainset.txt and meta/testset.txt give a person two classes, or a class two people."
+            )
         public = [self._entry(row[0]) for row in self._rows(self._list("ganset"), 1)]
         return private, sorted(public, key=lambda entry: int(entry.identity))
 
@@ -142,7 +146,7 @@ class Celeba(RawDataset):
     def _entry(self, name: str, part: Part | None = None) -> Entry:
         person = self._people.get(_stem(name))
         if person is None:
-            raise DataError(f"path: a list names {name}, but identity_CelebA.txt does not know who is on it.")
+            raise DataError(f"path: a list names {name}, but identity_CelebA.txt does not say who is on it.")
         return Entry(f"{self._folder}/{_stem(name)}.jpg", person, part)
 
     def _rows(self, file: str, columns: int) -> Iterator[list[str]]:

@@ -168,7 +168,9 @@ def _plan(dataset: RawDataset, folder: Path, rows: int) -> list[Shard]:
     files = [folder / f"{number:05d}-of-{len(parts):05d}.parquet" for number in range(len(parts))]
     strangers = sorted(set(folder.glob("*.parquet")) - set(files))
     if strangers:
-        raise DataError(f"{strangers[0]} is of another data set or protocol: remove {folder}, or name another folder.")
+        raise DataError(
+            f"{strangers[0]} belongs to another data set or protocol: remove {folder}, or name another folder."
+        )
     return [Shard(dataset, part, file) for part, file in zip(parts, files, strict=True)]
 
 

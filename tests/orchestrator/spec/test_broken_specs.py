@@ -135,8 +135,8 @@ MALFORMED = {
     "no_identities": ('["5", "6"]', "[]", "4: data.public.identities: needs at least 1 item, got 0."),
     "fractional_gpus_above_one": ("cpus: 1", "gpus: 1.5", "21: resources.train_classifier.gpus: 1.5 GPUs: above one "
                                   "only whole GPUs can be had."),
-    "identity_twice": ('["0", "1"]', '["0", "1", "1"]', "3: data.private.identities: '1' stands there twice: name each "
-                       "once."),
+    "identity_twice": ('["0", "1"]', '["0", "1", "1"]', "3: data.private.identities: '1' is named twice: name each "
+                       "identity once."),
     "seed_beyond_64_bits": ("[0, 1]", "[9223372036854775808]", "19: search.seeds: [9223372036854775808] has one beyond "
                             "64 bits, which no table holds: take smaller ones."),
     "nesterov_without_momentum": ("epochs: 1", "nesterov: true, momentum: 0.0", "7: target.training: nesterov needs a "

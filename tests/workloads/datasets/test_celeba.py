@@ -80,19 +80,19 @@ def test_celeba_lists_of_the_published_sizes_are_accepted(tmp_path: Path) -> Non
 
 def test_celeba_people_on_both_sides_are_refused(tmp_path: Path) -> None:
     lists = {**downloads.CELEBA_LISTS, "ganset": ["000004.jpg", "000012.jpg"]}
-    with pytest.raises(DataError, match="call 1 people private and public, '5' for one"):
+    with pytest.raises(DataError, match="have 1 people on both sides, '5' for example"):
         low(downloads.celeba(tmp_path, lists=lists)).available()
 
 
 def test_celeba_labels_that_mix_people_are_refused(tmp_path: Path) -> None:
     lists = {**downloads.CELEBA_LISTS, "testset": ["000007.jpg 0"]}
-    with pytest.raises(DataError, match="give a person two classes, or a class two"):
+    with pytest.raises(DataError, match="give a person two classes, or a class two people"):
         low(downloads.celeba(tmp_path, lists=lists)).available()
 
 
 def test_a_list_that_names_an_unknown_image_is_refused(tmp_path: Path) -> None:
     lists = {**downloads.CELEBA_LISTS, "ganset": ["000099.jpg"]}
-    with pytest.raises(DataError, match=r"a list names 000099.jpg, but identity_CelebA.txt does not know"):
+    with pytest.raises(DataError, match=r"a list names 000099.jpg, but identity_CelebA.txt does not say"):
         low(downloads.celeba(tmp_path, lists=lists)).available()
 
 

@@ -59,7 +59,7 @@ def test_more_labels_than_images_are_noticed(tmp_path: Path) -> None:
 def test_an_idx_file_that_is_not_whole_is_refused(tmp_path: Path, damage: bytes) -> None:
     downloads.mnist(tmp_path, [1], [1])
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(damage)
-    with pytest.raises(DataError, match="is not a whole idx file of bytes"):
+    with pytest.raises(DataError, match="is not a complete idx file of bytes"):
         Mnist(MnistConfig(path=str(tmp_path))).available()
 
 

@@ -252,7 +252,7 @@ def test_another_split_makes_every_shard_of_its_side_again(source: Path, tmp_pat
 def test_a_folder_that_holds_something_else_is_left_alone(source: Path, tmp_path: Path) -> None:
     prepare(source, tmp_path / "out")
     before = times(tmp_path / "out/private")
-    with pytest.raises(DataError, match=r"00000-of-00003.parquet is of another data set or protocol: remove "):
+    with pytest.raises(DataError, match=r"00000-of-00003.parquet belongs to another data set or protocol: remove "):
         prepare(source, tmp_path / "out", shard_rows=6)
     assert times(tmp_path / "out/private") == before
 

@@ -83,5 +83,5 @@ def read_idx(file: Path) -> np.ndarray:
     header = 4 + 4 * dimensions
     sizes = struct.unpack(f">{dimensions}I", data[4:header]) if len(data) >= header else ()
     if not sizes or len(data) != header + math.prod(sizes):
-        raise DataError(f"path: {file} is not a whole idx file of bytes: download it anew.")
+        raise DataError(f"path: {file} is not a complete idx file of bytes: download it again.")
     return np.frombuffer(data, np.uint8, offset=header).reshape(sizes)

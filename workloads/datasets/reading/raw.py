@@ -154,7 +154,7 @@ class RawDataset(Dataset):
         if missing:
             raise DataError(
                 f"{self.config.kind}: {len(missing)} of {len(sources)} files are missing, {missing[0]} first: complete "
-                f"the download, or let `midre data prepare {self.config.kind} --allow-missing` make do with the rest."
+                f"the download, or let `midre data prepare {self.config.kind} --allow-missing` prepare the rest."
             )
         total = hashlib.sha256()
         for entry in self.entries:
@@ -271,7 +271,7 @@ def check_counts(counts: Mapping[str, int], published: Mapping[str, int]) -> Non
     """
     if dict(counts) != dict(published):
         here, there = _as_text(counts), _as_text(published)
-        raise DataError(f"path: holds {here}, where {there} were published: complete it, or say check: false.")
+        raise DataError(f"path: holds {here}, where {there} were published: complete it, or set check: false.")
 
 
 def _as_text(counts: Mapping[str, int]) -> str:
