@@ -45,6 +45,7 @@ class ConditionalPrior(AdversarialPrior[Batches]):
         return self.generator(latents, identities)
 
     def draw_weights(self, draws: torch.Generator) -> None:
+        """Draw every weight anew, as `residual.draw_weights` does."""
         draw_weights(self, draws)
 
     def generated_batch(self, draws: torch.Generator, *, device: torch.device) -> tuple[Tensor, Tensor]:

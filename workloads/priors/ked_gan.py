@@ -84,6 +84,7 @@ class KedGan(AdversarialPrior[AnsweredBatches]):
         return F.logsigmoid(self.critic(images).logsumexp(1))
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> AnsweredBatches:
+        """Query the target once about every public image."""
         assert isinstance(target, ScoreOracle)
         public = PublicBatches(images, context.device)
         chunks = torch.arange(len(images)).split(QUERY_BATCH)

@@ -83,6 +83,11 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
         return self.critic(images)
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PseudoLabelledBatches:
+        """Find the public images that stand for each class, by querying the target about all of them.
+
+        Raises:
+            ConfigError: if there are fewer distinct images than each class needs.
+        """
         assert isinstance(target, WhiteBoxOracle)
         count = self.config.images_per_class
         images = images.unique(dim=0)  # copies would take the places of other images of a class
@@ -95,6 +100,7 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
         return PseudoLabelledBatches(images, context.device, target=target, images_of_class=indices)
 
     def critic_loss(self, batches: PseudoLabelledBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Hinge loss on generated images and on pseudo-labelled public ones, given their classes."""
         with torch.no_grad():
             fake, identities = self.generated_batch(draws, device=batches.device)
         real, labels = batches.draw_labelled(self.config.batch_size, draws)
@@ -102,6 +108,7 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
         return loss, {"critic_loss": loss.detach()}
 
     def generator_loss(self, batches: PseudoLabelledBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Minus the critic's value, plus the weighted margin loss of the target model on random views."""
         fake, identities = self.generated_batch(draws, device=batches.device)
         realism = self.critic(fake, identities).mean()
         views = RandomView(self.config.view)(fake, [draws] * len(fake))

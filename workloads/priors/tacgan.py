@@ -73,9 +73,11 @@ class Tacgan(ConditionalPrior[BatchesWithTarget]):
         return BatchesWithTarget(images, context.device, target=target)
 
     def begin_step(self, step: int) -> None:
+        """Add the classification losses once the warm-up is over."""
         self._warmed_up = step >= self.config.warm_up * self.config.steps
 
     def critic_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Real/fake loss, plus the weighted cross-entropy with the target's labels of generated images."""
         with torch.no_grad():
             fake, identities = self.generated_batch(draws, device=batches.device)
         of_fake, classes = self.critic(fake)
@@ -88,6 +90,7 @@ class Tacgan(ConditionalPrior[BatchesWithTarget]):
         return loss, {"critic_loss": loss.detach(), "named_as_asked": (labels == identities).float().mean()}
 
     def generator_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Real/fake loss, plus the weighted cross-entropy of the critic's classes with those asked for."""
         fake, identities = self.generated_batch(draws, device=batches.device)
         of_fake, classes = self.critic(fake)
         loss = -of_fake.mean() if self._uses_hinge else F.softplus(-of_fake).mean()

@@ -54,6 +54,7 @@ class WganGp(AdversarialPrior[PublicBatches]):
         return self.generator(latents)
 
     def realism(self, images: Tensor) -> Tensor:
+        """The critic's value, unbounded."""
         return self.critic(images).flatten()
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
@@ -72,6 +73,7 @@ class WganGp(AdversarialPrior[PublicBatches]):
         return self.config.gradient_penalty * penalty - distance, {"wasserstein_distance": distance.detach()}
 
     def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+        """Minus the critic's mean value of generated images."""
         return -self.realism(self.generator(self.draw_latents(draws, device=batches.device))).mean(), {}
 
 
