@@ -43,14 +43,16 @@ def shown(size: int) -> Tensor:
 
 def started(config: type[ModelConfig], file: Path, *, prefix: str = "", head: str) -> Classifier:
     """A network that began with a file of drawn weights under the published names, the published head among them."""
-    empty = Architecture(model=config(), classes=2, channels=3, image_size=32).build()
-    own = {name.removeprefix(prefix): value for name, value in empty.state_dict().items()}
-    kept = [name for name in own if not name.endswith("num_batches_tracked")]
-    weights = drawn_weights({name: own[name].shape for name in kept if not name.startswith(("head.", "mean", "std"))})
+    empty = Architecture(model=config.model_validate({}), classes=2, channels=3, image_size=32).build()
+    published = {name.removeprefix(prefix): value for name, value in empty.state_dict().items()}
+    kept = [name for name in published if not name.endswith("num_batches_tracked")]
+    weights = drawn_weights(
+        {name: published[name].shape for name in kept if not name.startswith(("head.", "mean", "std"))}
+    )
     save_file({**weights, f"{head}.weight": torch.zeros(10, 8), f"{head}.bias": torch.zeros(10)}, file)
-    given = config(weights=str(file))
-    network = Architecture(model=given, classes=2, channels=3, image_size=32).build().eval()
-    network.start_from(given)
+    settings = config.model_validate({"weights": str(file)})
+    network = Architecture(model=settings, classes=2, channels=3, image_size=32).build().eval()
+    network.start_from(settings)
     return network
 
 
@@ -81,7 +83,8 @@ def test_inception_2015_computes_what_torch_fidelity_does(tmp_path: Path) -> Non
 def test_facenet160_has_the_published_number_of_parameters_without_a_head() -> None:
     with torch.device("meta"):
         network = Architecture(model=Facenet160Config(), classes=2, channels=3, image_size=160).build()
-    assert sum(own.numel() for name, own in network.named_parameters() if not name.startswith("head.")) == 23_482_624
+    body = [parameter for name, parameter in network.named_parameters() if not name.startswith("head.")]
+    assert sum(parameter.numel() for parameter in body) == 23_482_624
 
 
 def test_facenet160_carries_the_published_names() -> None:
@@ -149,8 +152,8 @@ def test_a_face_network_without_weights_is_refused() -> None:
 
 @pytest.mark.parametrize("config", [Inception2015Config, Facenet160Config])
 def test_an_extractor_without_imagenet_weights_says_so(config: type[ModelConfig]) -> None:
-    given = config(weights="imagenet")
+    settings = config.model_validate({"weights": "imagenet"})
     with torch.device("meta"):
-        network = Architecture(model=given, classes=2, channels=3, image_size=32).build()
+        network = Architecture(model=settings, classes=2, channels=3, image_size=32).build()
     with pytest.raises(ConfigError, match="has no imagenet weights: set weights to none or a file"):
-        network.start_from(given)
+        network.start_from(settings)
