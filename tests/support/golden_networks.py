@@ -9,12 +9,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.support.paths import GOLDEN
+from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import Access
 from workloads.inversion.gradient_search import GradientAttack
 from workloads.inversion.optimizers import Variables
 from workloads.inversion.rows import Rows
-from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
+from workloads.priors.base import Prior, PriorConfig
 
 IDENTITIES = 6
 LATENT_SIZE = 8
@@ -40,6 +42,8 @@ class TinyGenerator(nn.Module):
 class TinyStyle(nn.Module):
     """A mapping to four styles, and four blocks at 1, 2, 4 and 8 pixels whose colours are summed."""
 
+    w_avg: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.map = nn.Linear(LATENT_SIZE, LATENT_SIZE)
@@ -52,8 +56,7 @@ class TinyStyle(nn.Module):
     def mapping(self, latents: Tensor, *, truncation: float = 1.0, cutoff: int = BLOCKS) -> Tensor:
         """Styles, the first `cutoff` of them pulled to the mean. Shape: (B, 8) to (B, 4, 8)."""
         styles = nn.functional.leaky_relu(self.map(latents), 0.2)[:, None].repeat(1, BLOCKS, 1)
-        mean: Tensor = self.w_avg  # type: ignore[assignment]
-        return torch.cat((mean + truncation * (styles[:, :cutoff] - mean), styles[:, cutoff:]), 1)
+        return torch.cat((self.w_avg + truncation * (styles[:, :cutoff] - self.w_avg), styles[:, cutoff:]), 1)
 
     def synthesis(
         self,
@@ -89,6 +92,7 @@ class TinyClassifier(nn.Module):
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.feature = nn.Linear(width * 16, FEATURES)
         self.head = nn.Linear(FEATURES, outputs)
+        self.mean, self.std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
 
     def normalize(self, images: Tensor) -> Tensor:
         return images
@@ -100,16 +104,24 @@ class TinyClassifier(nn.Module):
         return self.head(self.features(images))
 
 
-class TinyPrior:
-    """A generator and the network that judges its images, as an attack is given them."""
+class RecordedPrior(Prior):
+    """A prior whose weights were recorded: it is never fitted."""
 
     latent_size = LATENT_SIZE
 
-    def __init__(self, generator: nn.Module, critic: nn.Module) -> None:
-        self.generator, self.critic = generator, critic
+    def __init__(self) -> None:
+        super().__init__(PriorConfig(kind="recorded"), channels=3, image_size=8, classes=IDENTITIES)
 
-    def map(self, latents: Tensor) -> Tensor:
-        return latents
+    def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
+        raise NotImplementedError("its weights were recorded")
+
+
+class TinyPrior(RecordedPrior):
+    """The generator, and the network that judges its images."""
+
+    def __init__(self, generator: TinyGenerator, critic: TinyClassifier) -> None:
+        super().__init__()
+        self.generator, self.critic = generator, critic
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         return self.generator(latents)
@@ -123,26 +135,58 @@ class TinyPrior:
         return evidence - nn.functional.softplus(evidence)
 
 
-class TinyConditionalPrior:
-    """A generator of images of identities, as an attack is given it."""
+class TinyConditionalPrior(RecordedPrior):
+    """The generator of images of identities."""
 
-    latent_size, conditional = LATENT_SIZE, True
+    conditional = True
 
-    def __init__(self, generator: nn.Module) -> None:
+    def __init__(self, generator: TinyGenerator) -> None:
+        super().__init__()
         self.generator = generator
 
-    def map(self, latents: Tensor) -> Tensor:
-        return latents
-
-    def synthesize(self, latents: Tensor, identities: Tensor) -> Tensor:
+    def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
         return self.generator(latents, identities)
 
 
-def white_box(networks: nn.ModuleDict, discriminator: str = "critic", **given: Any) -> Access[WhiteBoxOracle]:
+class TinyNetworks(nn.Module):
+    """The networks of the attacks' cases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = TinyGenerator()
+        self.conditional_generator = TinyGenerator(conditional=True)
+        self.style = TinyStyle()
+        self.critic = TinyClassifier(width=5, outputs=1, norm=False)
+        self.k_logit = TinyClassifier(width=4, outputs=IDENTITIES, norm=False)
+        self.trap_discriminator = TinyClassifier(width=4, outputs=1, norm=True)
+        self.target = TinyClassifier(width=6, outputs=IDENTITIES, norm=True)
+        self.evaluator = TinyClassifier(width=7, outputs=IDENTITIES, norm=True)
+        self.surrogate_1 = TinyClassifier(width=4, outputs=IDENTITIES, norm=True)
+        self.surrogate_2 = TinyClassifier(width=5, outputs=IDENTITIES, norm=True)
+
+    def prior(self, discriminator: str = "critic") -> TinyPrior:
+        """The generator with one of the two networks that judge its images: `critic` or `k_logit`."""
+        return TinyPrior(self.generator, {"critic": self.critic, "k_logit": self.k_logit}[discriminator])
+
+    def conditional_prior(self) -> TinyConditionalPrior:
+        return TinyConditionalPrior(self.conditional_generator)
+
+    def surrogates(self) -> tuple[Any, ...]:
+        """The two networks trained on the target's answers; all that attacks use of a `Classifier` they have."""
+        return self.surrogate_1, self.surrogate_2
+
+
+def golden_networks(dtype: torch.dtype = torch.float64) -> TinyNetworks:
+    """The networks of the attacks' cases: in eval mode, frozen."""
+    networks = TinyNetworks()
+    networks.load_state_dict(load_file(GOLDEN / "networks.safetensors"))
+    return networks.to(dtype).eval().requires_grad_(False)
+
+
+def white_box(networks: TinyNetworks, discriminator: str = "critic", **changes: Any) -> Access[WhiteBoxOracle]:
     """The target with its weights, and the generator with one of the discriminators as the prior."""
-    prior: Any = TinyPrior(networks["generator"], networks[discriminator])
-    target: Any = networks["target"]
-    return Access(WhiteBoxOracle(target), torch.device("cpu"), prior=prior, **given)
+    prior = networks.prior(discriminator)
+    return Access(WhiteBoxOracle(networks.target), torch.device("cpu"), prior=prior, **changes)
 
 
 def follow(
@@ -159,28 +203,15 @@ def follow(
     return states, torch.stack(losses)
 
 
+def assert_recorded(actual: Tensor, recorded: Tensor, *, atol: float = 1e-9) -> None:
+    """Fail if numbers differ from recorded ones by more than an absolute tolerance."""
+    torch.testing.assert_close(actual, recorded, rtol=0.0, atol=atol)
+
+
 def golden(case: str, *, weights: bool = False) -> dict[str, Tensor]:
     """All numbers of a case, or the weights of its networks, where it has some of its own."""
     stored = load_file(GOLDEN / f"{case}.safetensors")
     return {name: tensor for name, tensor in stored.items() if name.startswith("weights.") is weights}
-
-
-def golden_networks(dtype: torch.dtype = torch.float64) -> nn.ModuleDict:
-    """The networks of the attacks' cases: in eval mode, frozen."""
-    norms = {"target": 6, "evaluator": 7, "surrogate_1": 4, "surrogate_2": 5}
-    networks = nn.ModuleDict(
-        {
-            "generator": TinyGenerator(),
-            "conditional_generator": TinyGenerator(conditional=True),
-            "style": TinyStyle(),
-            "critic": TinyClassifier(width=5, outputs=1, norm=False),
-            "k_logit": TinyClassifier(width=4, outputs=IDENTITIES, norm=False),
-            "trap_discriminator": TinyClassifier(width=4, outputs=1, norm=True),
-            **{name: TinyClassifier(width=width, outputs=IDENTITIES, norm=True) for name, width in norms.items()},
-        }
-    )
-    networks.load_state_dict(load_file(GOLDEN / "networks.safetensors"))
-    return networks.to(dtype).eval().requires_grad_(False)
 
 
 def golden_weights(network: nn.Module, case: str, name: str) -> nn.Module:

@@ -7,11 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.support.golden_networks import BLOCKS, LATENT_SIZE, TinyStyle
+from tests.support.golden_networks import (
+    BLOCKS,
+    IDENTITIES,
+    LATENT_SIZE,
+    TinyClassifier,
+    TinyGenerator,
+    TinyNetworks,
+    TinyStyle,
+)
 from workloads.context import JobContext
 from workloads.inversion.attack import Access
-from workloads.observation.oracles import LabelOracle
-from workloads.priors.base import PriorConfig
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
+from workloads.priors.base import Prior, PriorConfig
 from workloads.priors.staged import StagedPrior
 
 CPU = torch.device("cpu")
@@ -23,9 +31,8 @@ class TinyStaged(StagedPrior):
     latent_size = style_size = LATENT_SIZE
     layers = blocks = BLOCKS
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__(PriorConfig(kind="tiny_style"), channels=3, image_size=8, classes=6)
-        assert isinstance(network, TinyStyle)
+    def __init__(self, network: TinyStyle) -> None:
+        super().__init__(PriorConfig(kind="tiny_style"), channels=3, image_size=8, classes=IDENTITIES)
         self.network = network
 
     def styles(self, latents: Tensor, *, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
@@ -44,13 +51,13 @@ class TinyStaged(StagedPrior):
         return self.network.synthesis(styles, features, image, first=first, last=last)
 
     def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
-        raise NotImplementedError("its weights are given")
+        raise NotImplementedError("its weights were recorded")
 
 
 class OneBlock(TinyStaged):
     """The tiny generator, which takes a style itself, in the place of the blocks."""
 
-    def __init__(self, style: nn.Module, generator: nn.Module) -> None:
+    def __init__(self, style: TinyStyle, generator: TinyGenerator) -> None:
         super().__init__(style)
         self.generator = generator
 
@@ -61,7 +68,7 @@ class OneBlock(TinyStaged):
 class Signed(nn.Module):
     """A classifier that was recorded on images in [-1, 1]."""
 
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self, classifier: TinyClassifier) -> None:
         super().__init__()
         self.classifier, self.head = classifier, classifier.head
         self.mean = self.std = torch.full((3, 1, 1), 0.5)
@@ -70,9 +77,14 @@ class Signed(nn.Module):
         return (images - self.mean) / self.std
 
     def features(self, normalized: Tensor) -> Tensor:
-        features: Tensor = self.classifier.features(normalized)  # type: ignore[operator]
-        return features
+        return self.classifier.features(normalized)
 
 
-def access_to(target: LabelOracle, prior: Any, **known: Any) -> Access[Any]:
-    return Access(target, CPU, image_size=8, prior=prior, findings=known)
+def access_to(target: LabelOracle, prior: Prior, **findings: Any) -> Access[Any]:
+    """What an attack on a staged prior is given; `findings` are those of its `prepare`."""
+    return Access(target, CPU, image_size=8, prior=prior, findings=findings)
+
+
+def signed_access(networks: TinyNetworks, **findings: Any) -> Access[Any]:
+    """The target, recorded on images in [-1, 1], with its weights, and the style generator as the prior."""
+    return access_to(WhiteBoxOracle(Signed(networks.target)), TinyStaged(networks.style), **findings)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, TinyPrior, golden, golden_networks
+from tests.support.golden_networks import IDENTITIES, TinyNetworks, assert_recorded, golden_networks
 from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.brepmi import Brepmi, BrepmiConfig
 from workloads.context import JobContext
@@ -25,14 +25,8 @@ from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior
 
 CPU = torch.device("cpu")
-EXACT = {"rtol": 0.0, "atol": 1e-9}
 RUNS = ["run0", "run1", "run2", "run3"]
 PATIENCE = 15
-
-
-@pytest.fixture(scope="module")
-def case() -> dict[str, Tensor]:
-    return golden("brepmi")
 
 
 class Watched(LabelOracle):
@@ -78,8 +72,8 @@ class Followed:
     last: State
 
 
-def access_to(oracle: LabelOracle, networks: nn.ModuleDict) -> Access[LabelOracle]:
-    prior: Any = TinyPrior(networks["generator"], networks["critic"])
+def access_to(oracle: LabelOracle, networks: TinyNetworks) -> Access[LabelOracle]:
+    prior = networks.prior()
     return Access(oracle, CPU, prior=prior)
 
 
@@ -115,15 +109,15 @@ def follow(case: dict[str, Tensor], runs: list[str], oracle: LabelOracle, label:
 def run(request: pytest.FixtureRequest, case: dict[str, Tensor]) -> tuple[str, Followed, list[Tensor]]:
     """A run's name, what our code did, and what the target answered to it: 32 labels and one, by turns."""
     name, networks = request.param, golden_networks()
-    oracle = Watched(networks["target"])
+    oracle = Watched(networks.target)
     followed = follow(case, [name], oracle, case[f"{name}.label"][None], len(case[f"{name}.radius"]))
     return name, followed, oracle.answers
 
 
 def test_centres_follow_the_authors(case: dict[str, Tensor], run: Any) -> None:
     name, followed, _ = run
-    torch.testing.assert_close(followed.centre[:, 0], case[f"{name}.centre"], **EXACT)
-    torch.testing.assert_close(followed.last["centre"][0], case[f"{name}.final_centre"], **EXACT)
+    assert_recorded(followed.centre[:, 0], case[f"{name}.centre"])
+    assert_recorded(followed.last["centre"][0], case[f"{name}.final_centre"])
 
 
 def test_radii_are_the_authors(case: dict[str, Tensor], run: Any) -> None:
@@ -164,8 +158,8 @@ def scripted(case: dict[str, Tensor]) -> Followed:
 
 def test_scripted_labels_lead_where_they_led_the_authors(case: dict[str, Tensor]) -> None:
     followed = scripted(case)
-    torch.testing.assert_close(followed.centre[:, 0], case["scripted.centre"], **EXACT)
-    torch.testing.assert_close(followed.last["centre"][0], case["scripted.final_centre"], **EXACT)
+    assert_recorded(followed.centre[:, 0], case["scripted.centre"])
+    assert_recorded(followed.last["centre"][0], case["scripted.final_centre"])
 
 
 def test_scripted_labels_grow_the_sphere_as_the_authors_even_where_a_move_is_refused(case: dict[str, Tensor]) -> None:
@@ -185,9 +179,9 @@ def test_28_of_32_points_inside_do_not_grow_the_sphere_and_29_do(case: dict[str,
 def test_runs_that_share_a_batch_move_as_alone(case: dict[str, Tensor]) -> None:
     together, networks = ["run0", "run2", "run3"], golden_networks()
     labels = torch.stack([case[f"{name}.label"] for name in together])
-    followed = follow(case, together, LabelOracle(networks["target"]), labels, 22)
+    followed = follow(case, together, LabelOracle(networks.target), labels, 22)
     expected = torch.stack([case[f"{name}.centre"][:22] for name in together], 1)
-    torch.testing.assert_close(followed.centre, expected, **EXACT)
+    assert_recorded(followed.centre, expected)
 
 
 # Starts
@@ -204,7 +198,7 @@ class Recorded(Brepmi):
 
 def starts(case: dict[str, Tensor], folder: Path, identities: Tensor, **settings: Any) -> tuple[State, int]:
     networks = golden_networks()
-    oracle, attack = LabelOracle(networks["target"]), Recorded(BrepmiConfig(**settings))
+    oracle, attack = LabelOracle(networks.target), Recorded(BrepmiConfig(**settings))
     attack.pooled = case["pool"]
     found = attack.prepare(access_to(oracle, networks), identities, context=context_at(folder))
     return found, oracle.queries
@@ -213,7 +207,7 @@ def starts(case: dict[str, Tensor], folder: Path, identities: Tensor, **settings
 def test_each_identity_starts_at_the_first_latent_named_so(case: dict[str, Tensor], tmp_path: Path) -> None:
     found, queries = starts(case, tmp_path, torch.arange(IDENTITIES))
     order = case["initial.labels_in_order_of_discovery"]
-    torch.testing.assert_close(found["starts"][order, 0], case["initial.points"], **EXACT)
+    assert_recorded(found["starts"][order, 0], case["initial.points"])
     assert found["found"].all()
     assert queries == 16 * case["initial.batches_used"].item()
 
@@ -221,13 +215,13 @@ def test_each_identity_starts_at_the_first_latent_named_so(case: dict[str, Tenso
 def test_the_authors_attack_the_labels_hit_first(case: dict[str, Tensor], tmp_path: Path) -> None:
     found, _ = starts(case, tmp_path, torch.arange(4), fidelity="official")
     assert torch.equal(found["labels"], case["initial.any_4_labels"])
-    torch.testing.assert_close(found["starts"][:, 0], case["initial.any_4_points"], **EXACT)
+    assert_recorded(found["starts"][:, 0], case["initial.any_4_points"])
 
 
 def test_further_starts_are_the_next_latents_named_so(case: dict[str, Tensor], tmp_path: Path) -> None:
     found, _ = starts(case, tmp_path, torch.arange(IDENTITIES), restarts=3)
     networks, pool = golden_networks(), case["pool"].flatten(0, 1).double().clamp(-1.5, 1.5)
-    named = networks["target"](networks["generator"](pool)).argmax(1)
+    named = networks.target(networks.generator(pool)).argmax(1)
     assert torch.equal(found["starts"][2], pool[(named == 2).nonzero().flatten()[:3]])
 
 
@@ -242,7 +236,7 @@ def test_what_stands_in_for_a_start_that_was_not_found_is_named_otherwise(
 ) -> None:
     found, _ = starts(case, tmp_path, torch.arange(IDENTITIES), draws=16, restarts=8)
     networks = golden_networks()
-    named = networks["target"](networks["generator"](found["starts"].flatten(0, 1))).argmax(1).view(IDENTITIES, 8)
+    named = networks.target(networks.generator(found["starts"].flatten(0, 1))).argmax(1).view(IDENTITIES, 8)
     assert torch.equal(named == torch.arange(IDENTITIES)[:, None], found["found"])
     assert not found["found"].all()
 
@@ -256,10 +250,10 @@ def attacked(
     """An attack on all identities by a target that never says `unnamed`."""
     networks = golden_networks(torch.float32)
     if unnamed is not None:
-        networks["target"].head.bias[unnamed] = -100.0
+        networks.target.head.bias[unnamed] = -100.0
     defaults = {"radius": 0.5, "steps": 40, "patience": 6, "draws": 512}
     attack = Brepmi(BrepmiConfig(**{**defaults, **settings}))
-    access = access_to(LabelOracle(networks["target"]), networks)
+    access = access_to(LabelOracle(networks.target), networks)
     return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
 
 
@@ -276,9 +270,9 @@ def test_an_identity_without_a_start_scores_nothing_and_the_others_are_as_they_w
 def test_an_identity_without_a_start_is_told_in_the_history(tmp_path: Path) -> None:
     context = context_at(tmp_path)
     networks = golden_networks(torch.float32)
-    networks["target"].head.bias[2] = -100.0
+    networks.target.head.bias[2] = -100.0
     attack = Brepmi(BrepmiConfig(steps=1, draws=512))
-    attack.run(access_to(LabelOracle(networks["target"]), networks), torch.arange(IDENTITIES), context=context)
+    attack.run(access_to(LabelOracle(networks.target), networks), torch.arange(IDENTITIES), context=context)
     context.write_history()
     assert '"starts_found": 0.8333333' in (tmp_path / "history.json").read_text()  # 5 of 6
 
@@ -294,9 +288,9 @@ def test_searches_that_never_settle_end_at_the_cap(tmp_path: Path) -> None:
 
 def test_a_target_that_names_everything_alike_ends_a_search_by_its_radius(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
-    networks["target"].head.bias[3] = 100.0
+    networks.target.head.bias[3] = 100.0
     attack = Brepmi(BrepmiConfig(steps=100, draws=256, radius=2.0, largest_radius=10.0))
-    access = access_to(LabelOracle(networks["target"]), networks)
+    access = access_to(LabelOracle(networks.target), networks)
     made = attack.run(access, torch.tensor([3]), context=context_at(tmp_path))
     assert made.latent_steps == 7  # 2 * 1.3 ** 6 = 9.7 and 2 * 1.3 ** 7 = 12.5
 
@@ -322,9 +316,9 @@ def test_a_resumed_attack_ends_with_the_same_bits(tmp_path: Path) -> None:
 def test_the_authors_choice_of_labels_is_returned_under_those_labels(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
     attack = Brepmi(BrepmiConfig(steps=2, fidelity="official"))
-    access = access_to(LabelOracle(networks["target"]), networks)
+    access = access_to(LabelOracle(networks.target), networks)
     made = attack.run(access, torch.arange(3), context=context_at(tmp_path))
-    assert torch.equal(networks["target"](made.images).argmax(1), made.identities)
+    assert torch.equal(networks.target(made.images).argmax(1), made.identities)
     assert len(set(made.identities.tolist())) == 3
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from orchestrator.errors import SpecError
 from tests.support.draws import drawn
-from tests.support.golden_networks import IDENTITIES, golden_networks
+from tests.support.golden_networks import IDENTITIES, TinyClassifier, golden_networks
 from tests.support.interruptions import Interrupted, context_at
 from tests.support.toy import toy_sweep
 from workloads.attacks.deepinversion import (
@@ -32,7 +32,7 @@ from workloads.inversion.rows import Rows
 from workloads.models.base import MODELS
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.models.vit_b_16 import VitB16Config
-from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.oracles import OpenClassifier, WhiteBoxOracle
 
 CPU = torch.device("cpu")
 SIDE = 8
@@ -41,7 +41,7 @@ SMALL: dict[str, Any] = {"images": 4, "keep": 4, "statistics_weight": 0.1}
 STILL: dict[str, Any] = {"shift": 0.0, "flip": 0.0}
 
 
-def access_to(target: Any, original: Any = None) -> Access[WhiteBoxOracle]:
+def access_to(target: OpenClassifier, original: OpenClassifier | None = None) -> Access[WhiteBoxOracle]:
     return Access(WhiteBoxOracle(target, original=original), CPU, image_size=SIDE)
 
 
@@ -78,11 +78,12 @@ def test_fewer_steps_than_warm_up_have_a_rate_as_well() -> None:
 # The search. The reference is one batch alone, whose statistics a batch norm in training mode measures itself.
 
 
-def measured_gap(target: nn.Module, images: Tensor) -> Tensor:
+def measured_gap(target: TinyClassifier, images: Tensor) -> Tensor:
     """Distances of statistics, the first batch norm's ten times, as torch's batch norms update their own."""
-    trained, gaps, shown = copy.deepcopy(target), [], images
-    for layer in trained.body:  # type: ignore[union-attr]
+    gaps, shown = [], images
+    for layer in copy.deepcopy(target).body:
         if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
             flat = shown.transpose(0, 1).flatten(1)
             mean, variance = flat.mean(1), flat.var(1, unbiased=False)
             gaps.append((mean - layer.running_mean).norm() + (variance - layer.running_var).norm())
@@ -90,7 +91,9 @@ def measured_gap(target: nn.Module, images: Tensor) -> Tensor:
     return 10 * gaps[0] + gaps[1]
 
 
-def independent(target: nn.Module, start: Tensor, identity: int, config: DeepinversionConfig, steps: int) -> Tensor:
+def independent(
+    target: TinyClassifier, start: Tensor, identity: int, config: DeepinversionConfig, steps: int
+) -> Tensor:
     """Variables of one batch after so many steps."""
     variables = start.clone().requires_grad_(True)
     adam = torch.optim.Adam([variables], lr=config.lr, betas=config.betas)
@@ -113,7 +116,7 @@ def independent(target: nn.Module, start: Tensor, identity: int, config: Deepinv
 
 def test_batches_side_by_side_move_as_each_alone_by_torchs_own_parts() -> None:
     config = DeepinversionConfig(**SMALL, **STILL, variation_weight=0.01, norm_weight=0.02)
-    attack, target = Deepinversion(config), golden_networks()["target"]
+    attack, target = Deepinversion(config), golden_networks().target
     start = drawn(len(ROWS), 4, 3, SIDE, SIDE, purpose="start")
     variables = {"images": start}
     state = {"variables": variables, "memory": attack.descent.rule.begin(variables), "kept": {}}
@@ -125,7 +128,7 @@ def test_batches_side_by_side_move_as_each_alone_by_torchs_own_parts() -> None:
 
 
 def test_statistics_are_those_of_the_model_as_it_was_trained_not_of_its_folded_copy() -> None:
-    original = golden_networks()["target"]
+    original = golden_networks().target
     images = drawn(8, 3, SIDE, SIDE, purpose="images").sigmoid()
     faster = folded(original, lambda own: own(images))
     attack, identities = Deepinversion(DeepinversionConfig(**SMALL)), torch.arange(8) % IDENTITIES
@@ -135,7 +138,7 @@ def test_statistics_are_those_of_the_model_as_it_was_trained_not_of_its_folded_c
 
 
 def test_no_hook_stays_on_the_target() -> None:
-    target = golden_networks()["target"]
+    target = golden_networks().target
     images = drawn(4, 3, SIDE, SIDE, purpose="images")
     Deepinversion(DeepinversionConfig(**SMALL)).objective.losses(access_to(target), images, torch.arange(4))
     assert not any(own._forward_pre_hooks for own in target.modules())
@@ -148,7 +151,7 @@ def test_a_step_shows_each_batch_rolled_by_draws_of_its_row() -> None:
             return super().logits_and_inputs(images, layers)
 
     shown: list[Tensor] = []
-    target: Any = golden_networks()["target"]
+    target = golden_networks().target
     access = Access(Watched(target), CPU, image_size=SIDE)
     attack = Deepinversion(DeepinversionConfig(**SMALL, shift=0.25, flip=0.0))
     point = torch.full((2, 4, 3, SIDE, SIDE), -2.0, dtype=torch.float64)
@@ -159,7 +162,7 @@ def test_a_step_shows_each_batch_rolled_by_draws_of_its_row() -> None:
     assert (places == places[:, :, :1]).all()  # a batch moves as one
     assert (places[:, 0, 0] != places[:, 1, 0]).any()
     down, across = places // SIDE - 4, places % SIDE - 4
-    assert (down.min(), down.max(), across.min(), across.max()) == (-2, 2, -2, 2)  # a quarter of 8 pixels
+    assert [number.item() for number in (*down.aminmax(), *across.aminmax())] == [-2, 2, -2, 2]  # a quarter of 8 pixels
 
 
 # The whole attack, in float32 as a job runs it.
@@ -167,20 +170,20 @@ def test_a_step_shows_each_batch_rolled_by_draws_of_its_row() -> None:
 
 def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     attack = Deepinversion(DeepinversionConfig(**{**SMALL, "steps": 30, "warmup": 5, **settings}))
-    access = access_to(golden_networks(torch.float32)["target"])
+    access = access_to(golden_networks(torch.float32).target)
     return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
 
 
 def test_reconstructions_are_named_as_wanted(tmp_path: Path) -> None:
     made = attacked(tmp_path, **STILL, statistics_weight=0.01, steps=60)
-    named = golden_networks(torch.float32)["target"](made.images).argmax(1)
+    named = golden_networks(torch.float32).target(made.images).argmax(1)
     assert torch.equal(named, made.identities)
     assert made.identities.tolist() == [own for own in range(IDENTITIES) for _ in range(4)]
 
 
 def test_images_lie_in_the_unit_range(tmp_path: Path) -> None:
     made = attacked(tmp_path)
-    assert (made.images.min(), made.images.max()) == (0, 1)
+    assert [number.item() for number in made.images.aminmax()] == [0, 1]
 
 
 def test_queries_are_the_images_of_each_step_and_once_each_at_the_end(tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ def test_a_resumed_attack_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_the_attack_leaves_every_weight_and_statistic_as_it_was(tmp_path: Path) -> None:
-    target, before = golden_networks(torch.float32)["target"], golden_networks(torch.float32)["target"].state_dict()
+    target, before = golden_networks(torch.float32).target, golden_networks(torch.float32).target.state_dict()
     attack = Deepinversion(DeepinversionConfig(**SMALL, steps=2))
     attack.run(access_to(target), torch.arange(IDENTITIES), context=context_at(tmp_path))
     after = target.state_dict()

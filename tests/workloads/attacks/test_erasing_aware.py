@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, TinyPrior, golden_networks
+from tests.support.golden_networks import IDENTITIES, golden_networks
 from tests.support.interruptions import Interrupted, context_at
 from tests.workloads.inversion.test_row_search import any_prior
 from workloads.attacks.battery import Battery, BatteryConfig
@@ -29,6 +29,7 @@ from workloads.inversion.rows import Rows
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.views import Generators
 from workloads.training.classifiers import Architecture
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def target_model(size: int = 8) -> Classifier:
 
 def access_to(model: Classifier | None = None) -> Access[WhiteBoxOracle]:
     networks = golden_networks(torch.float32)
-    prior: Any = TinyPrior(networks["generator"], networks["critic"])
+    prior = networks.prior()
     public = torch.full((4, 3, 8, 8), 51, dtype=torch.uint8)  # 0.2 of white
     return Access(WhiteBoxOracle(model or target_model()), CPU, image_size=8, prior=prior, public_images=public)
 
@@ -146,9 +147,10 @@ def test_the_loss_is_a_mean_over_draws() -> None:
 class Watched:
     """A lens that changes nothing and counts what goes through it."""
 
+    shares_draws = False
     seen = 0
 
-    def __call__(self, images: Tensor, generators: Any) -> Tensor:
+    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
         self.seen += len(images)
         return images
 
@@ -164,7 +166,7 @@ class Watched:
 )
 def test_every_look_of_an_objective_goes_through_the_lens(tmp_path: Path, host: Any, images: int) -> None:
     lens = Watched()
-    access: Any = replace(access_to(), lenses=(lens,))
+    access = replace(access_to(), lenses=(lens,))
     made = ATTACKS.build(host).run(access, torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert lens.seen == made.latent_steps * images
 
@@ -173,12 +175,13 @@ def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
     """All of a flat image's views differ only by their boxes."""
     access, shown = access_to(), []
 
-    def watch(images: Tensor, generators: Any) -> Tensor:
-        shown.append(ErasedView(LAW, torch.full((3,), 0.2), access.target)(images, generators))
-        return shown[-1]
+    class Shown(ErasedView):
+        def __call__(self, images: Tensor, generators: Generators) -> Tensor:
+            shown.append(super().__call__(images, generators))
+            return shown[-1]
 
-    rows = Rows.of(torch.arange(IDENTITIES), 1, key="test")
-    Gmi(HOST).viewed_losses(replace(access, lenses=(watch,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, 0)
+    rows, lens = Rows.of(torch.arange(IDENTITIES), 1, key="test"), Shown(LAW, torch.full((3,), 0.2), access.target)
+    Gmi(HOST).viewed_losses(replace(access, lenses=(lens,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, 0)
     of_first_row = shown[0][:4]
     assert len(of_first_row.flatten(1).unique(dim=0)) > 1
 

@@ -11,9 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
+from tests.support.golden_networks import (
+    IDENTITIES,
+    TinyNetworks,
+    assert_recorded,
+    follow,
+    golden_networks,
+    white_box,
+)
 from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.gmi import Gmi, GmiConfig
 from workloads.core.errors import DivergedError
@@ -24,18 +31,6 @@ from workloads.observation.oracles import WhiteBoxOracle
 
 SEEDS = range(5)
 STEPS = 20
-EXACT = {"rtol": 0.0, "atol": 1e-9}
-LOSS = {"rtol": 0.0, "atol": 1e-8}
-
-
-@pytest.fixture(scope="module")
-def case() -> dict[str, Tensor]:
-    return golden("gmi")
-
-
-@pytest.fixture(scope="module")
-def networks() -> nn.ModuleDict:
-    return golden_networks()
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Trajectory:
 
 
 @pytest.fixture(scope="module")
-def batch6(case: dict[str, Tensor], networks: nn.ModuleDict) -> list[Trajectory]:
+def batch6(case: dict[str, Tensor], networks: TinyNetworks) -> list[Trajectory]:
     """One trajectory a seed."""
     return [descend(white_box(networks), case["starts"][seed], batch_reference=6) for seed in SEEDS]
 
@@ -64,62 +59,64 @@ def descend(access: Access[WhiteBoxOracle], start: Tensor, *, batch_reference: i
     )
 
 
-def test_the_critic_gives_the_recorded_values(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+def test_the_critic_gives_the_recorded_values(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     latents = case["batch6.latents"][:, :-1].flatten(0, 2)
-    values = white_box(networks).required_prior.realism(networks["generator"](latents))
-    torch.testing.assert_close(values, case["batch6.critic"].flatten(), **EXACT)
+    values = white_box(networks).required_prior.realism(networks.generator(latents))
+    assert_recorded(values, case["batch6.critic"].flatten())
 
 
-def test_the_target_gives_the_recorded_logits(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
-    logits = networks["target"](networks["generator"](case["batch6.latents"][:, -1].flatten(0, 1)))
-    torch.testing.assert_close(logits, case["batch6.final_logits"].flatten(0, 1), rtol=0.0, atol=1e-8)
+def test_the_target_gives_the_recorded_logits(case: dict[str, Tensor], networks: TinyNetworks) -> None:
+    logits = networks.target(networks.generator(case["batch6.latents"][:, -1].flatten(0, 1)))
+    assert_recorded(logits, case["batch6.final_logits"].flatten(0, 1), atol=1e-8)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_latents_follow_the_authors_in_a_batch_of_six(case: dict[str, Tensor], batch6: Any, seed: int) -> None:
-    torch.testing.assert_close(batch6[seed].latents, case["batch6.latents"][seed], **EXACT)
+    assert_recorded(batch6[seed].latents, case["batch6.latents"][seed])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_velocity_follows_the_authors_in_a_batch_of_six(case: dict[str, Tensor], batch6: Any, seed: int) -> None:
-    torch.testing.assert_close(batch6[seed].velocity, case["batch6.velocity_before_step"][seed], **EXACT)
+    assert_recorded(batch6[seed].velocity, case["batch6.velocity_before_step"][seed])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_mean_loss_is_the_authors_total_in_a_batch_of_six(case: dict[str, Tensor], batch6: Any, seed: int) -> None:
-    torch.testing.assert_close(batch6[seed].losses.mean(1), case["batch6.total_loss"][seed], **LOSS)
+    assert_recorded(batch6[seed].losses.mean(1), case["batch6.total_loss"][seed], atol=1e-8)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_latents_follow_the_authors_in_a_batch_of_two(case: dict[str, Tensor], networks: Any, seed: int) -> None:
+def test_latents_follow_the_authors_in_a_batch_of_two(
+    case: dict[str, Tensor], networks: TinyNetworks, seed: int
+) -> None:
     found = descend(white_box(networks), case["starts"][seed, :2], batch_reference=2)
-    torch.testing.assert_close(found.latents, case["batch2.latents"][seed], **EXACT)
+    assert_recorded(found.latents, case["batch2.latents"][seed])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_rows_alone_move_as_in_the_batch_of_six_with_its_reference(
-    case: dict[str, Tensor], networks: Any, seed: int
+    case: dict[str, Tensor], networks: TinyNetworks, seed: int
 ) -> None:
     found = descend(white_box(networks), case["starts"][seed, :2], batch_reference=6)
-    torch.testing.assert_close(found.latents, case["batch6.latents"][seed, :, :2], **EXACT)
+    assert_recorded(found.latents, case["batch6.latents"][seed, :, :2])
 
 
-def test_the_wrong_batch_reference_is_far_from_the_authors(case: dict[str, Tensor], networks: Any) -> None:
+def test_the_wrong_batch_reference_is_far_from_the_authors(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     found = descend(white_box(networks), case["starts"][0, :2], batch_reference=6)
     assert (found.latents - case["batch2.latents"][0]).abs().max() > 0.1  # the margin the recording states
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_later_code_with_the_critic_moves_alike(case: dict[str, Tensor], batch6: Any, seed: int) -> None:
-    torch.testing.assert_close(batch6[seed].latents, case["ked_critic.latents"][seed], **EXACT)
+    assert_recorded(batch6[seed].latents, case["ked_critic.latents"][seed])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_another_prior_reaches_the_search_through_realism_alone(
-    case: dict[str, Tensor], networks: Any, seed: int
+    case: dict[str, Tensor], networks: TinyNetworks, seed: int
 ) -> None:
     found = descend(white_box(networks, "k_logit"), case["starts"][seed], batch_reference=6)
-    torch.testing.assert_close(found.latents, case["ked_k_logit.latents"][seed], **EXACT)
+    assert_recorded(found.latents, case["ked_k_logit.latents"][seed])
 
 
 def own_scores(case: dict[str, Tensor]) -> Tensor:
@@ -131,7 +128,7 @@ def test_the_best_start_of_each_identity_has_the_recorded_score(case: dict[str, 
     scores, identities = own_scores(case).flatten(), torch.arange(IDENTITIES).repeat(len(SEEDS))
     kept = best_of_each(scores, identities, keep=1)
     best = torch.zeros(IDENTITIES, dtype=torch.float64).index_put((identities[kept],), scores[kept])
-    torch.testing.assert_close(best, case["batch6.best_score"], **EXACT)
+    assert_recorded(best, case["batch6.best_score"])
 
 
 def test_the_best_start_of_each_identity_has_the_recorded_latent(case: dict[str, Tensor]) -> None:
@@ -139,7 +136,7 @@ def test_the_best_start_of_each_identity_has_the_recorded_latent(case: dict[str,
     kept = best_of_each(scores, identities, keep=1)
     latents = case["batch6.latents"][:, -1].flatten(0, 1)
     best = torch.zeros_like(case["batch6.best_latent"]).index_put((identities[kept],), latents[kept])
-    torch.testing.assert_close(best, case["batch6.best_latent"], **EXACT)
+    assert_recorded(best, case["batch6.best_latent"])
 
 
 # The whole attack, in float32 as a job runs it.
@@ -215,7 +212,7 @@ def test_the_attack_leaves_every_weight_and_statistic_as_it_was(tmp_path: Path) 
 
 def test_a_loss_that_is_no_number_is_reported_with_the_way_out(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
-    networks["target"].head.bias.fill_(float("nan"))
+    networks.target.head.bias.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"^gmi: a loss became NaN or infinite by step 3: lower its lr\.$"):
         Gmi(GmiConfig(restarts=1, steps=3)).run(
             white_box(networks), torch.arange(IDENTITIES), context=context_at(tmp_path)

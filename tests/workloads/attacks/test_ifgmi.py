@@ -12,22 +12,20 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, golden, golden_networks
+from tests.support.golden_networks import IDENTITIES, TinyNetworks, assert_recorded, golden_networks
 from tests.support.interruptions import Interrupted, context_at
-from tests.support.staged_networks import Signed, TinyStaged, access_to
+from tests.support.staged_networks import TinyStaged, signed_access
 from workloads.attacks.ifgmi import Ifgmi, IfgmiConfig
 from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError
-from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.attack import Reconstructions
 from workloads.inversion.l1_ball import within_l1_ball
 from workloads.inversion.rows import Rows
-from workloads.observation.oracles import WhiteBoxOracle
 from workloads.observation.views import ViewConfig
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 
-EXACT = {"rtol": 0.0, "atol": 1e-9}
 STAGES = (8, 5, 5)
 STARTS, ENDS = (0, 8, 13), (8, 13, 18)
 TIGHT: dict[str, Any] = {"style_radii": (0.05, 0.06, 0.07), "feature_radii": (1.0, 0.3, 0.5)}
@@ -38,33 +36,18 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def case() -> dict[str, Tensor]:
-    return golden("ifgmi")
-
-
-@pytest.fixture(scope="module")
-def networks() -> nn.ModuleDict:
-    return golden_networks()
-
-
-def access(networks: nn.ModuleDict, **known: Any) -> Access[Any]:
-    target: Any = Signed(networks["target"])
-    return access_to(WhiteBoxOracle(target), TinyStaged(networks["style"]), **known)
-
-
 # The ball
 
 
 @pytest.mark.parametrize("radius", [0.5, 5.0, 30.0])
 def test_vectors_are_projected_as_by_the_authors(case: dict[str, Tensor], radius: float) -> None:
     found = within_l1_ball(case["vectors"].double(), torch.full((6,), radius))
-    torch.testing.assert_close(found, case[f"projected.radius_{radius}"], **EXACT)
+    assert_recorded(found, case[f"projected.radius_{radius}"])
 
 
 def test_feature_maps_are_projected_as_by_the_authors(case: dict[str, Tensor]) -> None:
     found = within_l1_ball(case["feature_maps"].double(), torch.full((4,), 4.0))
-    torch.testing.assert_close(found, case["projected.feature_maps_radius_4"], **EXACT)
+    assert_recorded(found, case["projected.feature_maps_radius_4"])
 
 
 def test_no_vector_in_the_ball_is_nearer_than_the_projected_one() -> None:
@@ -83,13 +66,13 @@ def test_a_ball_without_room_moves_nothing() -> None:
 
 
 def searched(
-    case: dict[str, Tensor], networks: nn.ModuleDict, run: str, fidelity: str = "official"
+    case: dict[str, Tensor], networks: TinyNetworks, run: str, fidelity: str = "official"
 ) -> tuple[list[State], Tensor]:
     """The state before the first and after every step, and all losses, (18, B)."""
     settings: dict[str, Any] = {"view": ViewConfig(), "selection_view": ViewConfig(), "selection_views": 1}
     config = IfgmiConfig(stage_steps=STAGES, batch_reference=6, fidelity=fidelity, **settings, **RUNS[run])  # type: ignore[arg-type]
     candidates = torch.arange(6).expand(IDENTITIES, 6)
-    given = access(networks, starts=case["starts"][:, 0].double(), candidates=candidates)
+    given = signed_access(networks, starts=case["starts"][:, 0].double(), candidates=candidates)
     attack, rows = Ifgmi(config), Rows(case["targets"], torch.arange(6), key="")
     states, losses = [attack.begin(given, rows)], []
     for step in range(sum(STAGES)):
@@ -100,97 +83,97 @@ def searched(
 
 
 @pytest.fixture(scope="module", params=RUNS)
-def official(request: Any, case: dict[str, Tensor], networks: nn.ModuleDict) -> tuple[str, list[State], Tensor]:
+def official(request: Any, case: dict[str, Tensor], networks: TinyNetworks) -> tuple[str, list[State], Tensor]:
     return (request.param, *searched(case, networks, request.param))
 
 
 def test_styles_follow_the_authors_through_all_stages(case: dict[str, Tensor], official: Any) -> None:
     run, states, _ = official
     found = torch.stack([own["variables"]["latents"] for own in states[:-1]])
-    torch.testing.assert_close(found, case[f"{run}.w_before_step"], **EXACT)
+    assert_recorded(found, case[f"{run}.w_before_step"])
 
 
 def test_styles_end_each_stage_where_the_authors_do(case: dict[str, Tensor], official: Any) -> None:
     run, states, _ = official
     found = torch.stack([states[end]["variables"]["latents"] for end in ENDS])
-    torch.testing.assert_close(found, case[f"{run}.w_after_stage"], **EXACT)
+    assert_recorded(found, case[f"{run}.w_after_stage"])
 
 
 def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], official: Any) -> None:
     run, _, losses = official
-    torch.testing.assert_close(losses.mean(1), case[f"{run}.loss"], **EXACT)
+    assert_recorded(losses.mean(1), case[f"{run}.loss"])
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_features_begin_a_stage_as_the_authors_do(case: dict[str, Tensor], official: Any, stage: int) -> None:
     run, states, _ = official
     begun = states[STARTS[stage] + 1]["kept"]["anchors"]["features"]
-    torch.testing.assert_close(begun, case[f"{run}.features_before_step_stage{stage}"][0], **EXACT)
+    assert_recorded(begun, case[f"{run}.features_before_step_stage{stage}"][0])
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_features_follow_the_authors(case: dict[str, Tensor], official: Any, stage: int) -> None:
     run, states, _ = official
     found = torch.stack([own["variables"]["features"] for own in states[STARTS[stage] + 1 : ENDS[stage]]])
-    torch.testing.assert_close(found, case[f"{run}.features_before_step_stage{stage}"][1:], **EXACT)
+    assert_recorded(found, case[f"{run}.features_before_step_stage{stage}"][1:])
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_features_end_a_stage_where_the_authors_do(case: dict[str, Tensor], official: Any, stage: int) -> None:
     run, states, _ = official
     found = states[ENDS[stage]]["variables"]["features"]
-    torch.testing.assert_close(found, case[f"{run}.features_at_end_of_stage{stage}"], **EXACT)
+    assert_recorded(found, case[f"{run}.features_at_end_of_stage{stage}"])
 
 
 def test_the_image_kept_is_that_of_the_authors_stages_which_the_target_likes_best(
-    case: dict[str, Tensor], networks: nn.ModuleDict, official: Any
+    case: dict[str, Tensor], networks: TinyNetworks, official: Any
 ) -> None:
     run, states, _ = official
     stages = case[f"{run}.images"].clamp(-1, 1)  # (stage, row, C, H, W)
-    confidences = networks["target"](stages.flatten(0, 1)).softmax(1).unflatten(0, (3, 6))
+    confidences = networks.target(stages.flatten(0, 1)).softmax(1).unflatten(0, (3, 6))
     best = confidences[:, torch.arange(6), case["targets"]].argmax(0)
     expected = stages[best, torch.arange(6)] / 2 + 0.5
-    torch.testing.assert_close(states[-1]["kept"]["images"], expected, **EXACT)
+    assert_recorded(states[-1]["kept"]["images"], expected)
 
 
-def test_the_target_does_not_always_like_the_same_stage(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+def test_the_target_does_not_always_like_the_same_stage(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     stages = case["tight.images"].clamp(-1, 1)
-    confidences = networks["target"](stages.flatten(0, 1)).softmax(1).unflatten(0, (3, 6))
+    confidences = networks.target(stages.flatten(0, 1)).softmax(1).unflatten(0, (3, 6))
     assert len(confidences[:, torch.arange(6), case["targets"]].argmax(0).unique()) > 1
 
 
 # What is mended
 
 
-def shown(networks: nn.ModuleDict, state: State, *, first: int) -> Tensor:
+def shown(networks: TinyNetworks, state: State, *, first: int) -> Tensor:
     own = state["variables"]
     styles = own["latents"][:, None].expand(-1, 4, -1)
-    image: Tensor = networks["style"].synthesis(styles, own.get("features"), own.get("colours"), first=first)[1]
+    image: Tensor = networks.style.synthesis(styles, own.get("features"), own.get("colours"), first=first)[1]
     return image
 
 
 def test_a_stage_goes_on_from_the_image_that_the_last_one_ended_with(
-    case: dict[str, Tensor], networks: nn.ModuleDict
+    case: dict[str, Tensor], networks: TinyNetworks
 ) -> None:
     states, _ = searched(case, networks, "loose", "fixed")
     for stage in (1, 2):
         ended, begun = states[STARTS[stage]], {"variables": states[STARTS[stage] + 1]["kept"]["anchors"]}
         before, after = shown(networks, ended, first=stage - 1), shown(networks, begun, first=stage)
-        torch.testing.assert_close(after, before, **EXACT)
+        assert_recorded(after, before)
 
 
-def test_the_authors_stages_begin_with_another_image(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+def test_the_authors_stages_begin_with_another_image(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     states, _ = searched(case, networks, "loose", "official")
     begun = {"variables": states[STARTS[1] + 1]["kept"]["anchors"]}
     assert (shown(networks, begun, first=1) - shown(networks, states[STARTS[1]], first=0)).abs().max() > 0.1
 
 
-def test_carried_colours_stay_as_they_were(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+def test_carried_colours_stay_as_they_were(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     states, _ = searched(case, networks, "loose", "fixed")
     assert torch.equal(states[ENDS[2]]["variables"]["colours"], states[ENDS[2]]["kept"]["anchors"]["colours"])
 
 
-def test_nothing_leaves_its_ball(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+def test_nothing_leaves_its_ball(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     states, _ = searched(case, networks, "tight", "fixed")
     last = states[-1]
     for name, radius in (("latents", 0.07), ("features", 0.5)):
@@ -209,7 +192,7 @@ SMALL: dict[str, Any] = {
 def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     attack = Ifgmi(IfgmiConfig(**SMALL | settings))
     context = context_at(folder, stop_at=stop_at)
-    return attack.run(access(golden_networks(torch.float32)), torch.arange(IDENTITIES), context=context)
+    return attack.run(signed_access(golden_networks(torch.float32)), torch.arange(IDENTITIES), context=context)
 
 
 @pytest.mark.parametrize("fidelity", ["fixed", "official"])
@@ -245,11 +228,11 @@ def test_every_image_shown_to_the_target_is_counted(tmp_path: Path) -> None:
     assert attacked(tmp_path).queries == 2 * 20 + 12 * 14 + 3 * 3 * 12 + 3 * 12
 
 
-def test_the_score_of_a_row_is_the_one_its_stage_was_chosen_by(case: dict[str, Tensor], networks: Any) -> None:
+def test_the_score_of_a_row_is_the_one_its_stage_was_chosen_by(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     kept = searched(case, networks, "loose", "fixed")[0][-1]["kept"]
     attack = Ifgmi(IfgmiConfig(selection_view=ViewConfig(), selection_views=1))
     rows = Rows(case["targets"], torch.arange(6), key="")
-    torch.testing.assert_close(attack.scores(access(networks), kept["images"], rows), kept["scores"], **EXACT)
+    assert_recorded(attack.scores(signed_access(networks), kept["images"], rows), kept["scores"])
 
 
 # Settings
@@ -262,7 +245,7 @@ def test_a_preset_fills_in_what_is_not_given() -> None:
 
 def test_the_number_of_steps_is_that_of_the_stages() -> None:
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
-        IfgmiConfig(steps=100)  # type: ignore[call-arg]
+        IfgmiConfig(steps=100)
 
 
 def test_a_stage_without_a_radius_is_refused() -> None:
@@ -276,11 +259,11 @@ def test_a_prior_without_blocks_is_refused() -> None:
         Ifgmi(IfgmiConfig()).check(prior=prior, classes=6)
 
 
-def test_a_prior_with_too_few_blocks_is_refused(networks: nn.ModuleDict) -> None:
+def test_a_prior_with_too_few_blocks_is_refused(networks: TinyNetworks) -> None:
     with pytest.raises(ConfigError, match=r"has 5 stages, but tiny_style at 8 pixels has 4 blocks: leave out"):
-        Ifgmi(IfgmiConfig()).check(prior=TinyStaged(networks["style"]), classes=6)
+        Ifgmi(IfgmiConfig()).check(prior=TinyStaged(networks.style), classes=6)
 
 
-def test_a_prior_with_enough_blocks_is_accepted(networks: nn.ModuleDict) -> None:
+def test_a_prior_with_enough_blocks_is_accepted(networks: TinyNetworks) -> None:
     config = IfgmiConfig(stage_steps=(70, 25, 25, 25), fidelity="official")
-    Ifgmi(config).check(prior=TinyStaged(networks["style"]), classes=6)
+    Ifgmi(config).check(prior=TinyStaged(networks.style), classes=6)

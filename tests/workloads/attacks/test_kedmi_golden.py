@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
+from tests.support.golden_networks import IDENTITIES, assert_recorded, follow, golden_networks, white_box
 from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.kedmi import Kedmi, KedmiConfig
 from workloads.context import JobContext
@@ -29,8 +29,6 @@ from workloads.priors.wgan_gp import WganGpConfig
 
 STEPS, DRAWS = 20, 5
 PRIORS = ("k_logit", "critic")
-EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
-LOSS: dict[str, Any] = {"rtol": 0.0, "atol": 1e-8}
 
 
 @dataclass(frozen=True)
@@ -67,11 +65,6 @@ class Fit:
 
 
 @pytest.fixture(scope="module")
-def case() -> dict[str, Tensor]:
-    return golden("kedmi")
-
-
-@pytest.fixture(scope="module")
 def fits(case: dict[str, Tensor]) -> dict[str, Fit]:
     return {name: fitted(case, name) for name in PRIORS}
 
@@ -87,26 +80,26 @@ def fitted(case: dict[str, Tensor], discriminator: str) -> Fit:
 @pytest.mark.parametrize("name", ["mean", "log_variance"])
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_gaussians_follow_the_authors(case: dict[str, Tensor], fits: dict[str, Fit], prior: str, name: str) -> None:
-    torch.testing.assert_close(fits[prior].trajectory(name), case[f"{prior}.{name}"], **EXACT)
+    assert_recorded(fits[prior].trajectory(name), case[f"{prior}.{name}"])
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_mean_loss_is_the_authors_total(case: dict[str, Tensor], fits: dict[str, Fit], prior: str) -> None:
-    torch.testing.assert_close(fits[prior].losses.mean(1), case[f"{prior}.total_loss"], **LOSS)
+    assert_recorded(fits[prior].losses.mean(1), case[f"{prior}.total_loss"], atol=1e-8)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_prior_loss_is_the_authors(case: dict[str, Tensor], fits: dict[str, Fit], prior: str) -> None:
     fit = fits[prior]
     found = torch.stack([fit.attack.prior_losses(fit.access, own).mean() for own in fit.images()])
-    torch.testing.assert_close(found, case[f"{prior}.prior_loss"], **EXACT)
+    assert_recorded(found, case[f"{prior}.prior_loss"])
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_identity_loss_is_the_authors(case: dict[str, Tensor], fits: dict[str, Fit], prior: str) -> None:
     fit, aimed = fits[prior], case["identities"]
     found = torch.stack([fit.attack.objective.losses(fit.access, own, aimed).mean() for own in fit.images()])
-    torch.testing.assert_close(found, case[f"{prior}.identity_loss"], **EXACT)
+    assert_recorded(found, case[f"{prior}.identity_loss"])
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -114,7 +107,7 @@ def test_the_final_draws_give_the_authors_images(case: dict[str, Tensor], fits: 
     fit = fits[prior]
     _, latents = fit.attack.latents(fit.access, fit.states[-1], fit.rows)
     images = fit.access.required_prior.synthesize(latents).unflatten(0, (IDENTITIES, DRAWS)).transpose(0, 1)
-    torch.testing.assert_close(images, case[f"{prior}.final_images"], **EXACT)
+    assert_recorded(images, case[f"{prior}.final_images"])
 
 
 def test_the_draws_of_a_row_stand_together_and_carry_its_identity(

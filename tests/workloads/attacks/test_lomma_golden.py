@@ -11,9 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, follow, golden, golden_networks, white_box
+from tests.support.golden_networks import (
+    IDENTITIES,
+    TinyNetworks,
+    assert_recorded,
+    follow,
+    golden_networks,
+    white_box,
+)
 from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.lomma import GmiHost, KedmiHost, Lomma, LommaConfig, mean_features
 from workloads.core.checkpoints import State
@@ -23,8 +30,6 @@ from workloads.inversion.rows import Rows
 from workloads.observation.oracles import WhiteBoxOracle
 
 STEPS, STARTS = 20, range(2)
-EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
-LOSS: dict[str, Any] = {"rtol": 0.0, "atol": 1e-8}
 
 TARGET_ALONE: dict[str, Any] = {"distillation": None}
 CROSS_ENTROPY: dict[str, Any] = {"identity_loss": "cross_entropy", "feature_weight": 0.0}
@@ -77,13 +82,8 @@ class Trajectory:
         return torch.stack(means)
 
 
-@pytest.fixture(scope="module")
-def case() -> dict[str, Tensor]:
-    return golden("lomma")
-
-
-def access_to(networks: nn.ModuleDict, discriminator: str, config: LommaConfig) -> Access[WhiteBoxOracle]:
-    surrogates: Any = (networks["surrogate_1"], networks["surrogate_2"]) if config.distillation else ()
+def access_to(networks: TinyNetworks, discriminator: str, config: LommaConfig) -> Access[WhiteBoxOracle]:
+    surrogates = networks.surrogates() if config.distillation else ()
     return white_box(networks, discriminator, surrogates=surrogates)
 
 
@@ -120,7 +120,7 @@ def on_kedmi(case: dict[str, Tensor]) -> dict[tuple[str, str], Trajectory]:
 
 @pytest.mark.parametrize(("variant", "start"), ON_GMI)
 def test_latents_follow_the_authors_on_gmi(case: dict[str, Tensor], on_gmi: Any, variant: str, start: int) -> None:
-    torch.testing.assert_close(on_gmi[variant, start].of("latents"), case[f"gmi.{variant}.latents"][start], **EXACT)
+    assert_recorded(on_gmi[variant, start].of("latents"), case[f"gmi.{variant}.latents"][start])
 
 
 @pytest.mark.parametrize("term", ["identity", "prior"])
@@ -129,7 +129,7 @@ def test_losses_are_the_authors_on_gmi(
     case: dict[str, Tensor], on_gmi: Any, variant: str, start: int, term: str
 ) -> None:
     found = on_gmi[variant, start].mean_losses(term)
-    torch.testing.assert_close(found, case[f"gmi.{variant}.{term}_loss"][start], **LOSS)
+    assert_recorded(found, case[f"gmi.{variant}.{term}_loss"][start], atol=1e-8)
 
 
 @pytest.mark.parametrize(("variant", "start"), ON_GMI)
@@ -147,7 +147,7 @@ def test_the_loss_is_realism_and_a_hundred_times_the_identitys(
 def test_the_gaussians_follow_the_authors_on_kedmi(
     case: dict[str, Tensor], on_kedmi: Any, variant: str, clip: str, name: str
 ) -> None:
-    torch.testing.assert_close(on_kedmi[variant, clip].of(name), case[f"ked.{variant}.{clip}.{name}"], **EXACT)
+    assert_recorded(on_kedmi[variant, clip].of(name), case[f"ked.{variant}.{clip}.{name}"])
 
 
 @pytest.mark.parametrize("term", ["identity", "prior"])
@@ -156,13 +156,13 @@ def test_losses_are_the_authors_on_kedmi(
     case: dict[str, Tensor], on_kedmi: Any, variant: str, clip: str, term: str
 ) -> None:
     found = on_kedmi[variant, clip].mean_losses(term)
-    torch.testing.assert_close(found, case[f"ked.{variant}.{clip}.{term}_loss"], **LOSS)
+    assert_recorded(found, case[f"ked.{variant}.{clip}.{term}_loss"], atol=1e-8)
 
 
 def test_public_features_have_the_recorded_mean(case: dict[str, Tensor]) -> None:
-    target: Any = golden_networks()["target"]
+    target = golden_networks().target
     found = mean_features(WhiteBoxOracle(target), case["public_images"][:40].double().split(20))
-    torch.testing.assert_close(found, case["public_feature_mean"], **LOSS)
+    assert_recorded(found, case["public_feature_mean"], atol=1e-8)
 
 
 # The whole attack, in float32 as a job runs it.

@@ -12,9 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
+from tests.support.golden_networks import (
+    IDENTITIES,
+    TinyNetworks,
+    assert_recorded,
+    follow,
+    golden_networks,
+)
 from tests.support.interruptions import Interrupted, context_at
 from tests.support.staged_networks import OneBlock, TinyStaged, access_to
 from workloads.attacks.mirror import GeneticMirror, GradientMirror, Mirror, MirrorConfig
@@ -30,20 +36,9 @@ from workloads.inversion.selection import best_of_pool, in_widest_agreement
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 
-EXACT = {"rtol": 0.0, "atol": 1e-9}
 STEPS, GENERATIONS = 40, 6
 TARGET = 2  # of the genetic search
 UNTRUNCATED: dict[str, Any] = {"truncation": 1.0}
-
-
-@pytest.fixture(scope="module")
-def case() -> dict[str, Tensor]:
-    return golden("mirror")
-
-
-@pytest.fixture(scope="module")
-def networks() -> nn.ModuleDict:
-    return golden_networks()
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +49,9 @@ def findings(case: dict[str, Tensor]) -> State:
     return PSpace(0.2).box(pool, deviations=1.0) | starts
 
 
-def access(networks: nn.ModuleDict, oracle: type[LabelOracle], **known: Any) -> Access[Any]:
-    target: Any = networks["target"]
-    return access_to(oracle(target), OneBlock(networks["style"], networks["generator"]), **known)
+def access(networks: TinyNetworks, oracle: type[LabelOracle], **known: Any) -> Access[Any]:
+    target = networks.target
+    return access_to(oracle(target), OneBlock(networks.style, networks.generator), **known)
 
 
 # The pool and the box
@@ -64,7 +59,7 @@ def access(networks: nn.ModuleDict, oracle: type[LabelOracle], **known: Any) -> 
 
 @pytest.mark.parametrize(("found", "recorded"), [("lower", "lower"), ("upper", "upper"), ("spread", "p_std")])
 def test_the_box_is_the_authors(case: dict[str, Tensor], findings: State, found: str, recorded: str) -> None:
-    torch.testing.assert_close(findings[found], case[f"box.{recorded}"], **EXACT)
+    assert_recorded(findings[found], case[f"box.{recorded}"])
 
 
 def test_without_a_mapping_the_box_lies_about_the_mean() -> None:
@@ -81,8 +76,8 @@ def test_starts_are_the_authors(case: dict[str, Tensor]) -> None:
 
 def test_the_pool_is_scored_as_its_styles_are_searched(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
-    target: Any = networks["target"]
-    style = networks["style"]
+    target = networks.target
+    style = networks.style
     config = MirrorConfig(pool=30, restarts=30, truncation=0.7, cutoff=2)
     given = access_to(WhiteBoxOracle(target), TinyStaged(style))
     found = GradientMirror(config).prepare(given, torch.tensor([3]), context=context_at(tmp_path))
@@ -115,7 +110,7 @@ def coin(heads: bool) -> torch.Generator:
 
 
 def searched(
-    case: dict[str, Tensor], networks: nn.ModuleDict, findings: State, run: str, fidelity: Any = "official"
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str, fidelity: Any = "official"
 ) -> tuple[list[State], Tensor]:
     flip = 0.5 if run == "flip" else 0.0
     config = MirrorConfig(steps=STEPS, flip=flip, fidelity=fidelity, **UNTRUNCATED)
@@ -126,27 +121,31 @@ def searched(
 
 
 @pytest.mark.parametrize("run", ["plain", "flip"])
-def test_latents_follow_the_authors(case: dict[str, Tensor], networks: Any, findings: State, run: str) -> None:
+def test_latents_follow_the_authors(case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str) -> None:
     states, _ = searched(case, networks, findings, run)
     found = torch.stack([own["variables"]["latents"] for own in states])
-    torch.testing.assert_close(found, case[f"{run}.latents"], **EXACT)
+    assert_recorded(found, case[f"{run}.latents"])
 
 
 @pytest.mark.parametrize("run", ["plain", "flip"])
-def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], networks: Any, findings: State, run: str) -> None:
+def test_the_mean_loss_is_the_authors(
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str
+) -> None:
     _, losses = searched(case, networks, findings, run)
-    torch.testing.assert_close(losses.mean(1) / 10, case[f"{run}.loss"], **EXACT)
+    assert_recorded(losses.mean(1) / 10, case[f"{run}.loss"])
 
 
 @pytest.mark.parametrize("run", ["plain", "flip"])
-def test_the_latents_kept_are_the_authors(case: dict[str, Tensor], networks: Any, findings: State, run: str) -> None:
+def test_the_latents_kept_are_the_authors(
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str
+) -> None:
     states, _ = searched(case, networks, findings, run)
-    torch.testing.assert_close(states[-1]["kept"]["best"], case[f"{run}.best_latents"], **EXACT)
+    assert_recorded(states[-1]["kept"]["best"], case[f"{run}.best_latents"])
 
 
 @pytest.mark.parametrize("run", ["plain", "flip"])
 def test_each_row_keeps_the_latents_whose_own_loss_was_smallest(
-    case: dict[str, Tensor], networks: Any, findings: State, run: str
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str
 ) -> None:
     states, losses = searched(case, networks, findings, run, "fixed")
     measured = torch.stack([own["variables"]["latents"] for own in states[:-1]])
@@ -154,7 +153,7 @@ def test_each_row_keeps_the_latents_whose_own_loss_was_smallest(
     assert torch.equal(states[-1]["kept"]["best"], expected)
 
 
-def test_steps_end_in_the_box(case: dict[str, Tensor], networks: Any, findings: State) -> None:
+def test_steps_end_in_the_box(case: dict[str, Tensor], networks: TinyNetworks, findings: State) -> None:
     states, _ = searched(case, networks, findings, "plain", "fixed")
     found = torch.stack([own["variables"]["latents"] for own in states[1:]])
     assert ((found >= findings["lower"]) & (found <= findings["upper"])).all()
@@ -212,7 +211,7 @@ def recorded_draws(case: dict[str, Tensor], generation: int) -> Draws:
     return Draws(own["parent"].unflatten(1, (2, 11)), own["crossover"], masks, sizes)
 
 
-def bred(case: dict[str, Tensor], networks: nn.ModuleDict, findings: State, monkeypatch: Any) -> list[State]:
+def bred(case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any) -> list[State]:
     """The authors' populations, from the recorded draws."""
     config = MirrorConfig(search="genetic", population=12, steps=GENERATIONS, fidelity="official", **UNTRUNCATED)
     attack, given = GeneticMirror(config), access(networks, ScoreOracle, **findings)
@@ -225,23 +224,27 @@ def bred(case: dict[str, Tensor], networks: nn.ModuleDict, findings: State, monk
     return states
 
 
-def test_populations_are_the_authors(case: dict[str, Tensor], networks: Any, findings: State, monkeypatch: Any) -> None:
+def test_populations_are_the_authors(
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any
+) -> None:
     states = bred(case, networks, findings, monkeypatch)
     found = torch.cat([own["population"] for own in states])
-    torch.testing.assert_close(found, case["genetic.sorted_population"], **EXACT)
+    assert_recorded(found, case["genetic.sorted_population"])
 
 
 def test_log_probabilities_are_the_authors(
-    case: dict[str, Tensor], networks: Any, findings: State, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any
 ) -> None:
     states = bred(case, networks, findings, monkeypatch)
     found = torch.cat([own["fitness"] for own in states]).log()
-    torch.testing.assert_close(found, case["genetic.sorted_fitness"], **EXACT)
+    assert_recorded(found, case["genetic.sorted_fitness"])
 
 
-def test_the_elite_is_the_authors(case: dict[str, Tensor], networks: Any, findings: State, monkeypatch: Any) -> None:
+def test_the_elite_is_the_authors(
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any
+) -> None:
     elite = GeneticMirror(MirrorConfig(search="genetic")).outcome(bred(case, networks, findings, monkeypatch)[-1])
-    torch.testing.assert_close(elite["elite"][0], case["genetic.final"], **EXACT)
+    assert_recorded(elite["elite"][0], case["genetic.final"])
 
 
 @pytest.mark.parametrize("generation", range(GENERATIONS))
@@ -291,8 +294,8 @@ SMALL: dict[str, dict[str, Any]] = {
 def attacked(folder: Path, search: str, *, lost_at: int | None = None, **settings: Any) -> Reconstructions:
     config = MirrorConfig(**SMALL[search] | settings)
     networks = golden_networks(torch.float32)
-    target: Any = networks["target"]
-    given = access_to(Mirror(config).oracle_type(target), TinyStaged(networks["style"]))
+    target = networks.target
+    given = access_to(Mirror(config).oracle_type(target), TinyStaged(networks.style))
     return Mirror(config).run(given, torch.arange(IDENTITIES), context=context_at(folder, stop_at=lost_at))
 
 
@@ -348,9 +351,8 @@ def test_one_of_each_identity_is_kept(tmp_path: Path) -> None:
 
 def test_a_prior_without_styles_is_searched_in_a_box_about_its_latents(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
-    prior: Any = TinyPrior(networks["generator"], networks["critic"])
-    prior.map = lambda latents: latents
-    target: Any = networks["target"]
+    prior = networks.prior()
+    target = networks.target
     given = access_to(WhiteBoxOracle(target), prior)
     attack = GradientMirror(MirrorConfig(pool=400, restarts=2))
     found = attack.prepare(given, torch.tensor([0]), context=context_at(tmp_path))

@@ -151,12 +151,17 @@ def test_gmi_needs_a_prior_that_judges() -> None:
         Gmi(GMI).check(prior=mute, classes=CLASSES)
 
 
-def test_drawn_latents_reach_a_style_prior_through_its_mapping(tmp_path: Path) -> None:
+def test_drawn_latents_reach_a_style_prior_through_its_mapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """4 numbers are drawn where the synthesis takes 6; images are cut to what a target model is shown."""
     access = access_to(STYLE)
     shown: list[Tensor] = []
     ask = access.target.logits
-    access.target.logits = lambda images: (shown.append(images.detach()), ask(images))[1]  # type: ignore[method-assign]
+
+    def watched(images: Tensor) -> Tensor:
+        shown.append(images.detach())
+        return ask(images)
+
+    monkeypatch.setattr(access.target, "logits", watched)
     made = Gmi(GMI).run(access, torch.tensor([0]), context=context_at(tmp_path))
     assert made.latents.shape == (2, 4)
     assert all(float(own.min()) >= 0 and float(own.max()) <= 1 for own in shown)

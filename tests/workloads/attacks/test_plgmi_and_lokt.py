@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.executors.inline import InlineExecutor
-from tests.support.golden_networks import IDENTITIES, TinyConditionalPrior, golden_networks
+from tests.support.golden_networks import IDENTITIES, golden_networks
 from tests.support.interruptions import Interrupted, context_at
 from tests.support.toy import numbers, toy_sweep
 from workloads.attacks.lokt import Lokt, LoktConfig
@@ -35,8 +35,8 @@ STEPS = 10
 def attacked(folder: Path, *, stop_after: int | None = None, **settings: Any) -> Reconstructions:
     """PLG-MI with its own random views."""
     networks = golden_networks(torch.float32)
-    prior: Any = TinyConditionalPrior(networks["conditional_generator"])
-    target: Any = networks["target"]
+    prior = networks.conditional_prior()
+    target = networks.target
     attack = Plgmi(PlgmiConfig(**{"steps": STEPS, **settings}))
     access = Access(WhiteBoxOracle(target), CPU, prior=prior)
     return attack.run(access, EVERYONE, context=context_at(folder, stop_after=stop_after))
@@ -119,7 +119,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.shown: list[int] = []
-        self._network = golden_networks(torch.float32)["target"]
+        self._network = golden_networks(torch.float32).target
 
     def __call__(self, images: Tensor) -> Tensor:
         assert not torch.is_grad_enabled()
@@ -130,8 +130,8 @@ class Watched:
 
 def label_only(target: Watched) -> Access[LabelOracle]:
     networks = golden_networks(torch.float32)
-    prior: Any = TinyConditionalPrior(networks["conditional_generator"])
-    surrogates: Any = (networks["surrogate_1"], networks["surrogate_2"])
+    prior = networks.conditional_prior()
+    surrogates = networks.surrogates()
     return Access(LabelOracle(target), CPU, prior=prior, surrogates=surrogates)
 
 
@@ -144,7 +144,7 @@ def test_the_target_is_asked_for_the_labels_of_the_final_images_alone(tmp_path: 
 
 def test_the_score_of_an_image_is_whether_the_target_names_its_identity(tmp_path: Path) -> None:
     made = Lokt(LoktConfig(steps=STEPS)).run(label_only(Watched()), EVERYONE, context=context_at(tmp_path))
-    named = golden_networks(torch.float32)["target"](made.images).argmax(1)
+    named = golden_networks(torch.float32).target(made.images).argmax(1)
     assert torch.equal(made.scores, (named == made.identities).float())
 
 
@@ -177,7 +177,7 @@ def test_the_search_lowers_the_surrogates_loss(tmp_path: Path) -> None:
 
 def test_lokt_learns_labels_by_three_densenets_unless_told_otherwise() -> None:
     surrogates = LoktConfig().surrogates
-    assert [own.model.label for own in surrogates] == ["densenet121", "densenet161", "densenet169"]  # type: ignore[attr-defined]
+    assert [own.model.label for own in surrogates] == ["densenet121", "densenet161", "densenet169"]
     assert {(own.answers, own.generated_per_class) for own in surrogates} == {("labels", 500)}
 
 

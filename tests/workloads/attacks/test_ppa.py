@@ -14,14 +14,20 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, TinyPrior, follow, golden, golden_networks
+from tests.support.golden_networks import (
+    IDENTITIES,
+    TinyNetworks,
+    assert_recorded,
+    follow,
+    golden_networks,
+)
 from tests.support.interruptions import Interrupted, context_at
-from tests.support.staged_networks import Signed, TinyStaged, access_to
+from tests.support.staged_networks import TinyStaged, access_to, signed_access
 from workloads.attacks.ppa import Ppa, PpaConfig
 from workloads.core.errors import ConfigError
-from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.attack import Reconstructions
 from workloads.inversion.latent_pool import draw_pool
 from workloads.inversion.memory_batches import MemoryBatches
 from workloads.inversion.rows import Rows
@@ -38,107 +44,93 @@ RUNS: dict[str, dict[str, Any]] = {
     "multistep_6_12": {"milestones": (6, 12), "gamma": 0.1},
     "clipped": {"clip_images": True},
 }
-EXACT = {"rtol": 0.0, "atol": 1e-9}
-
-
-@pytest.fixture(scope="module")
-def case() -> dict[str, Tensor]:
-    return golden("ppa")
-
-
-@pytest.fixture(scope="module")
-def networks() -> nn.ModuleDict:
-    return golden_networks()
-
-
-def access(networks: nn.ModuleDict, **known: Any) -> Access[Any]:
-    target: Any = Signed(networks["target"])
-    return access_to(WhiteBoxOracle(target), TinyStaged(networks["style"]), **known)
 
 
 # The objective
 
 
 def test_the_poincare_distance_is_the_authors(case: dict[str, Tensor]) -> None:
-    torch.testing.assert_close(poincare(case["logits"].double(), case["labels"]), case["poincare"], **EXACT)
+    assert_recorded(poincare(case["logits"].double(), case["labels"]), case["poincare"])
 
 
 def test_the_poincare_distance_of_few_classes_is_the_authors(case: dict[str, Tensor]) -> None:
     found = poincare(case["logits_of_6"].double(), case["labels_of_6"])
-    torch.testing.assert_close(found, case["poincare_of_6"], **EXACT)
+    assert_recorded(found, case["poincare_of_6"])
 
 
 def test_the_gradient_of_the_poincare_distance_is_the_authors(case: dict[str, Tensor]) -> None:
     logits = case["logits"].double().requires_grad_(True)
     (found,) = torch.autograd.grad(poincare(logits, case["labels"]).sum(), logits)
-    torch.testing.assert_close(found, case["poincare_gradient"], **EXACT)
+    assert_recorded(found, case["poincare_gradient"])
 
 
 # The search
 
 
-def searched(case: dict[str, Tensor], networks: nn.ModuleDict, run: str) -> tuple[Tensor, Tensor]:
+def searched(case: dict[str, Tensor], networks: TinyNetworks, run: str) -> tuple[Tensor, Tensor]:
     """Latents before the first and after every step, (T + 1, B, S), and losses, (T, B)."""
     attack = Ppa(PpaConfig(steps=STEPS, view=STILL, batch_reference=6, **RUNS[run]))
     rows = Rows(case["targets"], torch.arange(6), key="")
-    states, losses = follow(attack, access(networks), {"latents": case["starts"][:, 0].double()}, rows, steps=STEPS)
+    states, losses = follow(
+        attack, signed_access(networks), {"latents": case["starts"][:, 0].double()}, rows, steps=STEPS
+    )
     return torch.stack([own["variables"]["latents"] for own in states]), losses
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_latents_follow_the_authors(case: dict[str, Tensor], networks: nn.ModuleDict, run: str) -> None:
-    torch.testing.assert_close(searched(case, networks, run)[0], case[f"{run}.latents"], **EXACT)
+def test_latents_follow_the_authors(case: dict[str, Tensor], networks: TinyNetworks, run: str) -> None:
+    assert_recorded(searched(case, networks, run)[0], case[f"{run}.latents"])
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], networks: nn.ModuleDict, run: str) -> None:
-    torch.testing.assert_close(searched(case, networks, run)[1].mean(1), case[f"{run}.loss"], **EXACT)
+def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], networks: TinyNetworks, run: str) -> None:
+    assert_recorded(searched(case, networks, run)[1].mean(1), case[f"{run}.loss"])
 
 
 # The pool
 
 
-def pooled(case: dict[str, Tensor], networks: nn.ModuleDict, monkeypatch: Any, **settings: Any) -> dict[str, Tensor]:
+def pooled(case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any, **settings: Any) -> dict[str, Tensor]:
     """What is found in the recorded pool, of which every entry is a start."""
     monkeypatch.setattr("workloads.inversion.style_search.draw_pool", lambda *_, **__: case["pool_z"])
     config = PpaConfig(pool=40, restarts=40, keep=40, cutoff=2, **settings)
     found: dict[str, Tensor] = Ppa(config).prepare(
-        access(networks), torch.arange(IDENTITIES), context=context_at(Path())
+        signed_access(networks), torch.arange(IDENTITIES), context=context_at(Path())
     )
     return found
 
 
-def test_the_pool_of_a_seed_is_the_one_the_authors_draw(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+def test_the_pool_of_a_seed_is_the_one_the_authors_draw(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     config = PpaConfig(pool=40, restarts=3, keep=3, pool_seed=int(case["pool_seed"]))
-    drawn = draw_pool(config, TinyStaged(networks["style"]), context=context_at(Path()))
+    drawn = draw_pool(config, TinyStaged(networks.style), context=context_at(Path()))
     assert torch.equal(drawn, case["pool_z"].float())
 
 
 def test_official_confidences_of_the_pool_are_the_authors(
-    case: dict[str, Tensor], networks: nn.ModuleDict, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
 ) -> None:
     found = pooled(case, networks, monkeypatch, fidelity="official")
     expected = case["pool_confidences"].sort(0, descending=True).values.T
-    torch.testing.assert_close(found["confidences"], expected, **EXACT)
+    assert_recorded(found["confidences"], expected)
 
 
 def test_official_starts_are_the_first_styles_of_the_authors_candidates(
-    case: dict[str, Tensor], networks: nn.ModuleDict, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
 ) -> None:
     found = pooled(case, networks, monkeypatch, fidelity="official")
     rows = Rows(case["initial_identities"], torch.arange(3).repeat(4), key="")
-    started = Ppa(PpaConfig()).start(access(networks, **found), rows)["latents"]
-    torch.testing.assert_close(started, case["initial_candidates"][:, 0], **EXACT)
+    started = Ppa(PpaConfig()).start(signed_access(networks, **found), rows)["latents"]
+    assert_recorded(started, case["initial_candidates"][:, 0])
 
 
 def test_a_start_is_scored_by_its_own_image_and_the_mirror_image_of_it(
-    case: dict[str, Tensor], networks: nn.ModuleDict, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
 ) -> None:
     found = pooled(case, networks, monkeypatch)
     starts = found["starts"][found["candidates"]]  # (identities, 40, S)
     for identity in range(IDENTITIES):
-        images = networks["style"].synthesis(starts[identity][:, None].expand(-1, 4, -1))[1].clamp(-1, 1)
-        either = [softmax(networks["target"](own).numpy(), axis=1)[:, identity] for own in (images, images.flip(3))]
+        images = networks.style.synthesis(starts[identity][:, None].expand(-1, 4, -1))[1].clamp(-1, 1)
+        either = [softmax(networks.target(own).numpy(), axis=1)[:, identity] for own in (images, images.flip(3))]
         np.testing.assert_allclose(found["confidences"][identity].numpy(), np.mean(either, axis=0), atol=1e-12)
 
 
@@ -150,28 +142,28 @@ def test_a_pool_smaller_than_its_starts_is_refused() -> None:
 # The final selection
 
 
-def final_scores(case: dict[str, Tensor], networks: nn.ModuleDict) -> tuple[Tensor, Tensor]:
+def final_scores(case: dict[str, Tensor], networks: TinyNetworks) -> tuple[Tensor, Tensor]:
     """Candidates and their scores, in the order of the recording: by identity."""
     identities, order = case["final_candidate_targets"].sort(stable=True)
     latents = case["final_candidates"][order, 0].double()
     attack = Ppa(PpaConfig(selection_view=STILL, selection_views=4))
     rows = Rows(identities, torch.arange(len(order)), key="")
-    images = attack.render(access(networks), latents, rows)
-    return latents, attack.scores(access(networks), images, rows)
+    images = attack.render(signed_access(networks), latents, rows)
+    return latents, attack.scores(signed_access(networks), images, rows)
 
 
-def test_final_scores_are_the_authors(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+def test_final_scores_are_the_authors(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     _, scores = final_scores(case, networks)
     expected = case["final_scores_by_target_0_2_4"].double()
     torch.testing.assert_close(scores, expected, rtol=0.0, atol=1e-6)  # theirs were summed in float32
 
 
-def test_the_candidates_kept_are_the_authors(case: dict[str, Tensor], networks: nn.ModuleDict) -> None:
+def test_the_candidates_kept_are_the_authors(case: dict[str, Tensor], networks: TinyNetworks) -> None:
     latents, scores = final_scores(case, networks)
     identities = case["final_candidate_targets"].sort(stable=True).values
     kept = best_of_each(scores, identities, keep=3)
     best_first = torch.argsort(identities[kept] - scores[kept])
-    torch.testing.assert_close(latents[kept][best_first], case["final_selected"][:, 0], **EXACT)
+    assert_recorded(latents[kept][best_first], case["final_selected"][:, 0])
     assert torch.equal(identities[kept], case["final_selected_targets"])
 
 
@@ -183,7 +175,7 @@ SMALL: dict[str, Any] = {"pool": 20, "restarts": 3, "keep": 2, "steps": 10, "sel
 def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     attack = Ppa(PpaConfig(**SMALL | settings))
     context = context_at(folder, stop_at=stop_at)
-    return attack.run(access(golden_networks(torch.float32)), torch.arange(IDENTITIES), context=context)
+    return attack.run(signed_access(golden_networks(torch.float32)), torch.arange(IDENTITIES), context=context)
 
 
 def test_rows_do_not_depend_on_which_others_share_their_batch(tmp_path: Path) -> None:
@@ -210,21 +202,21 @@ def test_every_image_shown_to_the_target_is_counted(tmp_path: Path) -> None:
 
 
 def test_measuring_memory_counts_no_query(tmp_path: Path) -> None:
-    limited = replace(access(golden_networks(torch.float32)), batches=MemoryBatches(memory_gb=1.0))
+    limited = replace(signed_access(golden_networks(torch.float32)), batches=MemoryBatches(memory_gb=1.0))
     made = Ppa(PpaConfig(**SMALL)).run(limited, torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert made.queries == 2 * 20 + 18 * 10 + 18 * 4
 
 
 def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
-    Ppa(PpaConfig(**SMALL)).run(access(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    Ppa(PpaConfig(**SMALL)).run(signed_access(networks), torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert all(weight.grad is None for weight in networks.parameters())
 
 
 def test_only_some_identities_of_the_target_can_be_attacked(tmp_path: Path) -> None:
     wanted = torch.tensor([4, 1])
     made = Ppa(PpaConfig(**SMALL)).run(
-        access(golden_networks(torch.float32)), wanted, context=context_at(tmp_path / "some")
+        signed_access(golden_networks(torch.float32)), wanted, context=context_at(tmp_path / "some")
     )
     whole = attacked(tmp_path / "all")
     torch.testing.assert_close(made.latents[3:], whole.latents[whole.identities == 1], rtol=0.0, atol=2e-5)
@@ -249,18 +241,18 @@ def test_lists_inside_of_a_config_with_a_preset_survive_json() -> None:
     assert PpaConfig.model_validate_json(json.dumps(config.model_dump(mode="json"))) == config
 
 
-def test_the_crop_keeps_the_middle_of_an_image(networks: nn.ModuleDict) -> None:
+def test_the_crop_keeps_the_middle_of_an_image(networks: TinyNetworks) -> None:
     image = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     image[:, :, 2:6, 2:6] = 1.0
     assert torch.equal(Ppa(PpaConfig(centre_crop=0.5)).framed(image), torch.ones_like(image))
 
 
-def test_a_realistic_image_costs_less_where_a_discriminator_counts(networks: nn.ModuleDict) -> None:
-    prior: Any = TinyPrior(networks["generator"], networks["critic"])
-    target: Any = networks["target"]
-    images = networks["generator"](torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+def test_a_realistic_image_costs_less_where_a_discriminator_counts(networks: TinyNetworks) -> None:
+    prior = networks.prior()
+    target = networks.target
+    images = networks.generator(torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
     found = Ppa(PpaConfig(discriminator_weight=2.0)).prior_losses(access_to(WhiteBoxOracle(target), prior), images)
-    expected = 2 * np.log1p(np.exp(-networks["critic"](images).flatten().numpy()))
+    expected = 2 * np.log1p(np.exp(-networks.critic(images).flatten().numpy()))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
 
 
@@ -290,10 +282,10 @@ def test_official_fidelity_needs_a_prior_with_layers() -> None:
         Ppa(PpaConfig(fidelity="official")).check(prior=plain_prior(), classes=6)
 
 
-def test_a_discriminator_needs_a_prior_that_judges(networks: nn.ModuleDict) -> None:
+def test_a_discriminator_needs_a_prior_that_judges(networks: TinyNetworks) -> None:
     config = PpaConfig(discriminator_weight=0.1)
     with pytest.raises(ConfigError, match="tiny_style does not judge images: set it to 0, or take another prior"):
-        Ppa(config).check(prior=TinyStaged(networks["style"]), classes=6)
+        Ppa(config).check(prior=TinyStaged(networks.style), classes=6)
 
 
 def test_the_protocol_says_what_the_numbers_depend_on() -> None:

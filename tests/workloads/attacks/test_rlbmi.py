@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from tests.support.draws import drawn
-from tests.support.golden_networks import IDENTITIES, LATENT_SIZE, TinyPrior, golden_networks
+from tests.support.golden_networks import IDENTITIES, LATENT_SIZE, golden_networks
 from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.rlbmi import Rlbmi, RlbmiConfig
 from workloads.core.checkpoints import State
@@ -81,11 +81,11 @@ def reference(agents: State, row: int, lessons: list[dict[str, Tensor]], *, offi
         descend("temperature", -(log_alpha * (log_prob.detach() - SIZE)).mean())
     weights = {
         name: {
-            key: own
-            for layer in range(3)
-            for key, own in (
-                (f"{layer}.weight", network[2 * layer].weight.detach().T),  # type: ignore[union-attr]
-                (f"{layer}.bias", network[2 * layer].bias.detach()[None]),  # type: ignore[union-attr]
+            key: tensor
+            for number, layer in enumerate(module for module in network if isinstance(module, nn.Linear))
+            for key, tensor in (
+                (f"{number}.weight", layer.weight.detach().T),
+                (f"{number}.bias", layer.bias.detach()[None]),
             )
         }
         for name, network in networks.items()
@@ -116,7 +116,7 @@ def test_stacked_agents_learn_as_one_agent_of_torchs_own_parts(official: bool, r
         agents = method.learn(agents, **lesson, step=step)
     expected = reference(begun, row, lessons(), official=official)
     # float64, five steps: Adam divides by gradients that may be small, so less than all 15 digits agree
-    torch.testing.assert_close(select(agents["networks"], row), expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(select(agents["networks"], torch.tensor(row)), expected, rtol=1e-7, atol=1e-9)
 
 
 def test_actions_lie_inside_the_unit_box_and_without_noise_are_the_squeezed_mean() -> None:
@@ -165,12 +165,12 @@ class Watched(ScoreOracle):
 
 def access_to(oracle: ScoreOracle) -> Access[ScoreOracle]:
     networks = golden_networks(torch.float32)
-    prior: Any = TinyPrior(networks["generator"], networks["critic"])
+    prior = networks.prior()
     return Access(oracle, CPU, prior=prior)
 
 
 def target() -> nn.Module:
-    return golden_networks(torch.float32)["target"]
+    return golden_networks(torch.float32).target
 
 
 def searched(attack: Rlbmi, access: Access[ScoreOracle], rows: Rows, steps: int) -> State:
@@ -208,7 +208,7 @@ def test_the_image_that_scored_highest_when_shown_is_kept() -> None:
     best = searched(attack, access_to(oracle), rows, 20)["best"]
     shown = torch.cat(oracle.answers[1::2])[:, 3]  # asked about an action, then about what is shown, by turns
     assert best["confidence"].item() == shown.max().item()
-    image = golden_networks(torch.float32)["generator"](best["latents"])
+    image = golden_networks(torch.float32).generator(best["latents"])
     torch.testing.assert_close(target()(image).softmax(1)[:, 3], best["confidence"])
 
 

@@ -132,7 +132,7 @@ def test_a_loss_is_mean_cross_entropy_and_weighted_divergence() -> None:
     noise = ROWS.normal(4 * LATENT_SIZE, "samples", 7).view(2, 4, LATENT_SIZE)
     for row, identity in enumerate(ROWS.identities.tolist()):
         mean, std = law["mean"][row], law["log_std"][row].exp()
-        logits = networks["target"](networks["generator"](mean + std * noise[row]))
+        logits = networks.target(networks.generator(mean + std * noise[row]))
         looks = F.cross_entropy(logits, torch.full((4,), identity))
         divergence = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum()
         torch.testing.assert_close(losses[row], looks + 0.5 * divergence)
@@ -142,7 +142,7 @@ def test_a_loss_is_mean_cross_entropy_and_weighted_divergence() -> None:
 def test_a_fitted_law_draws_what_the_target_names_more_often_than_the_prior_does(tmp_path: Path, family: str) -> None:
     settings: dict[str, Any] = {"family": family, "draws": 50, "keep": 50, "samples": 16, "lr": 0.05}
     before, after = (attacked(tmp_path / str(steps), steps=steps, **settings) for steps in (1, 80))
-    target = golden_networks(torch.float32)["target"]
+    target = golden_networks(torch.float32).target
     named = [(target(made.images).argmax(1) == made.identities).float().mean() for made in (before, after)]
     assert named[0] < 0.4  # 1 in 6 by chance
     assert named[1] > 0.8

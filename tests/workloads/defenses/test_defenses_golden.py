@@ -289,7 +289,7 @@ def test_an_epoch_of_trap_mid_is_the_authors() -> None:
     target = Raw(golden_weights(TinyClassifier(width=6, outputs=6, norm=True), "trap_mid", "target"))
     judge = Raw(golden_weights(TinyClassifier(width=4, outputs=1, norm=True), "trap_mid", "trap_discriminator"))
     facts = TrainingFacts(24, (3, 8, 8), torch.zeros(3), lambda *name: generator("job", *name), classes=6)
-    networks: Any = {"build_network": lambda outputs: judge, "build_optimizer": sgd}
+    networks: dict[str, Any] = {"build_network": lambda outputs: judge, "build_optimizer": sgd}
     defense = TrapMid(TrapMidConfig(), facts=dataclasses.replace(facts, **networks))
     defense.triggers = case["triggers"]
     defense.start(target)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -27,16 +28,22 @@ from workloads.priors.stylegan2.layers import (
     smoothed,
 )
 
-EXACT = {"rtol": 0.0, "atol": 1e-11}  # float64: sums of some hundred products of numbers about 1
+Layer = TypeVar("Layer", bound=DrawnLayer)
+
 AXIS = np.array([1.0, 3.0, 3.0, 1.0]) / 8
 FILTER = np.outer(AXIS, AXIS)
+
+
+def assert_same(actual: Tensor, expected: Tensor) -> None:
+    """Equal but for rounding: in float64, sums of some hundred products of numbers about 1."""
+    torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-11)
 
 
 def normal(*shape: int) -> Tensor:
     return torch.randn(shape, generator=generator("test", *shape), dtype=torch.float64)
 
 
-def drawn(layer: DrawnLayer) -> DrawnLayer:
+def drawn(layer: Layer) -> Layer:
     """The layer in float64, all of its parameters normal, so that none is left out by being zero."""
     for name, parameter in layer.named_parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator("test", name), dtype=torch.float64)
@@ -54,14 +61,14 @@ def test_a_scaled_layer_divides_its_weights_by_the_root_of_its_inputs() -> None:
     layer = drawn(ScaledLinear(4, 3))
     inputs = normal(2, 4)
     expected = inputs @ layer.weight.T / 2 + layer.bias  # the root of 4
-    torch.testing.assert_close(layer(inputs), expected, **EXACT)
+    assert_same(layer(inputs), expected)
 
 
 def test_the_rate_scales_weights_and_bias() -> None:
     layer = drawn(ScaledLinear(4, 3, rate=0.01, active=True))
     inputs = normal(2, 4)
     expected = rectified(inputs @ layer.weight.T * 0.005 + layer.bias * 0.01)
-    torch.testing.assert_close(layer(inputs), expected, **EXACT)
+    assert_same(layer(inputs), expected)
 
 
 def test_what_a_layer_begins_with_does_not_depend_on_its_rate() -> None:
@@ -83,13 +90,13 @@ def test_a_scaled_convolution_divides_its_weights_by_the_root_of_all_that_it_sum
     layer = drawn(ScaledConv(4, 3, 3))
     maps = normal(2, 4, 5, 5)
     expected = rectified(F.conv2d(maps, layer.weight / 6, layer.bias, padding=1))  # the root of 4 x 9
-    torch.testing.assert_close(layer(maps), expected, **EXACT)
+    assert_same(layer(maps), expected)
 
 
 def test_a_clamp_bounds_what_a_convolution_puts_out() -> None:
     free, bound = (drawn(ScaledConv(4, 3, 3, clamp=clamp)) for clamp in (None, 0.5))
     maps = normal(2, 4, 5, 5)
-    torch.testing.assert_close(bound(maps), free(maps).clamp(-0.5, 0.5), **EXACT)
+    assert_same(bound(maps), free(maps).clamp(-0.5, 0.5))
 
 
 # Sizes, against scipy. Zeros are put after every sample, and filters are convolved in full before a part is taken.
@@ -98,7 +105,7 @@ def test_a_clamp_bounds_what_a_convolution_puts_out() -> None:
 def test_images_are_doubled_as_by_zeros_between_and_the_filter() -> None:
     images = normal(2, 3, 5, 5)
     along = signal.upfirdn(2 * AXIS, signal.upfirdn(2 * AXIS, images.numpy(), up=2, axis=2), up=2, axis=3)
-    torch.testing.assert_close(doubled(images), torch.from_numpy(along[:, :, 1:-1, 1:-1].copy()), **EXACT)
+    assert_same(doubled(images), torch.from_numpy(along[:, :, 1:-1, 1:-1].copy()))
 
 
 def test_a_constant_image_stays_constant_inside_when_it_is_doubled() -> None:
@@ -114,7 +121,7 @@ def test_a_doubling_convolution_is_zeros_between_the_filter_and_a_true_convoluti
         for plane, kernel in zip(spread, filters, strict=True):
             smooth = signal.convolve2d(plane, 4 * FILTER)
             expected[output] += signal.convolve2d(smooth, kernel)[2:10, 2:10]
-    torch.testing.assert_close(doubled_conv(maps, weight)[0], torch.from_numpy(expected), **EXACT)
+    assert_same(doubled_conv(maps, weight)[0], torch.from_numpy(expected))
 
 
 def test_a_halving_convolution_smooths_before_it_leaves_samples_out() -> None:
@@ -125,7 +132,7 @@ def test_a_halving_convolution_smooths_before_it_leaves_samples_out() -> None:
         for plane, kernel in zip(maps[0].numpy(), filters, strict=True):
             smooth = signal.convolve2d(plane, FILTER)[1:10, 1:10]
             expected[output] += signal.correlate2d(smooth, kernel, mode="valid")[::2, ::2]
-    torch.testing.assert_close(layer(maps)[0], torch.from_numpy(expected), **EXACT)
+    assert_same(layer(maps)[0], torch.from_numpy(expected))
 
 
 def test_a_halving_convolution_of_single_pixels_is_the_smoothed_map_halved() -> None:
@@ -133,7 +140,7 @@ def test_a_halving_convolution_of_single_pixels_is_the_smoothed_map_halved() -> 
     maps = normal(1, 2, 8, 8)
     smooth = np.stack([signal.convolve2d(plane, FILTER)[2:9:2, 2:9:2] for plane in maps[0].numpy()])
     expected = np.einsum("oi,ihw->ohw", layer.weight[:, :, 0, 0].numpy() / math.sqrt(2), smooth)
-    torch.testing.assert_close(layer(maps)[0], torch.from_numpy(expected), **EXACT)
+    assert_same(layer(maps)[0], torch.from_numpy(expected))
 
 
 def test_smoothing_takes_a_pixel_beyond_each_edge_as_zero() -> None:
@@ -168,7 +175,7 @@ def test_scaling_maps_gives_what_weights_of_every_image_give(double: bool) -> No
     draw_all(layer, generator("test", "noise"))
     drawn(layer)
     maps, style = normal(3, 4, 6, 6), normal(3, 5)
-    torch.testing.assert_close(layer(maps, style, None), grouped(layer, maps, style), **EXACT)
+    assert_same(layer(maps, style, None), grouped(layer, maps, style))
 
 
 def test_the_gradient_of_the_style_is_that_of_the_grouped_form() -> None:
@@ -184,7 +191,7 @@ def test_the_gradient_of_the_style_is_that_of_the_grouped_form() -> None:
 def test_an_image_does_not_depend_on_its_batch() -> None:
     layer = drawn(StyledConv(4, 3, style_size=5, size=6, double=False, clamp=None))
     maps, style = normal(3, 4, 6, 6), normal(3, 5)
-    torch.testing.assert_close(layer(maps[1:2], style[1:2], None), layer(maps, style, None)[1:2], **EXACT)
+    assert_same(layer(maps[1:2], style[1:2], None), layer(maps, style, None)[1:2])
 
 
 def test_fresh_noise_differs_between_images_and_is_scaled_by_its_strength() -> None:
@@ -194,7 +201,7 @@ def test_fresh_noise_differs_between_images_and_is_scaled_by_its_strength() -> N
     maps, style = torch.zeros(2, 2, 4, 4, dtype=torch.float64), normal(2, 3)
     noise = torch.randn(2, 1, 4, 4, generator=generator("test", "fresh"))
     expected = math.sqrt(2) * (100 + layer.noise_strength * noise.double())
-    torch.testing.assert_close(layer(maps, style, generator("test", "fresh")), expected, **EXACT)
+    assert_same(layer(maps, style, generator("test", "fresh")), expected)
 
 
 def test_colours_are_a_scaled_sum_that_is_not_normalised() -> None:
@@ -202,7 +209,7 @@ def test_colours_are_a_scaled_sum_that_is_not_normalised() -> None:
     maps, style = normal(2, 4, 6, 6), normal(2, 5)
     scales = (style @ layer.affine.weight.T / math.sqrt(5) + layer.affine.bias) / 2  # the root of 4
     expected = torch.einsum("oi,bi,bihw->bohw", layer.weight[:, :, 0, 0], scales, maps) + layer.bias[:, None, None]
-    torch.testing.assert_close(layer(maps, style), expected, **EXACT)
+    assert_same(layer(maps, style), expected)
 
 
 def test_layers_run_in_half_precision_where_an_attack_asks_for_it() -> None:
