@@ -40,7 +40,7 @@ def framed(file: Path, size: tuple[int, int], box: tuple[int, int, int, int]) ->
 def celeba(
     root: Path, *, size: tuple[int, int] = (178, 218), lists: Mapping[str, Iterable[str]] = CELEBA_LISTS
 ) -> Path:
-    """Twelve images of CelebA, each of a grey of its own: its number times 20."""
+    """Twelve images of CelebA, each of another grey: its number times 20."""
     for number, _ in enumerate(CELEBA_PEOPLE, start=1):
         picture(root / f"img_align_celeba/{number:06d}.jpg", size, grey=number * 20)
     rows = [f"{number:06d}.jpg {person}" for number, person in enumerate(CELEBA_PEOPLE, start=1)]

@@ -57,7 +57,7 @@ class Celeba(RawDataset):
     `lr_64`: the lists meta/{trainset,testset,ganset}.txt that come with the attacks on 64-pixel images divide people
     and give class indices; of the aligned images, the central 108 x 108 pixels are kept. `hr_224`: the 1,000 people
     with the most images are private, in that order; nine in ten of their images are trained on; the images have to be
-    aligned anew at 224 x 224 (HD-CelebA-Cropper, face factor 0.65). The two have 429 private people in common: never
+    aligned again, at 224 x 224 (HD-CelebA-Cropper, face factor 0.65). The two have 429 private people in common: never
     mix them.
 
     Source: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; the lists of Chen et al.,

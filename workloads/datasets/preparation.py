@@ -161,7 +161,7 @@ class Preparation:
 
 
 def _plan(dataset: RawDataset, folder: Path, rows: int) -> list[Shard]:
-    """Divide the entries of a data set into shards of so many rows."""
+    """Divide the entries of a data set into shards of `rows` images."""
     names = frozenset(dataset.names())
     entries = [entry for entry in dataset.entries if entry.identity in names]
     parts = [entries[start : start + rows] for start in range(0, len(entries), rows)]

@@ -26,7 +26,7 @@ class StanfordDogsConfig(CheckedConfig):
 class StanfordDogs(RawDataset):
     """Dogs of 120 breeds; an identity is a breed, and nine in ten images are trained on.
 
-    The published training and test lists are joined and split anew, as in the literature.
+    The published training and test lists are joined and split again, as in the literature.
 
     Source: Khosla et al., "Novel Dataset for Fine-Grained Image Categorization", FGVC at CVPR 2011; split of Struppek
     et al., "Plug & Play Attacks", ICML 2022.

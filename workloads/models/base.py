@@ -34,7 +34,7 @@ class ModelConfig(WeightsFileConfig, ComponentConfig):
     """Images are divided by it after the mean is subtracted; 0.5 for both gives inputs in [-1, 1]."""
     weights: Annotated[str, Location()] = "none"
     """Weights to begin training with: `none`, `imagenet` where the library has them, or a file of weights, relative to
-    the spec file. The last layer always begins anew."""
+    the spec file. The last layer always begins with fresh weights."""
     input_size: PositiveInt | None = None
     """Side in pixels of the images that the network reads; images of another size are resized to it. If omitted, the
     network is built for the size of the data set."""
@@ -98,7 +98,7 @@ class Classifier(nn.Module, ABC):
         return self.head(self.features(normalized))
 
     def draw_weights(self, generator: torch.Generator) -> None:
-        """Draw every weight anew, in place."""
+        """Replace every weight by a fresh draw, in place."""
         initialize(self, generator)
 
     def start_from(self, config: ModelConfig) -> None:
@@ -236,7 +236,9 @@ CONSTANT_AT_START = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d, nn.Grou
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight of a module anew, in place. Layers alone would draw from torch's global generator.
+    """Replace every weight of a module by a fresh draw, in place.
+
+    Layers by themselves would draw from torch's global generator.
 
     Convolutions: He normal over fan-out, zero bias. Linear layers: the uniform distribution of torch's default.
     Normalisation layers: identity.

@@ -49,7 +49,7 @@ def check_factors(kind: str, factors: Sequence[float], *, stages: int) -> None:
 
 
 def wrong_number_of_factors(kind: str, factors: Sequence[float], *, stages: int) -> ConfigError:
-    """The error for factors that do not suit a network with so many residual stages."""
+    """Error for factors that do not fit the number of residual stages."""
     return ConfigError(f"factors: {kind} has {stages} residual stages, got {len(factors)} factors.")
 
 

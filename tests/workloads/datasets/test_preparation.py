@@ -141,8 +141,8 @@ def test_the_manifest_says_what_was_asked_for(source: Path, tmp_path: Path) -> N
 
 
 def test_number_of_threads_changes_no_byte(source: Path, tmp_path: Path) -> None:
-    one, four = (prepare(source, tmp_path / f"{jobs}", jobs=jobs) for jobs in (1, 4))
-    assert one["sides"] == four["sides"]
+    single, several = (prepare(source, tmp_path / f"{jobs}", jobs=jobs) for jobs in (1, 4))
+    assert single["sides"] == several["sides"]
 
 
 # What is noticed

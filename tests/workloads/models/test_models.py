@@ -144,7 +144,7 @@ def test_published_checkpoints_load_however_they_are_wrapped(tmp_path: Path, wra
         if not name.startswith("head."):
             assert torch.equal(model.state_dict()[name], weight)
     for name, weight in model.head.state_dict().items():
-        assert torch.equal(weight, before[name]), "the head begins afresh"
+        assert torch.equal(weight, before[name]), "the head begins with fresh weights"
 
 
 def test_a_file_with_code_in_it_is_not_run(tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def test_a_file_with_code_in_it_is_not_run(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_network_are_refused_with_what_does_not_fit(tmp_path: Path) -> None:
-    other = built(SmallCnnConfig(width=4, stages=2))
-    file = saved(tmp_path / "other.safetensors", other.state_dict())
+    wider = built(SmallCnnConfig(width=4, stages=2))
+    file = saved(tmp_path / "other.safetensors", wider.state_dict())
     config, model = small(weights=str(file))
     with pytest.raises(ConfigError, match=r"do not fit SmallCnn: \d+ of another shape \(body\.0\.0\.weight\)"):
         model.start_from(config)
