@@ -20,20 +20,20 @@ from workloads.models.base import Classifier, stage_outputs
 from workloads.models.facenet160 import Facenet160Config
 from workloads.models.small_cnn import SmallCnnConfig
 
-MADE = torch.tensor([[0.0, 1.0], [3.0, 3.0]])
+RECONSTRUCTED = torch.tensor([[0.0, 1.0], [3.0, 3.0]])
 PRIVATE = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
 
 
 def test_delta_eval_is_the_squared_distance_to_the_nearest_of_the_identity() -> None:
-    own = evidence([0, 1], [0, 1, 1], features=MADE, private_features=PRIVATE)
+    example = evidence([0, 1], [0, 1, 1], features=RECONSTRUCTED, private_features=PRIVATE)
     # (0, 1) to (0, 0), the only one of identity 0, and (3, 3) to (3, 4).
-    assert DeltaEval(DeltaEvalConfig()).rows(own)["delta_eval"].tolist() == [1.0, 1.0]
+    assert DeltaEval(DeltaEvalConfig()).rows(example)["delta_eval"].tolist() == [1.0, 1.0]
 
 
 def test_delta_eval_is_knn_distance_by_another_name() -> None:
-    own = evidence([0, 1], [0, 1, 1], features=MADE * 3, private_features=PRIVATE)
-    expected = KnnDistance(KnnDistanceConfig()).rows(own)["knn_distance"]
-    assert torch.equal(DeltaEval(DeltaEvalConfig()).rows(own)["delta_eval"], expected)
+    example = evidence([0, 1], [0, 1, 1], features=RECONSTRUCTED * 3, private_features=PRIVATE)
+    expected = KnnDistance(KnnDistanceConfig()).rows(example)["knn_distance"]
+    assert torch.equal(DeltaEval(DeltaEvalConfig()).rows(example)["delta_eval"], expected)
 
 
 # The face network
@@ -47,7 +47,7 @@ def delta_face(tmp_path: Path) -> DeltaFace:
 
 
 @pytest.mark.parametrize(
-    ("made", "private", "expected"),
+    ("reconstructed", "private", "expected"),
     [
         ([3.0, 0.0], [7.0, 0.0], 0.0),  # the same direction
         ([3.0, 0.0], [0.0, 0.2], 2.0),  # at a right angle: 1 + 1
@@ -56,17 +56,17 @@ def delta_face(tmp_path: Path) -> DeltaFace:
     ],
 )
 def test_delta_face_compares_directions_by_hand(
-    delta_face: DeltaFace, made: list[float], private: list[float], expected: float
+    delta_face: DeltaFace, reconstructed: list[float], private: list[float], expected: float
 ) -> None:
-    own = evidence([0], [0], features=torch.tensor([made]), private_features=torch.tensor([private]))
-    assert delta_face.rows(own)["delta_face"].tolist() == pytest.approx([expected], abs=1e-6)
+    example = evidence([0], [0], features=torch.tensor([reconstructed]), private_features=torch.tensor([private]))
+    assert delta_face.rows(example)["delta_face"].tolist() == pytest.approx([expected], abs=1e-6)
 
 
 def test_delta_face_takes_the_nearest_direction_of_the_identity(delta_face: DeltaFace) -> None:
     private = torch.tensor([[0.0, 1.0], [9.0, 0.0], [1.0, 1.0]])
-    own = evidence([0], [0, 1, 0], features=torch.tensor([[1.0, 0.0]]), private_features=private)
+    example = evidence([0], [0, 1, 0], features=torch.tensor([[1.0, 0.0]]), private_features=private)
     # (1, 1) scaled to unit length: (1 - 1 / sqrt 2)^2 + 1 / 2 = 2 - sqrt 2; (9, 0) is someone else.
-    assert delta_face.rows(own)["delta_face"].tolist() == pytest.approx([2 - 2**0.5])
+    assert delta_face.rows(example)["delta_face"].tolist() == pytest.approx([2 - 2**0.5])
 
 
 def test_delta_face_asks_for_the_face_network(delta_face: DeltaFace) -> None:
@@ -98,23 +98,23 @@ class TwoStages(Classifier):
 def test_perceptual_distance_by_hand() -> None:
     swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     drop = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    made, private = torch.tensor([[0.6, 0.8]]), torch.tensor([[0, 255]], dtype=torch.uint8)
-    own = evidence(
+    reconstructed, private = torch.tensor([[0.6, 0.8]]), torch.tensor([[0, 255]], dtype=torch.uint8)
+    example = evidence(
         [0],
         [0],
-        images=made[:, :, None, None],
+        images=reconstructed[:, :, None, None],
         private_images=private[:, :, None, None],
         network=TwoStages(swap, drop),
     )
     # Stage 1: (0.8, 0.6) beside (1, 0): 0.2^2 + 0.6^2 = 0.4. Stage 2: (0.8, 0.8) beside (1, 1): the same direction.
-    rows = PerceptualDistance(PerceptualDistanceConfig()).rows(own)
+    rows = PerceptualDistance(PerceptualDistanceConfig()).rows(example)
     assert rows["perceptual_distance_evaluation"].tolist() == pytest.approx([0.4], abs=1e-6)
 
 
 def test_perceptual_distance_of_identical_images_is_zero() -> None:
     private = torch.randint(256, (3, 1, 16, 16), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
-    own = evidence([0, 1, 2], [0, 1, 2], images=private.float() / 255, private_images=private)
-    rows = PerceptualDistance(PerceptualDistanceConfig()).rows(own)
+    example = evidence([0, 1, 2], [0, 1, 2], images=private.float() / 255, private_images=private)
+    rows = PerceptualDistance(PerceptualDistanceConfig()).rows(example)
     assert rows["perceptual_distance_evaluation"].tolist() == [0, 0, 0]
 
 
@@ -136,14 +136,14 @@ def test_a_network_without_maps_has_no_perceptual_distance() -> None:
 
     with pytest.raises(ShapeError, match="evaluation has no feature maps: take a convolutional extractor"):
         images = torch.zeros(1, 2, 1, 1)
-        own = evidence([0], [0], images=images, private_images=images.byte(), network=Flat(torch.eye(2)))
-        PerceptualDistance(PerceptualDistanceConfig()).rows(own)
+        example = evidence([0], [0], images=images, private_images=images.byte(), network=Flat(torch.eye(2)))
+        PerceptualDistance(PerceptualDistanceConfig()).rows(example)
 
 
 def test_looking_at_stages_leaves_no_hook_behind() -> None:
     model = network()
     maps = stage_outputs(model, torch.zeros(2, 1, 16, 16))
-    assert [own.shape for own in maps] == [(2, 4, 8, 8), (2, 8, 4, 4)]
+    assert [stage.shape for stage in maps] == [(2, 4, 8, 8), (2, 8, 4, 4)]
     assert not any(layer._forward_hooks for layer in model.modules())
 
 
@@ -161,7 +161,7 @@ def test_images_by_content_come_in_the_same_order_wherever_they_stand() -> None:
 
 
 def test_rows_become_means_with_intervals_over_identities(tmp_path: Path) -> None:
-    own = evidence([0, 0, 1, 1], [0, 1, 1], features=MADE[[0, 0, 1, 1]], private_features=2 * PRIVATE)
-    found = DeltaEval(DeltaEvalConfig()).estimates(own, context=judging(tmp_path))["delta_eval"]
+    example = evidence([0, 0, 1, 1], [0, 1, 1], features=RECONSTRUCTED[[0, 0, 1, 1]], private_features=2 * PRIVATE)
+    estimate = DeltaEval(DeltaEvalConfig()).estimates(example, context=judging(tmp_path))["delta_eval"]
     # (0, 1) to (0, 0): 1; (3, 3) to (0, 2): 9 + 1, nearer than (6, 8).
-    assert (found.value, found.low, found.high, found.n) == (5.5, 1.0, 10.0, 2)
+    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (5.5, 1.0, 10.0, 2)

@@ -42,10 +42,10 @@ class Pixels(Classifier):
         return []
 
 
-def people(seed: int, identities: int, each: int = 9) -> Tensor:
+def people(seed: int, identities: int, count: int = 9) -> Tensor:
     """Shape: (identities * each, 1, 4, 4) uint8."""
     draw = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (identities * each, 1, SIDE, SIDE), generator=draw, dtype=torch.uint8)
+    return torch.randint(256, (identities * count, 1, SIDE, SIDE), generator=draw, dtype=torch.uint8)
 
 
 def seen(images: Tensor) -> Tensor:
@@ -59,27 +59,33 @@ def corner_erased(images: Tensor) -> Tensor:
     return features.flatten(1)
 
 
-def judged(made: Tensor, private: Tensor, identities: int = 1) -> ReconstructionEvidence:
+def judged(reconstructed: Tensor, private: Tensor, identities: int = 1) -> ReconstructionEvidence:
     """Features of reconstructions beside private images, as many of each identity as of the others."""
     aimed, owners = (
-        torch.arange(identities).repeat_interleave(len(own) // identities).tolist() for own in (made, private)
+        torch.arange(identities).repeat_interleave(len(features) // identities).tolist()
+        for features in (reconstructed, private)
     )
-    given = {"features": made, "private_images": private, "private_features": seen(private), "network": Pixels()}
-    return evidence(aimed, owners, **given)
+    fields = {
+        "features": reconstructed,
+        "private_images": private,
+        "private_features": seen(private),
+        "network": Pixels(),
+    }
+    return evidence(aimed, owners, **fields)
 
 
-def numbers(own: ReconstructionEvidence, folder: Path, **settings: Any) -> dict[str, float]:
+def numbers(example: ReconstructionEvidence, folder: Path, **settings: Any) -> dict[str, float]:
     metric = FeatureSpace(FeatureSpaceConfig(**{"erasing": CORNER, "erasures": 1, **settings}))
-    found = metric.estimates(own, context=judging(folder))
-    return {name.removesuffix("_evaluation"): estimate.value for name, estimate in found.items()}
+    estimates = metric.estimates(example, context=judging(folder))
+    return {name.removesuffix("_evaluation"): estimate.value for name, estimate in estimates.items()}
 
 
 def test_the_numbers_are_those_of_scipy_and_scikit_learn(tmp_path: Path) -> None:
     private = people(1, 1)
-    made = seen(people(2, 1, 7)) * 0.8
-    clouds = [seen(private).double(), corner_erased(private).double(), made.double()]
+    reconstructed = seen(people(2, 1, 7)) * 0.8
+    clouds = [seen(private).double(), corner_erased(private).double(), reconstructed.double()]
     drawn = PCA(2).fit_transform(torch.cat(clouds).numpy())
-    hulls = [convex_hull([(float(x), float(y)) for x, y in own]) for own in np.split(drawn, [9, 18])]
+    hulls = [convex_hull([(float(x), float(y)) for x, y in cloud]) for cloud in np.split(drawn, [9, 18])]
     manifolds = [by_scikit_learn(real, clouds[2], 3) for real in clouds[:2]]
     to_private, to_erased = (cdist(clouds[2], real, "sqeuclidean").mean() for real in clouds[:2])
     expected = {
@@ -91,31 +97,31 @@ def test_the_numbers_are_those_of_scipy_and_scikit_learn(tmp_path: Path) -> None
         "manifold_recall_erased": manifolds[1][1],
         "distance_ratio": to_private / to_erased,
     }
-    assert numbers(judged(made, private), tmp_path) == pytest.approx(expected, rel=1e-5)
+    assert numbers(judged(reconstructed, private), tmp_path) == pytest.approx(expected, rel=1e-5)
 
 
 def test_reconstructions_that_are_the_private_images_overlap_them_wholly(tmp_path: Path) -> None:
     private = people(1, 1)
-    found = numbers(judged(seen(private), private), tmp_path)
-    assert found["hull_overlap_private"] == pytest.approx(1)
-    assert (found["manifold_precision_private"], found["manifold_recall_private"]) == (1, 1)
-    assert found["hull_overlap_erased"] < 1
+    values = numbers(judged(seen(private), private), tmp_path)
+    assert values["hull_overlap_private"] == pytest.approx(1)
+    assert (values["manifold_precision_private"], values["manifold_recall_private"]) == (1, 1)
+    assert values["hull_overlap_erased"] < 1
 
 
 def test_reconstructions_that_are_the_erased_images_overlap_those_wholly(tmp_path: Path) -> None:
     private = people(1, 1)
-    found = numbers(judged(corner_erased(private), private), tmp_path)
-    assert found["hull_overlap_erased"] == pytest.approx(1)
-    assert (found["manifold_precision_erased"], found["manifold_recall_erased"]) == (1, 1)
-    assert found["hull_overlap_private"] < 1
-    assert found["distance_ratio"] > 1
+    values = numbers(judged(corner_erased(private), private), tmp_path)
+    assert values["hull_overlap_erased"] == pytest.approx(1)
+    assert (values["manifold_precision_erased"], values["manifold_recall_erased"]) == (1, 1)
+    assert values["hull_overlap_private"] < 1
+    assert values["distance_ratio"] > 1
 
 
 def test_where_nothing_is_erased_both_comparisons_agree(tmp_path: Path) -> None:
     nothing = RandomErasingConfig(probability=0.0)
-    found = numbers(judged(seen(people(2, 1)), people(1, 1)), tmp_path, erasing=nothing)
-    assert found["hull_overlap_private"] == pytest.approx(found["hull_overlap_erased"])
-    assert found["distance_ratio"] == pytest.approx(1)
+    values = numbers(judged(seen(people(2, 1)), people(1, 1)), tmp_path, erasing=nothing)
+    assert values["hull_overlap_private"] == pytest.approx(values["hull_overlap_erased"])
+    assert values["distance_ratio"] == pytest.approx(1)
 
 
 def test_every_private_image_is_erased_so_many_times(tmp_path: Path) -> None:
@@ -127,27 +133,27 @@ def test_every_private_image_is_erased_so_many_times(tmp_path: Path) -> None:
 
 
 def test_identities_are_averaged_and_four_are_drawn(tmp_path: Path) -> None:
-    made, private = seen(people(2, 6)), people(1, 6)
-    found = numbers(judged(made, private, identities=6), tmp_path)
+    reconstructed, private = seen(people(2, 6)), people(1, 6)
+    values = numbers(judged(reconstructed, private, identities=6), tmp_path)
     panels = json.loads((tmp_path / "feature_space_evaluation.json").read_text())
     assert [panel["identity"] for panel in panels] == [f"person {identity}" for identity in range(4)]
-    each = [
-        numbers(judged(made[at : at + 9], private[at : at + 9]), tmp_path)["hull_overlap_private"]
-        for at in range(0, 54, 9)
+    overlaps = [
+        numbers(judged(reconstructed[start : start + 9], private[start : start + 9]), tmp_path)["hull_overlap_private"]
+        for start in range(0, 54, 9)
     ]
-    assert found["hull_overlap_private"] == pytest.approx(sum(each) / 6)
+    assert values["hull_overlap_private"] == pytest.approx(sum(overlaps) / 6)
 
 
 def test_the_numbers_are_the_same_for_the_same_job(tmp_path: Path) -> None:
-    own, random = judged(seen(people(2, 1)), people(1, 1)), RandomErasingConfig()
-    first, second = (numbers(own, tmp_path, erasing=random, erasures=3) for _ in range(2))
+    example, random = judged(seen(people(2, 1)), people(1, 1)), RandomErasingConfig()
+    first, second = (numbers(example, tmp_path, erasing=random, erasures=3) for _ in range(2))
     assert first == second
 
 
 def test_reconstructions_that_are_all_the_same_overlap_nothing(tmp_path: Path) -> None:
     private = people(1, 1)
-    found = numbers(judged(seen(private)[:1].expand(5, -1), private), tmp_path)
-    assert (found["hull_overlap_private"], found["hull_overlap_erased"]) == (0, 0)
+    values = numbers(judged(seen(private)[:1].expand(5, -1), private), tmp_path)
+    assert (values["hull_overlap_private"], values["hull_overlap_erased"]) == (0, 0)
 
 
 def test_too_few_reconstructions_are_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -163,8 +169,8 @@ def test_as_many_reconstructions_are_asked_for_as_hulls_and_neighbours_need(k: i
 def test_the_plane_is_that_of_scikit_learn_but_for_the_signs() -> None:
     points = torch.randn(12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
     expected = PCA(2).fit_transform(points.numpy())
-    found = in_plane({"private": points[:7], "reconstructed": points[7:]})
-    both = np.array(found["private"] + found["reconstructed"])
+    plane = in_plane({"private": points[:7], "reconstructed": points[7:]})
+    both = np.array(plane["private"] + plane["reconstructed"])
     assert np.abs(both) == pytest.approx(np.abs(expected))
 
 
@@ -172,5 +178,5 @@ def test_the_largest_loading_of_each_component_is_positive() -> None:
     # Points on two axes of five dimensions: the components are those axes, and must not come out turned round.
     points = torch.zeros(4, 5, dtype=torch.float64)
     points[0, 3], points[1, 3], points[2, 1], points[3, 1] = 2.0, -2.0, 1.0, -1.0
-    found = in_plane({"private": points})["private"]
-    assert np.array(found) == pytest.approx(np.array([[2, 0], [-2, 0], [0, 1], [0, -1]]))
+    placed = in_plane({"private": points})["private"]
+    assert np.array(placed) == pytest.approx(np.array([[2, 0], [-2, 0], [0, 1], [0, -1]]))

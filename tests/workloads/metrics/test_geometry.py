@@ -49,7 +49,7 @@ def test_a_hull_of_a_point_or_a_line_has_no_area(points: Polygon, corners: Polyg
 
 
 @pytest.mark.parametrize(
-    ("other", "expected"),
+    ("polygon", "expected"),
     [
         (SQUARE, 1.0),
         (moved(SQUARE, 1.0, 0.0), 2 / 6),  # half of each, out of 4 + 4 - 2
@@ -60,9 +60,9 @@ def test_a_hull_of_a_point_or_a_line_has_no_area(points: Polygon, corners: Polyg
         ([(0.0, 0.0), (4.0, 0.0), (0.0, 4.0)], 4 / 8),  # the triangle holds the square
     ],
 )
-def test_an_overlap_by_hand(other: Polygon, expected: float) -> None:
-    assert overlap(SQUARE, other) == pytest.approx(expected)
-    assert overlap(other, SQUARE) == pytest.approx(expected)
+def test_an_overlap_by_hand(polygon: Polygon, expected: float) -> None:
+    assert overlap(SQUARE, polygon) == pytest.approx(expected)
+    assert overlap(polygon, SQUARE) == pytest.approx(expected)
 
 
 def test_an_intersection_has_the_corners_worked_out_by_hand() -> None:
@@ -75,7 +75,7 @@ def test_an_overlap_is_the_share_of_grid_points_inside_both() -> None:
     grid = np.stack(np.meshgrid(np.linspace(-3, 4, 400), np.linspace(-3, 4, 400)), -1).reshape(-1, 2)
     for case in range(5):
         first, second = cloud(case), moved(cloud(case + 100), 0.7, 0.3)
-        inside = [Delaunay(np.array(own)).find_simplex(grid) >= 0 for own in (first, second)]
+        inside = [Delaunay(np.array(points)).find_simplex(grid) >= 0 for points in (first, second)]
         expected = (inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum()
         assert overlap(convex_hull(first), convex_hull(second)) == pytest.approx(expected, abs=0.01)
 

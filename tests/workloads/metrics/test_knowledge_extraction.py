@@ -44,35 +44,35 @@ def world(aimed: list[int], shown: list[int], *, people: int = 3) -> Reconstruct
     )
 
 
-def extracted(own: ReconstructionEvidence, context: JobContext, **settings: Any) -> dict[str, Estimate]:
+def extracted(example: ReconstructionEvidence, context: JobContext, **settings: Any) -> dict[str, Estimate]:
     config = KnowledgeExtractionConfig(**{"student": STUDENT, "training": TRAINING, **settings})
-    return KnowledgeExtraction(config).estimates(own, context=context)
+    return KnowledgeExtraction(config).estimates(example, context=context)
 
 
 def test_reconstructions_like_the_private_images_teach_to_name_those(tmp_path: Path) -> None:
     aimed = [0, 1, 2] * 8
-    found = extracted(world(aimed, aimed), judging(tmp_path))
-    assert found == {TRAIN: wilson(18, 18), TEST: wilson(18, 18)}
+    estimates = extracted(world(aimed, aimed), judging(tmp_path))
+    assert estimates == {TRAIN: wilson(18, 18), TEST: wilson(18, 18)}
 
 
 def test_reconstructions_of_somebody_else_teach_the_wrong_names(tmp_path: Path) -> None:
     aimed = [0, 1, 2] * 8
-    found = extracted(world(aimed, [(identity + 1) % 3 for identity in aimed]), judging(tmp_path))
-    assert found == {TRAIN: wilson(0, 18), TEST: wilson(0, 18)}
+    estimates = extracted(world(aimed, [(identity + 1) % 3 for identity in aimed]), judging(tmp_path))
+    assert estimates == {TRAIN: wilson(0, 18), TEST: wilson(0, 18)}
 
 
 def test_only_images_of_the_identities_attacked_are_asked_for(tmp_path: Path) -> None:
     aimed = [0, 2] * 8
-    found = extracted(world(aimed, aimed), judging(tmp_path))
-    assert found == {TRAIN: wilson(12, 12), TEST: wilson(12, 12)}
+    estimates = extracted(world(aimed, aimed), judging(tmp_path))
+    assert estimates == {TRAIN: wilson(12, 12), TEST: wilson(12, 12)}
 
 
 def test_held_out_images_are_judged_by_themselves(tmp_path: Path) -> None:
     aimed = [0, 1, 2] * 8
-    own = world(aimed, aimed)
-    turned = dataclasses.replace(own.held_out, images=faces(3, [(identity + 1) % 3 for identity in range(3)] * 6))
-    found = extracted(dataclasses.replace(own, held_out=turned), judging(tmp_path))
-    assert found == {TRAIN: wilson(18, 18), TEST: wilson(0, 18)}
+    example = world(aimed, aimed)
+    turned = dataclasses.replace(example.held_out, images=faces(3, [(identity + 1) % 3 for identity in range(3)] * 6))
+    estimates = extracted(dataclasses.replace(example, held_out=turned), judging(tmp_path))
+    assert estimates == {TRAIN: wilson(18, 18), TEST: wilson(0, 18)}
 
 
 def hard() -> ReconstructionEvidence:
@@ -90,8 +90,8 @@ def test_a_student_is_the_same_for_the_same_job(tmp_path: Path) -> None:
 
 
 def test_a_student_depends_on_the_draws_of_its_job(tmp_path: Path) -> None:
-    found = [extracted(hard(), judging(tmp_path, key=f"job {at}"), training=BRIEF) for at in range(6)]
-    assert len({(own[TRAIN].value, own[TEST].value) for own in found}) > 1
+    results = [extracted(hard(), judging(tmp_path, key=f"job {number}"), training=BRIEF) for number in range(6)]
+    assert len({(estimates[TRAIN].value, estimates[TEST].value) for estimates in results}) > 1
 
 
 def test_an_interrupted_student_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_interrupted_student_ends_as_an_undisturbed_one(tmp_path: Path) -> No
     seen: list[Progress] = []
     continued = dataclasses.replace(context, on_progress=seen.append)
     assert extracted(hard(), continued, training=BRIEF) == undisturbed
-    assert [own.step for own in seen] == [2, 3], "the first epoch was not trained again"
+    assert [progress.step for progress in seen] == [2, 3], "the first epoch was not trained again"
 
 
 def _stop_at(step: int) -> Any:
@@ -126,7 +126,7 @@ def test_reconstructions_can_be_held_back_for_validation(tmp_path: Path) -> None
     seen: list[Progress] = []
     context = dataclasses.replace(judging(tmp_path), on_progress=seen.append)
     assert extracted(world(aimed, aimed), context, training=training)[TEST].value == 1
-    assert all("validation_accuracy" in own.metrics for own in seen)
+    assert all("validation_accuracy" in progress.metrics for progress in seen)
 
 
 @pytest.mark.parametrize(("fraction", "fewest"), [(0.0, 1), (0.25, 2)])

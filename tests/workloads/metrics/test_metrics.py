@@ -203,7 +203,7 @@ def test_a_split_holds_out_the_fraction_of_each_identity() -> None:
 
 def test_a_split_is_the_same_for_the_same_seed() -> None:
     first, second = (split(random_labels(0), SplitConfig(seed=4)) for _ in range(2))
-    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert all(torch.equal(side, same_side) for side, same_side in zip(first, second, strict=True))
 
 
 def test_another_seed_splits_otherwise() -> None:

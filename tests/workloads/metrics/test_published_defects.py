@@ -18,9 +18,9 @@ from workloads.training.classifiers import Architecture, load_classifier, save_c
 from workloads.training.prediction import features_of
 
 
-def precision_of(made: Tensor, aimed: list[int], real: Tensor, owners: list[int], folder: Path) -> float:
-    own = evidence(aimed, owners, features=made, private_features=real)
-    return Prdc(PrdcConfig()).estimates(own, context=judging(folder))["precision_evaluation"].value
+def precision_of(reconstructed: Tensor, aimed: list[int], real: Tensor, owners: list[int], folder: Path) -> float:
+    example = evidence(aimed, owners, features=reconstructed, private_features=real)
+    return Prdc(PrdcConfig()).estimates(example, context=judging(folder))["precision_evaluation"].value
 
 
 def repeated(identities: list[int], times: int) -> list[int]:
@@ -31,11 +31,11 @@ def repeated(identities: list[int], times: int) -> list[int]:
 
 
 def test_class_0_is_compared_with_its_own_images(tmp_path: Path) -> None:
-    real, made = torch.cat((points("own", 8), points("others", 8) + 4)), points("made", 8) + 4
-    published, _, _, _ = by_scikit_learn(real, made, 3)
-    expected, _, _, _ = by_scikit_learn(real[:8], made, 3)
+    real, reconstructed = torch.cat((points("own", 8), points("others", 8) + 4)), points("made", 8) + 4
+    published, _, _, _ = by_scikit_learn(real, reconstructed, 3)
+    expected, _, _, _ = by_scikit_learn(real[:8], reconstructed, 3)
     assert published > expected
-    assert precision_of(made, [0] * 8, real, repeated([0, 1], 8), tmp_path) == pytest.approx(expected)
+    assert precision_of(reconstructed, [0] * 8, real, repeated([0, 1], 8), tmp_path) == pytest.approx(expected)
 
 
 # Classes: `len(targets)`, so that `targets: all` has the three letters' classes, and a list of two the first two.
@@ -56,9 +56,9 @@ def test_the_classes_attacked_are_those_that_were_named(tmp_path: Path) -> None:
     targets = [2, 4]
     published = sum(PRECISIONS[: len(targets)]) / len(targets)
     assert published == 1.0
-    made = torch.cat((MADE[12:18], MADE[24:30]))
-    found = precision_of(made, repeated(targets, 6), REAL, repeated([0, 1, 2, 3, 4], 6), tmp_path)
-    assert found == pytest.approx((PRECISIONS[2] + PRECISIONS[4]) / 2)
+    reconstructed = torch.cat((MADE[12:18], MADE[24:30]))
+    precision = precision_of(reconstructed, repeated(targets, 6), REAL, repeated([0, 1, 2, 3, 4], 6), tmp_path)
+    assert precision == pytest.approx((PRECISIONS[2] + PRECISIONS[4]) / 2)
 
 
 # FID: images scaled to [-1, 1] go into a network that scales them again.
@@ -67,7 +67,7 @@ def test_the_classes_attacked_are_those_that_were_named(tmp_path: Path) -> None:
 def read_by(layer: nn.Module, network: Classifier, images: Tensor) -> Tensor:
     """What a layer of the network is given while features are taken."""
     seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     features_of(network, images)
     hook.remove()
     return seen[0]
@@ -89,7 +89,7 @@ def test_the_network_of_the_fid_reads_images_scaled_once(images: Tensor) -> None
 
 def read_in_training(network: InceptionV3, images: Tensor) -> Tensor:
     seen: list[Tensor] = []
-    hook = network.body.Conv2d_1a_3x3.register_forward_pre_hook(lambda _, given: seen.append(given[0]))  # type: ignore[union-attr, operator]
+    hook = network.body.Conv2d_1a_3x3.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[union-attr, operator]
     network.train().training_logits(network.normalize(images))
     hook.remove()
     return seen[0]
@@ -125,7 +125,7 @@ def test_the_published_evaluation_model_is_asked_at_another_contrast_than_it_was
 
 
 def test_density_is_counted_over_reconstructions() -> None:
-    real, made = points("real", 20), points("made", 10)
-    published = sum(hits(real, made, 3)) / (3 * 20)
+    real, reconstructed = points("real", 20), points("made", 10)
+    published = sum(hits(real, reconstructed, 3)) / (3 * 20)
     assert published > 0
-    assert prdc(real, made, k=3)[2] == pytest.approx(published * 20 / 10)
+    assert prdc(real, reconstructed, k=3)[2] == pytest.approx(published * 20 / 10)

@@ -22,8 +22,8 @@ from workloads.metrics.psnr import Psnr, PsnrConfig
 from workloads.metrics.ssim import Ssim, SsimConfig
 
 
-def sets(made: Tensor, aimed: list[int], real: Tensor, owners: list[int]) -> ReconstructionEvidence:
-    return evidence(aimed, owners, features=made, private_features=real)
+def sets(reconstructed: Tensor, aimed: list[int], private: Tensor, owners: list[int]) -> ReconstructionEvidence:
+    return evidence(aimed, owners, features=reconstructed, private_features=private)
 
 
 # Frechet distance
@@ -31,7 +31,7 @@ def sets(made: Tensor, aimed: list[int], real: Tensor, owners: list[int]) -> Rec
 
 def test_a_frechet_distance_is_scipys() -> None:
     first, second = points("first", 50), 2 * points("second", 70) + 1
-    covariances = [np.cov(own.numpy(), rowvar=False) for own in (first, second)]
+    covariances = [np.cov(rows.numpy(), rowvar=False) for rows in (first, second)]
     joint = sqrtm(covariances[0] @ covariances[1]).real
     apart = ((first.mean(0) - second.mean(0)) ** 2).sum().item()
     expected = apart + np.trace(covariances[0] + covariances[1] - 2 * joint)
@@ -58,7 +58,7 @@ def test_a_frechet_distance_is_torchmetrics() -> None:
     assert frechet_distance(first.flatten(1), second.flatten(1)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_frechet_distance_of_two_normal_laws_by_hand() -> None:
+def test_a_frechet_distance_of_two_normal_distributions_by_hand() -> None:
     # One feature: (mean difference)^2 + (difference of standard deviations)^2. Both sets have deviations 1 and 3.
     first = torch.tensor([[-1.0], [1.0]], dtype=torch.float64) / math.sqrt(2)
     second = 3 * first + 5
@@ -72,20 +72,20 @@ def test_few_images_of_many_features_have_a_distance_too() -> None:
 
 
 def test_only_private_images_of_the_identities_attacked_count(tmp_path: Path) -> None:
-    made, real = points("made", 12), points("real", 40)
+    reconstructed, private = points("made", 12), points("real", 40)
     aimed, owners = [0] * 6 + [1] * 6, [0] * 10 + [1] * 10 + [2] * 20
     near, far = (
-        Fid(FidConfig(resamples=5)).estimates(sets(made, aimed, own, owners), context=judging(tmp_path))
-        for own in (real, torch.cat((real[:20], real[20:] + 100)))
+        Fid(FidConfig(resamples=5)).estimates(sets(reconstructed, aimed, images, owners), context=judging(tmp_path))
+        for images in (private, torch.cat((private[:20], private[20:] + 100)))
     )
     assert near == far
 
 
 def test_the_interval_of_a_frechet_distance_holds_it(tmp_path: Path) -> None:
-    made, real = points("made", 12), points("real", 20)
-    own = sets(made, [0] * 6 + [1] * 6, real, [0] * 10 + [1] * 10)
-    found = Fid(FidConfig(resamples=5)).estimates(own, context=judging(tmp_path))["fid_evaluation"]
-    assert found.low <= found.value <= found.high
+    reconstructed, private = points("made", 12), points("real", 20)
+    example = sets(reconstructed, [0] * 6 + [1] * 6, private, [0] * 10 + [1] * 10)
+    estimate = Fid(FidConfig(resamples=5)).estimates(example, context=judging(tmp_path))["fid_evaluation"]
+    assert estimate.low <= estimate.value <= estimate.high
 
 
 # Precision, recall, density and coverage
@@ -93,8 +93,8 @@ def test_the_interval_of_a_frechet_distance_holds_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
 def test_prdc_is_that_of_nearest_neighbour_queries(shift: float) -> None:
-    real, made = points("real", 40), points("made", 25) + shift
-    assert prdc(real, made, k=3) == pytest.approx(by_scikit_learn(real, made, 3))
+    private, reconstructed = points("real", 40), points("made", 25) + shift
+    assert prdc(private, reconstructed, k=3) == pytest.approx(by_scikit_learn(private, reconstructed, 3))
 
 
 def test_too_few_reconstructions_are_refused_with_the_way_out(tmp_path: Path) -> None:

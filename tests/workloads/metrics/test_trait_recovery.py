@@ -33,15 +33,15 @@ def telling(identities: Tensor) -> Tensor:
 
 
 def recovered(
-    made: Tensor,
+    reconstructed: Tensor,
     aimed: Tensor,
     private: Tensor,
     *,
     config: TraitRecoveryConfig = ALMOST_NO_RIDGE,
     traits: dict[str, list[Any]] = TRAITS,
 ) -> dict[str, Tensor]:
-    own = evidence(aimed.tolist(), OWNERS.tolist(), features=made, private_features=private, traits=traits)
-    return TraitRecovery(config).rows(own)
+    example = evidence(aimed.tolist(), OWNERS.tolist(), features=reconstructed, private_features=private, traits=traits)
+    return TraitRecovery(config).rows(example)
 
 
 def test_traits_that_are_a_linear_function_of_features_are_recovered() -> None:
@@ -75,13 +75,13 @@ def test_the_average_person_measures_nothing() -> None:
 
 
 def test_the_probe_is_scikit_learns_ridge_regression() -> None:
-    aimed, private, made = torch.arange(PEOPLE), draw(4, len(OWNERS), 6), draw(5, PEOPLE, 6)
+    aimed, private, reconstructed = torch.arange(PEOPLE), draw(4, len(OWNERS), 6), draw(5, PEOPLE, 6)
     nose = torch.tensor(NOSE, dtype=torch.float64)
     scaler = StandardScaler().fit(private.numpy())
     # Its penalty stands beside a sum over images, ours beside a mean.
     probe = Ridge(alpha=0.3 * len(OWNERS)).fit(scaler.transform(private.numpy()), nose[OWNERS].numpy())
-    read = torch.from_numpy(probe.predict(scaler.transform(made.numpy())))
-    rows = recovered(made, aimed, private, config=TraitRecoveryConfig(ridge=0.3))
+    read = torch.from_numpy(probe.predict(scaler.transform(reconstructed.numpy())))
+    rows = recovered(reconstructed, aimed, private, config=TraitRecoveryConfig(ridge=0.3))
     torch.testing.assert_close(rows["trait_measures"], 1 - (read - nose).square() / nose.var(correction=0))
 
 

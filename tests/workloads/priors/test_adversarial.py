@@ -25,24 +25,26 @@ def fitted(folder: Path, *, ema: float | None, steps: int, stop_at: int | None =
     prior = PRIORS.build(config, channels=1, image_size=32, classes=1)
     assert isinstance(prior, WganGp)
     prior.fit(IMAGES, context=context_at(folder, stop_at=stop_at))
-    return {name: own.detach().clone() for name, own in prior.state_dict().items()}
+    return {name: tensor.detach().clone() for name, tensor in prior.state_dict().items()}
 
 
 def test_an_average_begins_with_the_first_update_and_then_follows_by_its_decay(tmp_path: Path) -> None:
     """Fits of 2, 4 and 6 steps end with the first, second and third update."""
     updates = [fitted(tmp_path / str(steps), ema=None, steps=steps) for steps in (2, 4, 6)]
     averaged = fitted(tmp_path / "averaged", ema=0.75, steps=6)
-    weights = [name for name, own in averaged.items() if own.is_floating_point() and name.startswith("generator.")]
+    weights = [
+        name for name, tensor in averaged.items() if tensor.is_floating_point() and name.startswith("generator.")
+    ]
     assert any("running_mean" in name for name in weights)
     for name in weights:
-        first, second, third = (own[name] for own in updates)
+        first, second, third = (tensor[name] for tensor in updates)
         expected = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
         torch.testing.assert_close(averaged[name], expected)
 
 
 def test_an_average_leaves_the_critic_as_it_ended(tmp_path: Path) -> None:
     plain, averaged = (fitted(tmp_path / str(ema), ema=ema, steps=6) for ema in (None, 0.75))
-    assert all(torch.equal(plain[name], own) for name, own in averaged.items() if name.startswith("critic."))
+    assert all(torch.equal(plain[name], tensor) for name, tensor in averaged.items() if name.startswith("critic."))
 
 
 def test_a_resumed_fit_has_the_same_average(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_a_resumed_fit_has_the_same_average(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fitted(tmp_path / "interrupted", ema=0.9, steps=60, stop_at=50)
     resumed = fitted(tmp_path / "interrupted", ema=0.9, steps=60)
-    assert all(torch.equal(resumed[name], own) for name, own in undisturbed.items())
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in undisturbed.items())
 
 
 def test_without_an_average_keys_are_as_before_there_was_one() -> None:

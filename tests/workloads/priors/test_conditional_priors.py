@@ -87,7 +87,7 @@ def target_for(kind: str) -> LabelOracle:
 def test_the_networks_have_the_published_numbers_of_parameters(kind: str, critic: int) -> None:
     with torch.device("meta"):
         prior: Any = PRIORS.build(CONFIGS[kind](), channels=3, image_size=64, classes=1000)
-    counts = [sum(own.numel() for own in half.parameters()) for half in (prior.generator, prior.critic)]
+    counts = [sum(parameter.numel() for parameter in half.parameters()) for half in (prior.generator, prior.critic)]
     assert counts == [17_973_379, critic]
 
 
@@ -96,9 +96,9 @@ def test_the_networks_have_the_published_numbers_of_parameters(kind: str, critic
 def test_a_prior_makes_and_judges_images_of_its_size(kind: str, image_size: int, channels: int) -> None:
     config = CONFIGS[kind](width=2)
     prior = PRIORS.build(config, channels=channels, image_size=image_size, classes=CLASSES).eval()
-    made = prior.synthesize(torch.zeros(2, 128), torch.tensor([0, 2]))
-    assert made.shape == (2, channels, image_size, image_size)
-    assert prior.realism(made).shape == (2,)
+    images = prior.synthesize(torch.zeros(2, 128), torch.tensor([0, 2]))
+    assert images.shape == (2, channels, image_size, image_size)
+    assert prior.realism(images).shape == (2,)
 
 
 @KINDS
@@ -114,13 +114,13 @@ def test_weights_are_a_function_of_the_generator_alone(kind: str) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             states.append(small(kind).state_dict())
-    assert all(torch.equal(own, states[1][name]) for name, own in states[0].items())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
 def test_filters_of_3_x_3_begin_twice_as_wide_in_variance_as_xavier_has_it() -> None:
     layers = nn.Sequential(nn.Conv2d(64, 128, 3), nn.Conv2d(64, 128, 1))
     draw_weights(layers, generator("test", "xavier"))
-    wide, plain = (own.weight.detach().var().item() for own in layers)  # type: ignore[union-attr, operator]
+    wide, plain = (layer.weight.detach().var().item() for layer in layers)  # type: ignore[union-attr, operator]
     # Xavier: 2 / (fan in + fan out); times the square of the gain, sqrt 2.
     assert wide == pytest.approx(2 * 2 / (9 * 64 + 9 * 128), rel=0.05)
     assert plain == pytest.approx(2 / (64 + 128), rel=0.05)
@@ -139,9 +139,9 @@ def normed() -> tuple[ConditionalNorm, Tensor]:
     """A norm that knows another mean, variance, scale and shift for everything, and maps."""
     draws = generator("test", "norm")
     layer, maps = ConditionalNorm(4, CLASSES), torch.randn(3, 4, 2, 2, generator=draws)
-    for own in (layer.scale.data, layer.shift.data, layer.norm.running_mean, layer.norm.running_var):
-        assert own is not None
-        own.copy_(torch.rand(own.shape, generator=draws) + 0.5)
+    for tensor in (layer.scale.data, layer.shift.data, layer.norm.running_mean, layer.norm.running_var):
+        assert tensor is not None
+        tensor.copy_(torch.rand(tensor.shape, generator=draws) + 0.5)
     return layer.eval(), maps
 
 
@@ -150,8 +150,8 @@ def test_a_conditional_norm_in_use_is_batch_norm_with_the_affine_part_of_each_ro
     statistics = (layer.norm.running_mean, layer.norm.running_var)
     identities = torch.tensor([2, 0, 2])
     wanted = [
-        F.batch_norm(own[None], *statistics, layer.scale[of], layer.shift[of])[0]
-        for own, of in zip(maps, identities.tolist(), strict=True)
+        F.batch_norm(row[None], *statistics, layer.scale[identity], layer.shift[identity])[0]
+        for row, identity in zip(maps, identities.tolist(), strict=True)
     ]
     torch.testing.assert_close(layer(maps, identities), torch.stack(wanted))
 
@@ -159,8 +159,8 @@ def test_a_conditional_norm_in_use_is_batch_norm_with_the_affine_part_of_each_ro
 def test_a_conditional_norm_in_training_uses_the_statistics_of_the_batch() -> None:
     layer, maps = normed()
     layer.train()
-    made = layer(maps, torch.zeros(3, dtype=torch.int64))
-    mean = made.mean((0, 2, 3))
+    outputs = layer(maps, torch.zeros(3, dtype=torch.int64))
+    mean = outputs.mean((0, 2, 3))
     torch.testing.assert_close(mean, layer.shift[0], rtol=0.0, atol=1e-6)
 
 
@@ -173,7 +173,7 @@ def plg_lessons(target: WhiteBoxOracle) -> PseudoLabelledBatches:
 
 
 class Fixed(WhiteBoxOracle):
-    """A target model that tells so many images apart by their brightness, with given confidences."""
+    """A target model that gives the images of brightness 0, 1, 2, ... fixed confidences."""
 
     def __init__(self, confidences: Tensor) -> None:
         super().__init__(TinyTarget())
@@ -188,8 +188,8 @@ def test_each_class_gets_the_images_the_target_sees_it_most_in() -> None:
     confidences = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.6, 0.1, 0.3], [0.0, 0.9, 0.1]])
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     target = Fixed(confidences)
-    found = pseudo_labels(images, target, count=2, device=CPU)
-    assert found.tolist() == [[0, 2], [3, 1], [1, 2]]
+    indices = pseudo_labels(images, target, count=2, device=CPU)
+    assert indices.tolist() == [[0, 2], [3, 1], [1, 2]]
     assert target.queries == 4
 
 
@@ -198,15 +198,15 @@ def test_labelled_images_carry_the_classes_that_were_seen_in_them() -> None:
     images, named = batches.draw_labelled(200, generator("test", "labelled"))
     # Noise stays below a grey level, so rounding down tells which image each is.
     levels = (images * 255).floor().clamp(max=255).to(torch.uint8)
-    which = [next(index for index, own in enumerate(public()) if torch.equal(own, shown)) for shown in levels]
+    which = [next(index for index, image in enumerate(public()) if torch.equal(image, shown)) for shown in levels]
     assert set(zip(named.tolist(), which, strict=True)) == {(0, 0), (0, 5), (1, 1), (1, 5), (2, 2), (2, 7)}
 
 
 def test_copies_of_an_image_do_not_stand_for_several_images_of_a_class(tmp_path: Path) -> None:
     target = WhiteBoxOracle(TinyTarget())
     batches = small("plg_gan").public_batches(public().repeat(3, 1, 1, 1), target, context_at(tmp_path))
-    for shown in batches.images_of_class:
-        first, second = batches.images[shown]
+    for indices in batches.images_of_class:
+        first, second = batches.images[indices]
         assert not torch.equal(first, second)
 
 
@@ -221,8 +221,8 @@ def test_fewer_public_images_than_wanted_are_refused_with_the_way_out(tmp_path: 
 def twin_outputs(prior: ConditionalPrior, draws: torch.Generator) -> tuple[Any, Tensor, Tensor]:
     """A copy of the prior that has made the batch that these draws give, the batch, and its classes."""
     twin: Any = copy.deepcopy(prior)
-    fake, asked = twin.generated_batch(draws, device=CPU)
-    return twin, fake.detach(), asked
+    fake, identities = twin.generated_batch(draws, device=CPU)
+    return twin, fake.detach(), identities
 
 
 def numbers(values: Tensor) -> Any:
@@ -232,11 +232,11 @@ def numbers(values: Tensor) -> Any:
 def test_plg_gans_generator_descends_on_a_fifth_of_the_margin_and_minus_realism() -> None:
     prior, target = small("plg_gan", view=ViewConfig()), TinyTarget()
     loss, figures = prior.generator_loss(plg_lessons(WhiteBoxOracle(target)), generator("test", "loss"))
-    twin, fake, asked = twin_outputs(prior_of("plg_gan", images_per_class=2), generator("test", "loss"))
-    logits, values = numbers(target(fake)), numbers(twin.critic(fake, asked))
-    own = logits[np.arange(BATCH), asked]
-    logits[np.arange(BATCH), asked] = -np.inf
-    margin = (logits.max(1) - own).mean()
+    twin, fake, identities = twin_outputs(prior_of("plg_gan", images_per_class=2), generator("test", "loss"))
+    logits, values = numbers(target(fake)), numbers(twin.critic(fake, identities))
+    wanted_logit = logits[np.arange(BATCH), identities]
+    logits[np.arange(BATCH), identities] = -np.inf
+    margin = (logits.max(1) - wanted_logit).mean()
     assert figures["margin"].item() == pytest.approx(margin, rel=1e-4)
     assert loss.item() == pytest.approx(0.2 * margin - values.mean(), rel=1e-4)
 
@@ -245,8 +245,8 @@ def test_plg_gans_critic_descends_on_the_hinge_of_made_and_labelled_images() -> 
     prior, batches = small("plg_gan"), plg_lessons(WhiteBoxOracle(TinyTarget()))
     loss, _ = prior.critic_loss(batches, generator("test", "loss"))
     draws = generator("test", "loss")
-    twin, fake, asked = twin_outputs(small("plg_gan"), draws)
-    on_fake = numbers(twin.critic(fake, asked))
+    twin, fake, identities = twin_outputs(small("plg_gan"), draws)
+    on_fake = numbers(twin.critic(fake, identities))
     on_real = numbers(twin.critic(*batches.draw_labelled(BATCH, draws)))
     wanted = np.maximum(0, 1 - on_real).mean() + np.maximum(0, 1 + on_fake).mean()
     assert loss.item() == pytest.approx(wanted, rel=1e-4)
@@ -272,11 +272,11 @@ def test_tacgans_critic_learns_classes_after_half_of_ten_steps(step: int, class_
     loss, _ = tacgan_at(step).critic_loss(batches, generator("test", "loss"))
     draws = generator("test", "loss")
     twin, fake, _ = twin_outputs(tacgan_at(step), draws)
-    made, classes = (numbers(own) for own in twin.critic(fake))
+    of_fake, classes = (numbers(output) for output in twin.critic(fake))
     real = numbers(twin.critic(batches.draw(BATCH, draws))[0])
     labels = TinyTarget()(fake.clamp(0, 1)).argmax(1)
     entropy = -log_softmax(classes, axis=1)[np.arange(BATCH), labels].mean()
-    wanted = -log_expit(real).mean() - log_expit(-made).mean() + class_weight * entropy
+    wanted = -log_expit(real).mean() - log_expit(-of_fake).mean() + class_weight * entropy
     assert loss.item() == pytest.approx(wanted, rel=1e-4)
 
 
@@ -284,10 +284,10 @@ def test_tacgans_critic_learns_classes_after_half_of_ten_steps(step: int, class_
 def test_tacgans_generator_learns_classes_after_half_of_ten_steps(step: int, class_weight: float) -> None:
     batches = BatchesWithTarget(public(), CPU, target=LabelOracle(TinyTarget()))
     loss, _ = tacgan_at(step).generator_loss(batches, generator("test", "loss"))
-    twin, fake, asked = twin_outputs(tacgan_at(step), generator("test", "loss"))
-    made, classes = (numbers(own) for own in twin.critic(fake))
-    entropy = -log_softmax(classes, axis=1)[np.arange(BATCH), asked].mean()
-    assert loss.item() == pytest.approx(-log_expit(made).mean() + class_weight * entropy, rel=1e-4)
+    twin, fake, identities = twin_outputs(tacgan_at(step), generator("test", "loss"))
+    of_fake, classes = (numbers(output) for output in twin.critic(fake))
+    entropy = -log_softmax(classes, axis=1)[np.arange(BATCH), identities].mean()
+    assert loss.item() == pytest.approx(-log_expit(of_fake).mean() + class_weight * entropy, rel=1e-4)
 
 
 def test_tacgan_may_tell_real_from_made_by_the_hinge() -> None:
@@ -297,10 +297,10 @@ def test_tacgan_may_tell_real_from_made_by_the_hinge() -> None:
     twin, fake, _ = twin_outputs(prior, draws)
     of_critic, _ = copy.deepcopy(prior).critic_loss(batches, generator("test", "loss"))
     of_generator, _ = prior.generator_loss(batches, generator("test", "loss"))
-    made = numbers(twin.critic(fake)[0])
+    of_fake = numbers(twin.critic(fake)[0])
     real = numbers(twin.critic(batches.draw(BATCH, draws))[0])
-    assert of_critic.item() == pytest.approx((np.maximum(0, 1 - real) + np.maximum(0, 1 + made)).mean(), rel=1e-3)
-    assert of_generator.item() == pytest.approx(-made.mean(), rel=1e-3)
+    assert of_critic.item() == pytest.approx((np.maximum(0, 1 - real) + np.maximum(0, 1 + of_fake)).mean(), rel=1e-3)
+    assert of_generator.item() == pytest.approx(-of_fake.mean(), rel=1e-3)
 
 
 # Fitting
@@ -314,13 +314,13 @@ def fitted(kind: str, folder: Path, *, stop_after: int | None = None) -> tuple[A
 
 @KINDS
 def test_a_fit_that_was_interrupted_ends_with_the_same_bits(kind: str, tmp_path: Path) -> None:
-    whole, asked = fitted(kind, tmp_path / "whole")
+    undisturbed, oracle = fitted(kind, tmp_path / "whole")
     with pytest.raises(Interrupted):
         fitted(kind, tmp_path / "parts", stop_after=7)
-    parts, asked_in_parts = fitted(kind, tmp_path / "parts")
+    parts, oracle_of_parts = fitted(kind, tmp_path / "parts")
     weights = parts.state_dict()
-    assert all(torch.equal(own, weights[name]) for name, own in whole.state_dict().items())
-    assert asked.queries == asked_in_parts.queries
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in undisturbed.state_dict().items())
+    assert oracle.queries == oracle_of_parts.queries
 
 
 @KINDS
@@ -351,7 +351,7 @@ def test_fitting_moves_the_weights_of_both_networks(kind: str, still: list[str],
     start.draw_weights(context_at(tmp_path).generator("initialization"))
     before = dict(start.named_parameters())
     prior, _ = fitted(kind, tmp_path)
-    assert [name for name, own in prior.named_parameters() if torch.equal(own, before[name])] == still
+    assert [name for name, parameter in prior.named_parameters() if torch.equal(parameter, before[name])] == still
 
 
 class Recorder(AdversarialPrior[PublicBatches]):

@@ -52,11 +52,11 @@ def as_published() -> KedGan:
 
 
 def test_the_discriminator_has_the_parameters_of_the_authors(as_published: KedGan) -> None:
-    assert sum(own.numel() for own in as_published.critic.parameters()) == 18_888_936
+    assert sum(parameter.numel() for parameter in as_published.critic.parameters()) == 18_888_936
 
 
 def test_the_generator_has_the_parameters_of_the_authors(as_published: KedGan) -> None:
-    assert sum(own.numel() for own in as_published.generator.parameters()) == 5_142_083
+    assert sum(parameter.numel() for parameter in as_published.generator.parameters()) == 5_142_083
 
 
 @pytest.mark.parametrize("image_size", [32, 64])
@@ -75,13 +75,15 @@ def test_likeness_within_a_batch_is_that_of_the_formula() -> None:
     layer, features = MinibatchDiscrimination(5), torch.rand(4, 5, generator=generator("test", "features")) / 10
     torch.nn.init.normal_(layer.measure.weight, generator=generator("test", "measure"))
     measures = (features @ layer.measure.weight.T).detach().view(4, 64, 50).numpy()
-    alike = np.stack([np.exp(-cdist(own, own, "cityblock")).sum(1) - 1 for own in measures.swapaxes(0, 1)], 1)
+    alike = np.stack(
+        [np.exp(-cdist(measure, measure, "cityblock")).sum(1) - 1 for measure in measures.swapaxes(0, 1)], 1
+    )
     torch.testing.assert_close(layer(features).detach().numpy(), alike.astype(np.float32), rtol=1e-4, atol=1e-5)
 
 
 def test_in_use_an_image_is_a_batch_by_itself() -> None:
     layer, features = MinibatchDiscrimination(5), torch.rand(4, 5, generator=generator("test", "features")) / 10
-    alone = torch.cat([layer(own) for own in features.split(1)])
+    alone = torch.cat([layer(row) for row in features.split(1)])
     assert torch.equal(layer.eval()(features), alone)
 
 
@@ -95,7 +97,7 @@ def test_unlike_images_are_judged_in_a_batch_as_they_are_in_use() -> None:
 def test_realism_does_not_depend_on_which_images_are_beside() -> None:
     prior, shown = prior_of().eval(), torch.rand(5, 1, 32, 32, generator=generator("test", "shown"))
     shown[1] = shown[0]  # twins, which training mode would tell apart from the others
-    alone = torch.cat([prior.realism(own) for own in shown.split(1)])
+    alone = torch.cat([prior.realism(image) for image in shown.split(1)])
     torch.testing.assert_close(prior.realism(shown), alone)
 
 
@@ -142,23 +144,25 @@ def softplus(values: Any) -> Any:
 def test_the_critics_loss_is_that_of_the_formula(batches: Recording) -> None:
     prior, draws = prior_of(), generator("test", "step")
     loss, _ = prior.critic_loss(batches, draws)
-    labelled, unlabelled = (batches.images_at(own) for own in list(batches.drawn))
+    labelled, unlabelled = (batches.images_at(indices) for indices in list(batches.drawn))
     again = generator("test", "step")
     torch.randint(len(IMAGES), (2 * BATCH,), generator=again)  # the images that were drawn before the latents
     fake = prior.generator(torch.randn(BATCH, 6, generator=again))
     predicted = log_softmax(array(prior.critic(labelled)), axis=1)
-    taught = -(array(batches.answers[batches.drawn[0]]) * predicted).sum(1).mean()
-    real, made = (logsumexp(array(prior.critic(own)), axis=1) for own in (unlabelled, fake))
-    apart = 0.5 * (softplus(real).mean() - real.mean() + softplus(made).mean())
-    assert loss.item() == pytest.approx(taught + apart, rel=1e-5)
+    answers_loss = -(array(batches.answers[batches.drawn[0]]) * predicted).sum(1).mean()
+    of_real, of_fake = (logsumexp(array(prior.critic(images)), axis=1) for images in (unlabelled, fake))
+    apart = 0.5 * (softplus(of_real).mean() - of_real.mean() + softplus(of_fake).mean())
+    assert loss.item() == pytest.approx(answers_loss + apart, rel=1e-5)
 
 
 def test_the_generators_loss_is_that_of_the_formula(batches: Recording) -> None:
     prior, draws = prior_of(entropy_weight=0.01), generator("test", "step")
     loss, _ = prior.generator_loss(batches, draws)
     fake = prior.generator(torch.randn(BATCH, 6, generator=generator("test", "step")))
-    made, wanted = (array(prior.critic.features(own)) for own in (fake, batches.images_at(batches.drawn[0])))
-    distance = np.abs(made.mean(0) - wanted.mean(0)).mean()
+    fake_features, wanted = (
+        array(prior.critic.features(images)) for images in (fake, batches.images_at(batches.drawn[0]))
+    )
+    distance = np.abs(fake_features.mean(0) - wanted.mean(0)).mean()
     logits = array(prior.critic(fake))
     entropy = -(softmax(logits, axis=1) * log_softmax(logits, axis=1)).sum()  # over the batch, not its mean
     assert loss.item() == pytest.approx(distance + 0.01 * entropy, rel=1e-5)
@@ -168,34 +172,34 @@ def test_labelled_unlabelled_and_matched_images_are_drawn_apart(batches: Recordi
     prior, draws = prior_of(), generator("test", "step")
     prior.critic_loss(batches, draws)
     prior.generator_loss(batches, draws)
-    assert len({tuple(own.tolist()) for own in batches.drawn}) == 3
+    assert len({tuple(indices.tolist()) for indices in batches.drawn}) == 3
 
 
 def test_the_answers_are_those_of_the_target_in_use(tmp_path: Path) -> None:
     model = target_model()
-    taught = prior_of().public_batches(IMAGES, ScoreOracle(model), context_at(tmp_path))
-    assert isinstance(taught, AnsweredBatches)
-    torch.testing.assert_close(taught.answers, model(IMAGES.float() / 255).softmax(1))
+    batches = prior_of().public_batches(IMAGES, ScoreOracle(model), context_at(tmp_path))
+    assert isinstance(batches, AnsweredBatches)
+    torch.testing.assert_close(batches.answers, model(IMAGES.float() / 255).softmax(1))
 
 
 # Fitting.
 
 
 def fitted(folder: Path, *, stop_at: int | None = None) -> tuple[KedGan, int]:
-    """A prior after 60 steps of the critic, and how often the target was asked."""
+    """A prior after 60 steps of the critic, and how many images the target was queried about."""
     prior, oracle = prior_of(steps=60), ScoreOracle(target_model())
     prior.fit(IMAGES, target=oracle, context=context_at(folder, stop_at=stop_at))
     return prior, oracle.queries
 
 
 def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path) -> None:
-    undisturbed, asked = fitted(tmp_path / "undisturbed")
+    undisturbed, queries = fitted(tmp_path / "undisturbed")
     with pytest.raises(Interrupted):
         fitted(tmp_path / "interrupted", stop_at=50)
-    resumed, asked_again = fitted(tmp_path / "interrupted")
+    resumed, queries_in_parts = fitted(tmp_path / "interrupted")
     ended = resumed.state_dict()
-    assert all(torch.equal(ended[name], own) for name, own in undisturbed.state_dict().items())
-    assert asked_again == asked
+    assert all(torch.equal(ended[name], tensor) for name, tensor in undisturbed.state_dict().items())
+    assert queries_in_parts == queries
 
 
 def test_the_target_is_asked_once_about_each_public_image(tmp_path: Path) -> None:

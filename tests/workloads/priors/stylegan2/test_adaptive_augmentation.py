@@ -1,4 +1,4 @@
-"""Adaptive augmentation: how its probability follows the critic, and the laws of its changes."""
+"""Adaptive augmentation: how its probability follows the critic, and how its changes are distributed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def images(channels: int = 3) -> Tensor:
 
 
 def test_nothing_happens_at_probability_zero() -> None:
-    given = images()
-    assert adaptive()(given, draws("any")) is given
+    batch = images()
+    assert adaptive()(batch, draws("any")) is batch
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_the_probability_stays_between_never_and_always(start: float, value: flo
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_images_keep_their_shape_and_change(channels: int) -> None:
-    given = images(channels)
-    changed = adaptive(1.0)(given, draws("change"))
-    assert changed.shape == given.shape
-    assert not torch.isclose(changed, given).flatten(1).all(1).any()
+    batch = images(channels)
+    changed = adaptive(1.0)(batch, draws("change"))
+    assert changed.shape == batch.shape
+    assert not torch.isclose(changed, batch).flatten(1).all(1).any()
 
 
 def test_the_same_draws_change_images_alike() -> None:
@@ -80,8 +80,8 @@ def test_the_same_draws_change_images_alike() -> None:
 
 
 def test_gradients_reach_the_images() -> None:
-    given = images().requires_grad_(True)
-    (slope,) = torch.autograd.grad(adaptive(1.0)(given, draws("change")).sum(), given)
+    batch = images().requires_grad_(True)
+    (slope,) = torch.autograd.grad(adaptive(1.0)(batch, draws("change")).sum(), batch)
     assert (slope != 0).any()
 
 

@@ -47,13 +47,13 @@ def generator_shapes(size: int) -> dict[str, tuple[int, ...]]:
     for layer in range(LAYERS):
         shapes |= {f"mapping.fc{layer}.weight": (W, W if layer else Z), f"mapping.fc{layer}.bias": (W,)}
     for side in levels(size):
-        block, own = f"synthesis.b{side}", width(side)
-        for name, before in (("conv0", width(side // 2)), ("conv1", own)) if side > 4 else (("conv1", own),):
-            shapes |= {f"{block}.{name}.weight": (own, before, 3, 3), f"{block}.{name}.bias": (own,)}
+        block, channels = f"synthesis.b{side}", width(side)
+        for name, before in (("conv0", width(side // 2)), ("conv1", channels)) if side > 4 else (("conv1", channels),):
+            shapes |= {f"{block}.{name}.weight": (channels, before, 3, 3), f"{block}.{name}.bias": (channels,)}
             shapes |= {f"{block}.{name}.affine.weight": (before, W), f"{block}.{name}.affine.bias": (before,)}
             shapes |= {f"{block}.{name}.noise_const": (side, side), f"{block}.{name}.noise_strength": ()}
-        shapes |= {f"{block}.torgb.weight": (3, own, 1, 1), f"{block}.torgb.bias": (3,)}
-        shapes |= {f"{block}.torgb.affine.weight": (own, W), f"{block}.torgb.affine.bias": (own,)}
+        shapes |= {f"{block}.torgb.weight": (3, channels, 1, 1), f"{block}.torgb.bias": (3,)}
+        shapes |= {f"{block}.torgb.affine.weight": (channels, W), f"{block}.torgb.affine.bias": (channels,)}
     return shapes
 
 
@@ -61,10 +61,10 @@ def critic_shapes(size: int) -> dict[str, tuple[int, ...]]:
     top, last = width(size), width(4)
     shapes: dict[str, tuple[int, ...]] = {f"b{size}.fromrgb.weight": (top, 3, 1, 1), f"b{size}.fromrgb.bias": (top,)}
     for side in levels(size)[1:]:
-        own, after = width(side), width(side // 2)
-        shapes |= {f"b{side}.conv0.weight": (own, own, 3, 3), f"b{side}.conv0.bias": (own,)}
-        shapes |= {f"b{side}.conv1.weight": (after, own, 3, 3), f"b{side}.conv1.bias": (after,)}
-        shapes |= {f"b{side}.skip.weight": (after, own, 1, 1)}
+        channels, after = width(side), width(side // 2)
+        shapes |= {f"b{side}.conv0.weight": (channels, channels, 3, 3), f"b{side}.conv0.bias": (channels,)}
+        shapes |= {f"b{side}.conv1.weight": (after, channels, 3, 3), f"b{side}.conv1.bias": (after,)}
+        shapes |= {f"b{side}.skip.weight": (after, channels, 1, 1)}
     shapes |= {"b4.conv.weight": (last, last + 1, 3, 3), "b4.conv.bias": (last,)}
     shapes |= {"b4.fc.weight": (last, last * 16), "b4.fc.bias": (last,)}
     return shapes | {"b4.out.weight": (1, last), "b4.out.bias": (1,)}
@@ -106,7 +106,7 @@ class Persistent:
     def __reduce__(self) -> tuple[Any, ...]:
         state = {
             "training": False,
-            "_parameters": OrderedDict((name, as_parameter(own)) for name, own in self.parameters.items()),
+            "_parameters": OrderedDict((name, as_parameter(tensor)) for name, tensor in self.parameters.items()),
             "_buffers": OrderedDict(self.buffers),
             "_non_persistent_buffers_set": set(),
             "_backward_hooks": OrderedDict(),
@@ -127,13 +127,13 @@ def as_parameter(tensor: Tensor | None) -> torch.nn.Parameter | None:
 def network(tensors: dict[str, Tensor], settings: dict[str, Any], smooth: Tensor = SMOOTH) -> Persistent:
     """Modules in modules, as the dotted names say; every block and convolution has a filter."""
     top = Persistent(settings)
-    for name, own in tensors.items():
+    for name, tensor in tensors.items():
         *path, last = name.split(".")
         module = top
         for part in path:
             module = module.inside.setdefault(part, Persistent({}))
-        (module.buffers if last in ("w_avg", "noise_const") else module.parameters)[last] = own
-        if last == "weight" and own.ndim == 4:
+        (module.buffers if last in ("w_avg", "noise_const") else module.parameters)[last] = tensor
+        if last == "weight" and tensor.ndim == 4:
             module.buffers["resample_filter"] = smooth
             module.parameters.setdefault("bias", None)
     return top
@@ -179,12 +179,12 @@ def pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pickle:
 
 
 def snapshot(size: int = 16, **changes: Any) -> dict[str, Any]:
-    made = network(weights(generator_shapes(size)), settings(size, **changes))
+    average = network(weights(generator_shapes(size)), settings(size, **changes))
     judge = network(weights(critic_shapes(size)), critic_settings(size))
     return {
         "G": None,
         "D": judge,
-        "G_ema": made,
+        "G_ema": average,
         "training_set_kwargs": EasyDict(path="faces.zip"),
         "augment_pipe": None,
     }
@@ -196,22 +196,24 @@ def snapshot(size: int = 16, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_every_tensor_of_a_network_is_read_as_it_was_written(pickled: Pickle, protocol: int) -> None:
     expected = weights(generator_shapes(16))
-    found = read_networks(pickled(snapshot(), protocol=protocol))["G_ema"]
-    named = {name: own for name, own in found.tensors.items() if not name.endswith("resample_filter")}
-    assert named.keys() == expected.keys()
-    assert all(torch.equal(own, expected[name]) for name, own in named.items())
+    loaded_network = read_networks(pickled(snapshot(), protocol=protocol))["G_ema"]
+    loaded_tensors = {
+        name: tensor for name, tensor in loaded_network.tensors.items() if not name.endswith("resample_filter")
+    }
+    assert loaded_tensors.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded_tensors.items())
 
 
 def test_the_settings_of_a_network_are_read(pickled: Pickle) -> None:
-    found = read_networks(pickled(snapshot()))["G_ema"]
-    assert found.settings == settings(16)
+    loaded_network = read_networks(pickled(snapshot()))["G_ema"]
+    assert loaded_network.settings == settings(16)
 
 
 def test_a_part_of_a_larger_tensor_is_read_as_that_part(pickled: Pickle) -> None:
-    made = Persistent({})
-    made.buffers["noise_const"] = torch.arange(24.0).view(4, 6).T[1:3]
-    found = read_networks(pickled({"G_ema": made}))["G_ema"].tensors["noise_const"]
-    assert torch.equal(found, torch.arange(24.0).view(4, 6).T[1:3])
+    module = Persistent({})
+    module.buffers["noise_const"] = torch.arange(24.0).view(4, 6).T[1:3]
+    tensor = read_networks(pickled({"G_ema": module}))["G_ema"].tensors["noise_const"]
+    assert torch.equal(tensor, torch.arange(24.0).view(4, 6).T[1:3])
 
 
 # Refusals. What would be run leaves a mark.
@@ -220,15 +222,15 @@ def test_a_part_of_a_larger_tensor_is_read_as_that_part(pickled: Pickle) -> None
 class Call:
     """Unpickled as the call of a function."""
 
-    def __init__(self, function: Callable[..., object], *given: object) -> None:
-        self.call = (function, given)
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.call
 
 
 @pytest.mark.parametrize(
-    ("function", "given", "name"),
+    ("function", "argument", "name"),
     [
         (os.system, "touch MARK", f"{os.name}.system"),
         (builtins.eval, "open('MARK', 'w')", "builtins.eval"),
@@ -240,10 +242,10 @@ class Call:
     ],
 )
 def test_a_file_that_calls_anything_else_is_refused_by_name(
-    pickled: Pickle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Any, given: Any, name: str
+    pickled: Pickle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Any, argument: Any, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    file = pickled({"G_ema": Call(function, given)})
+    file = pickled({"G_ema": Call(function, argument)})
     with pytest.raises(DataError, match=rf"network.pkl asks for {name}, which no network of StyleGAN2-ADA needs"):
         read_networks(file)
     assert not (tmp_path / "MARK").exists()
@@ -276,19 +278,19 @@ def test_a_file_cannot_change_the_reader(tmp_path: Path, module_and_name: bytes)
 
 
 def test_a_tensor_that_reaches_beyond_its_numbers_is_refused(pickled: Pickle) -> None:
-    made = Persistent({})
-    made.buffers["noise_const"] = torch.zeros(4)
-    file = pickled({"G_ema": made})
+    module = Persistent({})
+    module.buffers["noise_const"] = torch.zeros(4)
+    file = pickled({"G_ema": module})
     file.write_bytes(file.read_bytes().replace(b"K\x00K\x04\x85", b"K\x01K\x04\x85"))  # 4 numbers from the second on
     with pytest.raises(DataError, match="is no pickle of StyleGAN2-ADA networks: a tensor cannot be read"):
         read_networks(file)
 
 
 def test_a_tensor_of_few_numbers_cannot_claim_to_be_large(pickled: Pickle) -> None:
-    made = Persistent({})
-    made.buffers["noise_const"] = torch.zeros(1).expand(100, 100)
+    module = Persistent({})
+    module.buffers["noise_const"] = torch.zeros(1).expand(100, 100)
     with pytest.raises(DataError, match=r"a tensor of \(100, 100\) lies in 1 numbers"):
-        read_networks(pickled({"G_ema": made}))
+        read_networks(pickled({"G_ema": module}))
 
 
 def test_a_network_inside_itself_is_refused(tmp_path: Path) -> None:
@@ -322,11 +324,12 @@ def test_a_missing_file_is_refused() -> None:
 def test_every_published_name_at_64_pixels_is_one_of_ours_with_its_shape(part: str) -> None:
     shapes = generator_shapes(64) if part == "generator" else critic_shapes(64)
     renamed = {
-        generator_name(name) if part == "generator" else critic_name(name, 64): own for name, own in shapes.items()
+        generator_name(name) if part == "generator" else critic_name(name, 64): tensor
+        for name, tensor in shapes.items()
     }
-    made = StyleGan2(StyleGan2Config(**fields(64)), channels=3, image_size=64, classes=1)
-    state = (made.average if part == "generator" else made.critic).state_dict()
-    ours = {name: tuple(own.shape) for name, own in state.items() if name != "deviation.usual"}
+    prior = StyleGan2(StyleGan2Config(**fields(64)), channels=3, image_size=64, classes=1)
+    state = (prior.average if part == "generator" else prior.critic).state_dict()
+    ours = {name: tuple(tensor.shape) for name, tensor in state.items() if name != "deviation.usual"}
     assert renamed == ours
     # Two mapping layers, mean and constant; nine convolutions of 6, five colours of 4. First convolution, four blocks
     # of 5, three last layers.
@@ -348,8 +351,8 @@ def rectified(maps: Tensor) -> Tensor:
     return (math.sqrt(2) * F.leaky_relu(maps, 0.2)).clamp(-256, 256)
 
 
-def linear(given: dict[str, Tensor], name: str, inputs: Tensor, rate: float = 1.0) -> Tensor:
-    return inputs @ given[f"{name}.weight"].T * (rate / math.sqrt(inputs.shape[1])) + given[f"{name}.bias"] * rate
+def linear(tensors: dict[str, Tensor], name: str, inputs: Tensor, rate: float = 1.0) -> Tensor:
+    return inputs @ tensors[f"{name}.weight"].T * (rate / math.sqrt(inputs.shape[1])) + tensors[f"{name}.bias"] * rate
 
 
 def filtered(maps: Tensor, before: int, after: int, gain: float = 1.0) -> Tensor:
@@ -364,41 +367,43 @@ def spread(maps: Tensor) -> Tensor:
     )
 
 
-def styled(given: dict[str, Tensor], name: str, maps: Tensor, style: Tensor, *, up: bool) -> Tensor:
-    scale = linear(given, f"{name}.affine", style)
+def styled(tensors: dict[str, Tensor], name: str, maps: Tensor, style: Tensor, *, up: bool) -> Tensor:
+    scale = linear(tensors, f"{name}.affine", style)
     rows = []
-    for image, own in zip(maps, scale, strict=True):
-        weight = given[f"{name}.weight"] * own[None, :, None, None]
+    for image, image_scale in zip(maps, scale, strict=True):
+        weight = tensors[f"{name}.weight"] * image_scale[None, :, None, None]
         weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
         if up:
             rows.append(F.conv2d(filtered(spread(image[None]), 3, 2, gain=4), weight.flip((2, 3))))
         else:
             rows.append(F.conv2d(image[None], weight, padding=1))
-    noise = given[f"{name}.noise_const"] * given[f"{name}.noise_strength"]
-    return rectified(torch.cat(rows) + noise + given[f"{name}.bias"][:, None, None])
+    noise = tensors[f"{name}.noise_const"] * tensors[f"{name}.noise_strength"]
+    return rectified(torch.cat(rows) + noise + tensors[f"{name}.bias"][:, None, None])
 
 
-def published_image(given: dict[str, Tensor], latents: Tensor, size: int) -> Tensor:
+def published_image(tensors: dict[str, Tensor], latents: Tensor, size: int) -> Tensor:
     style = latents / (latents.square().mean(1, keepdim=True) + 1e-8).sqrt()
     for layer in range(LAYERS):
-        style = math.sqrt(2) * F.leaky_relu(linear(given, f"mapping.fc{layer}", style, 0.01), 0.2)
-    maps = given["synthesis.b4.const"].expand(len(latents), -1, -1, -1)
+        style = math.sqrt(2) * F.leaky_relu(linear(tensors, f"mapping.fc{layer}", style, 0.01), 0.2)
+    maps = tensors["synthesis.b4.const"].expand(len(latents), -1, -1, -1)
     image = torch.zeros(len(latents), 3, 2, 2).to(latents)
     for side in levels(size):
         block = f"synthesis.b{side}"
         if side > 4:
-            maps = styled(given, f"{block}.conv0", maps, style, up=True)
-        maps = styled(given, f"{block}.conv1", maps, style, up=False)
-        scale = linear(given, f"{block}.torgb.affine", style) / math.sqrt(maps.shape[1])
-        colours = F.conv2d(maps * scale[:, :, None, None], given[f"{block}.torgb.weight"], given[f"{block}.torgb.bias"])
+            maps = styled(tensors, f"{block}.conv0", maps, style, up=True)
+        maps = styled(tensors, f"{block}.conv1", maps, style, up=False)
+        scale = linear(tensors, f"{block}.torgb.affine", style) / math.sqrt(maps.shape[1])
+        colours = F.conv2d(
+            maps * scale[:, :, None, None], tensors[f"{block}.torgb.weight"], tensors[f"{block}.torgb.bias"]
+        )
         image = filtered(spread(image), 2, 1, gain=4) + colours.clamp(-256, 256)
     return image
 
 
-def published_logit(given: dict[str, Tensor], images: Tensor, size: int) -> Tensor:
+def published_logit(tensors: dict[str, Tensor], images: Tensor, size: int) -> Tensor:
     def conv(name: str, maps: Tensor, **how: int) -> Tensor:
-        weight = given[f"{name}.weight"] / math.sqrt(given[f"{name}.weight"][0].numel())
-        return F.conv2d(maps, weight, given.get(f"{name}.bias"), **how)
+        weight = tensors[f"{name}.weight"] / math.sqrt(tensors[f"{name}.weight"][0].numel())
+        return F.conv2d(maps, weight, tensors.get(f"{name}.bias"), **how)
 
     maps = rectified(conv(f"b{size}.fromrgb", images))
     for side in reversed(levels(size)[1:]):
@@ -408,38 +413,38 @@ def published_logit(given: dict[str, Tensor], images: Tensor, size: int) -> Tens
         maps = (maps + around) * math.sqrt(0.5)
     deviation = (maps.var(0, correction=0) + 1e-8).sqrt().mean().expand(len(maps), 1, 4, 4)  # one group of four
     maps = rectified(conv("b4.conv", torch.cat((maps, deviation), 1), padding=1))
-    hidden = math.sqrt(2) * F.leaky_relu(linear(given, "b4.fc", maps.flatten(1)), 0.2)
-    return linear(given, "b4.out", hidden).flatten()
+    hidden = math.sqrt(2) * F.leaky_relu(linear(tensors, "b4.fc", maps.flatten(1)), 0.2)
+    return linear(tensors, "b4.out", hidden).flatten()
 
 
 def loaded(fields: dict[str, Any], folder: Path) -> StyleGan2:
     """The prior of a converted file, in float64."""
-    made = StyleGan2(StyleGan2Config(**fields), channels=3, image_size=fields["resolution"], classes=1)
-    made.fit(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), context=context_at(folder))
-    return made.double().eval().requires_grad_(False)
+    prior = StyleGan2(StyleGan2Config(**fields), channels=3, image_size=fields["resolution"], classes=1)
+    prior.fit(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), context=context_at(folder))
+    return prior.double().eval().requires_grad_(False)
 
 
 def doubles(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    return {name: own.double() for name, own in weights(shapes).items()}
+    return {name: tensor.double() for name, tensor in weights(shapes).items()}
 
 
 def test_converted_weights_give_the_images_of_the_published_formulas(pickled: Pickle, tmp_path: Path) -> None:
-    made = loaded(convert(pickled(snapshot(32)), tmp_path / "out.safetensors"), tmp_path)
+    prior = loaded(convert(pickled(snapshot(32)), tmp_path / "out.safetensors"), tmp_path)
     latents = torch.randn(3, Z, generator=generator("test", "latents")).double()
     expected = published_image(doubles(generator_shapes(32)), latents, 32)
-    torch.testing.assert_close(made.run_blocks(made.styles(latents))[1], expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(prior.run_blocks(prior.styles(latents))[1], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_converted_weights_judge_by_the_published_formulas(pickled: Pickle, tmp_path: Path) -> None:
-    made = loaded(convert(pickled(snapshot(32)), tmp_path / "out.safetensors"), tmp_path)
+    prior = loaded(convert(pickled(snapshot(32)), tmp_path / "out.safetensors"), tmp_path)
     images = torch.randn(4, 3, 32, 32, generator=generator("test", "images")).double()
     expected = published_logit(doubles(critic_shapes(32)), images, 32)
-    torch.testing.assert_close(made.critic.train()(images), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(prior.critic.train()(images), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_truncation_pulls_to_the_published_mean(pickled: Pickle, tmp_path: Path) -> None:
-    made = loaded(convert(pickled(snapshot()), tmp_path / "out.safetensors"), tmp_path)
-    mean = made.styles(torch.ones(1, Z).double(), truncation=0.0)[0, 0]
+    prior = loaded(convert(pickled(snapshot()), tmp_path / "out.safetensors"), tmp_path)
+    mean = prior.styles(torch.ones(1, Z).double(), truncation=0.0)[0, 0]
     assert torch.equal(mean.float(), weights(generator_shapes(16))["mapping.w_avg"])
 
 
@@ -462,9 +467,9 @@ def test_what_images_usually_deviate_by_is_measured_on_the_networks_own(pickled:
 
 
 def test_a_published_average_alone_is_converted_without_a_judge(pickled: Pickle, tmp_path: Path) -> None:
-    found = convert(pickled({"G_ema": snapshot()["G_ema"]}), tmp_path / "out.safetensors")
-    made = loaded(found, tmp_path)
-    assert not made.scores_realism
+    prior_fields = convert(pickled({"G_ema": snapshot()["G_ema"]}), tmp_path / "out.safetensors")
+    prior = loaded(prior_fields, tmp_path)
+    assert not prior.scores_realism
 
 
 def test_the_critic_is_left_out_on_request(pickled: Pickle, tmp_path: Path) -> None:
@@ -505,15 +510,15 @@ def test_a_network_of_other_widths_than_it_says_is_refused(pickled: Pickle, tmp_
 
 
 def test_another_filter_is_refused(pickled: Pickle, tmp_path: Path) -> None:
-    made = network(weights(generator_shapes(16)), settings(16), smooth=torch.full((4, 4), 1 / 16))
+    average = network(weights(generator_shapes(16)), settings(16), smooth=torch.full((4, 4), 1 / 16))
     with pytest.raises(ConfigError, match=r"G_ema resizes with another filter than \(1.0, 3.0, 3.0, 1.0\)"):
-        convert(pickled({"G_ema": made}), tmp_path / "out.safetensors")
+        convert(pickled({"G_ema": average}), tmp_path / "out.safetensors")
 
 
 def test_a_name_that_is_not_known_is_refused(pickled: Pickle, tmp_path: Path) -> None:
-    made = network(weights(generator_shapes(16)) | {"mapping.embed.bias": torch.zeros(3)}, settings(16))
+    average = network(weights(generator_shapes(16)) | {"mapping.embed.bias": torch.zeros(3)}, settings(16))
     with pytest.raises(ConfigError, match=r"holds mapping\.embed\.bias, which no StyleGAN2 without classes has"):
-        convert(pickled({"G_ema": made}), tmp_path / "out.safetensors")
+        convert(pickled({"G_ema": average}), tmp_path / "out.safetensors")
 
 
 def test_a_critic_that_differs_says_how_to_go_on_without_it(pickled: Pickle, tmp_path: Path) -> None:

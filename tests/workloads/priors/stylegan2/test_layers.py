@@ -165,8 +165,8 @@ def grouped(layer: StyledConv, maps: Tensor, style: Tensor) -> Tensor:
     else:
         padding = 1
     together = F.conv2d(maps.flatten(0, 1)[None], weights.flatten(0, 1), padding=padding, groups=len(maps))
-    made = together.view(len(maps), -1, *together.shape[2:])
-    return rectified(made + layer.noise * layer.noise_strength + layer.bias[:, None, None])
+    outputs = together.view(len(maps), -1, *together.shape[2:])
+    return rectified(outputs + layer.noise * layer.noise_strength + layer.bias[:, None, None])
 
 
 @pytest.mark.parametrize("double", [False, True])
@@ -182,8 +182,8 @@ def test_the_gradient_of_the_style_is_that_of_the_grouped_form() -> None:
     layer = drawn(StyledConv(4, 3, style_size=5, size=6, double=False, clamp=None))
     maps, style = normal(3, 4, 6, 6), normal(3, 5).requires_grad_(True)
     slopes = [
-        torch.autograd.grad(made.square().sum(), style)[0]
-        for made in (layer(maps, style, None), grouped(layer, maps, style))
+        torch.autograd.grad(outputs.square().sum(), style)[0]
+        for outputs in (layer(maps, style, None), grouped(layer, maps, style))
     ]  # type: ignore[arg-type]
     torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-10, atol=1e-10)
 

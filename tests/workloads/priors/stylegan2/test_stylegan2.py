@@ -31,9 +31,15 @@ IMAGES = torch.randint(256, (10, 3, 8, 8), generator=generator("test", "images")
 
 
 def shape(size: int, *, base: int = 32768, most: int = 512, mapping_layers: int = 8) -> Shape:
-    own = widths(size, base=base, most=most)
+    channels = widths(size, base=base, most=most)
     return Shape(
-        channels=3, size=size, latent_size=512, style_size=512, mapping_layers=mapping_layers, widths=own, clamp=None
+        channels=3,
+        size=size,
+        latent_size=512,
+        style_size=512,
+        mapping_layers=mapping_layers,
+        widths=channels,
+        clamp=None,
     )
 
 
@@ -42,13 +48,13 @@ def built(size: int = 8, **settings: Any) -> StyleGan2:
 
 
 def prior(size: int = 8, **settings: Any) -> StyleGan2:
-    """One with every parameter drawn from a normal law, so that none is left out by being zero; in use."""
-    made = built(size, **settings)
+    """A prior in eval mode with every parameter drawn at random, so that none can be forgotten because it is zero."""
+    gan = built(size, **settings)
     with torch.no_grad():
-        for name, own in made.state_dict().items():
-            if own.is_floating_point() and not name.startswith(("augmentation.", "paths.")):
-                own.copy_(torch.randn(own.shape, generator=generator("test", name)))
-    return made.eval().requires_grad_(False)
+        for name, tensor in gan.state_dict().items():
+            if tensor.is_floating_point() and not name.startswith(("augmentation.", "paths.")):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator("test", name)))
+    return gan.eval().requires_grad_(False)
 
 
 def latents(count: int = 3) -> Tensor:
@@ -56,12 +62,12 @@ def latents(count: int = 3) -> Tensor:
 
 
 def numbers(module: nn.Module) -> int:
-    return sum(own.numel() for own in module.parameters())
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def named(module: nn.Module, prefix: str) -> int:
     """How many numbers are learned under a name."""
-    return sum(own.numel() for name, own in module.named_parameters() if name.startswith(prefix))
+    return sum(parameter.numel() for name, parameter in module.named_parameters() if name.startswith(prefix))
 
 
 # Architecture
@@ -146,21 +152,21 @@ def test_too_few_channels_are_refused() -> None:
 
 
 def test_a_style_depends_on_the_direction_of_its_latent_only() -> None:
-    made = prior()
-    torch.testing.assert_close(made.map(3 * latents()), made.map(latents()))
+    gan = prior()
+    torch.testing.assert_close(gan.map(3 * latents()), gan.map(latents()))
 
 
 def test_truncation_pulls_the_first_styles_towards_their_mean() -> None:
-    made = prior()
-    free, mean = made.map(latents()), made.average.mapping.mean
-    pulled = made.styles(latents(), truncation=0.5, cutoff=2)
-    torch.testing.assert_close(pulled[:, :2], ((free + mean) / 2)[:, None].expand(-1, 2, -1))
-    assert torch.equal(pulled[:, 2:], free[:, None].expand(-1, 2, -1))
+    gan = prior()
+    free, mean = gan.map(latents()), gan.average.mapping.mean
+    truncated = gan.styles(latents(), truncation=0.5, cutoff=2)
+    torch.testing.assert_close(truncated[:, :2], ((free + mean) / 2)[:, None].expand(-1, 2, -1))
+    assert torch.equal(truncated[:, 2:], free[:, None].expand(-1, 2, -1))
 
 
-def test_without_a_cutoff_all_styles_are_pulled() -> None:
-    made = prior()
-    assert torch.equal(made.styles(latents(), truncation=0.0), made.average.mapping.mean.expand(3, 4, -1))
+def test_without_a_cutoff_all_styles_are_truncated() -> None:
+    gan = prior()
+    assert torch.equal(gan.styles(latents(), truncation=0.0), gan.average.mapping.mean.expand(3, 4, -1))
 
 
 # Blocks
@@ -168,61 +174,63 @@ def test_without_a_cutoff_all_styles_are_pulled() -> None:
 
 @pytest.mark.parametrize("split", [0, 1, 2])
 def test_blocks_run_in_two_parts_give_the_image_of_one(split: int) -> None:
-    made = prior(32)
-    styles = made.styles(latents())
-    whole = made.run_blocks(styles)
-    features, image = made.run_blocks(styles, last=split)
-    parts = made.run_blocks(styles, features, image, first=split + 1)
-    assert all(torch.equal(part, own) for part, own in zip(parts, whole, strict=True))
+    gan = prior(32)
+    styles = gan.styles(latents())
+    at_once = gan.run_blocks(styles)
+    features, image = gan.run_blocks(styles, last=split)
+    parts = gan.run_blocks(styles, features, image, first=split + 1)
+    assert all(torch.equal(part, expected) for part, expected in zip(parts, at_once, strict=True))
 
 
 def test_without_an_image_a_part_gives_the_colours_of_its_own_blocks() -> None:
-    made = prior(16)
-    styles = made.styles(latents())
-    features, image = made.run_blocks(styles, last=1)
-    _, colours = made.run_blocks(styles, features, first=2)
-    torch.testing.assert_close(doubled(image) + colours, made.run_blocks(styles)[1])
+    gan = prior(16)
+    styles = gan.styles(latents())
+    features, image = gan.run_blocks(styles, last=1)
+    _, colours = gan.run_blocks(styles, features, first=2)
+    torch.testing.assert_close(doubled(image) + colours, gan.run_blocks(styles)[1])
 
 
 @pytest.mark.parametrize(("style", "first"), [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2)])
 def test_a_style_moves_features_from_its_block_on(style: int, first: int) -> None:
-    made = prior(16)
-    styles = made.styles(latents()).contiguous()
+    gan = prior(16)
+    styles = gan.styles(latents()).contiguous()
     moved = styles.clone()
     moved[:, style] += 1
-    changed = [not torch.equal(*(made.run_blocks(own, last=block)[0] for own in (styles, moved))) for block in range(3)]
+    changed = [
+        not torch.equal(*(gan.run_blocks(variant, last=block)[0] for variant in (styles, moved))) for block in range(3)
+    ]
     assert changed == [block >= first for block in range(3)]
 
 
 def test_the_last_style_moves_colours_only() -> None:
-    made = prior(16)
-    styles = made.styles(latents()).contiguous()
+    gan = prior(16)
+    styles = gan.styles(latents()).contiguous()
     moved = styles.clone()
     moved[:, -1] += 1
-    (features, image), (same, other) = made.run_blocks(styles), made.run_blocks(moved)
+    (features, image), (same, moved_image) = gan.run_blocks(styles), gan.run_blocks(moved)
     assert torch.equal(features, same)
-    assert not torch.equal(image, other)
+    assert not torch.equal(image, moved_image)
 
 
 def test_images_are_in_the_range_of_the_data() -> None:
-    made = prior()
-    style = made.map(latents())
-    image = made.run_blocks(style[:, None].repeat(1, 4, 1))[1]
-    torch.testing.assert_close(made.synthesize(style), (image + 1) / 2)
+    gan = prior()
+    style = gan.map(latents())
+    image = gan.run_blocks(style[:, None].repeat(1, 4, 1))[1]
+    torch.testing.assert_close(gan.synthesize(style), (image + 1) / 2)
 
 
 def test_a_network_of_another_size_shows_its_central_square_at_the_size_of_the_data(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     file.touch()
-    made = prior(8, resolution=32, crop=24, weights=str(file))
-    image = made.run_blocks(made.styles(latents()))[1]
+    gan = prior(8, resolution=32, crop=24, weights=str(file))
+    image = gan.run_blocks(gan.styles(latents()))[1]
     cut = T.resize(T.center_crop(image, [24, 24]), [8, 8], antialias=True)
-    torch.testing.assert_close(made.synthesize(made.map(latents())), cut / 2 + 0.5)
+    torch.testing.assert_close(gan.synthesize(gan.map(latents())), cut / 2 + 0.5)
 
 
 def test_images_do_not_depend_on_their_batch() -> None:
-    made = prior(32)
-    alone, together = made.synthesize(made.map(latents()[:1])), made.synthesize(made.map(latents()))
+    gan = prior(32)
+    alone, together = gan.synthesize(gan.map(latents()[:1])), gan.synthesize(gan.map(latents()))
     torch.testing.assert_close(alone, together[:1], rtol=1e-4, atol=1e-4)  # of sums of float32 in another order
 
 
@@ -230,24 +238,24 @@ def test_images_do_not_depend_on_their_batch() -> None:
 
 
 def test_an_image_is_judged_by_itself() -> None:
-    made = prior()
+    gan = prior()
     images = torch.rand(5, 3, 8, 8, generator=generator("test", "judged"))
-    torch.testing.assert_close(made.realism(images[3:4]), made.realism(images)[3:4], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gan.realism(images[3:4]), gan.realism(images)[3:4], rtol=1e-4, atol=1e-4)
 
 
 def test_the_judgement_is_the_critics_logit_of_the_image_in_its_own_range() -> None:
-    made = prior()
+    gan = prior()
     images = torch.rand(4, 3, 8, 8, generator=generator("test", "judged"))
-    torch.testing.assert_close(made.realism(images), made.critic(images * 2 - 1))
+    torch.testing.assert_close(gan.realism(images), gan.critic(images * 2 - 1))
 
 
 def test_a_part_of_an_image_is_not_judged(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     file.touch()
-    made = prior(8, resolution=16, crop=12, weights=str(file))
-    assert not made.scores_realism
+    gan = prior(8, resolution=16, crop=12, weights=str(file))
+    assert not gan.scores_realism
     with pytest.raises(NotImplementedError, match="stylegan2 does not judge images"):
-        made.realism(torch.zeros(1, 3, 8, 8))
+        gan.realism(torch.zeros(1, 3, 8, 8))
 
 
 # What it is trained with
@@ -271,15 +279,15 @@ def test_a_path_length_is_the_root_mean_square_slope_over_layers() -> None:
     styles = torch.ones(1, 2, 1, requires_grad=True)
     images = (3 * styles[:, 0] + 4 * styles[:, 1]).view(1, 1, 1, 1)
     noise = torch.randn(1, generator=generator("test", "path")).abs().item()
-    found = path_lengths(images, styles, generator("test", "path"))
-    assert found.item() == pytest.approx(noise * math.sqrt((9 + 16) / 2))
+    lengths = path_lengths(images, styles, generator("test", "path"))
+    assert lengths.item() == pytest.approx(noise * math.sqrt((9 + 16) / 2))
 
 
 def test_path_noise_shrinks_with_the_side_of_an_image() -> None:
     styles = torch.ones(1, 1, 1, requires_grad=True)
     noise = torch.randn(16, generator=generator("test", "path"))
-    found = path_lengths(styles.view(1, 1, 1, 1).expand(-1, -1, 4, 4), styles, generator("test", "path"))
-    assert found.item() == pytest.approx(abs(noise.sum().item()) / 4, rel=1e-5)
+    lengths = path_lengths(styles.view(1, 1, 1, 1).expand(-1, -1, 4, 4), styles, generator("test", "path"))
+    assert lengths.item() == pytest.approx(abs(noise.sum().item()) / 4, rel=1e-5)
 
 
 def test_the_penalty_on_paths_is_on_the_distance_from_their_moving_mean() -> None:
@@ -324,33 +332,33 @@ def test_the_average_takes_statistics_as_they_are() -> None:
 def pairs(network: Generator) -> tuple[Tensor, Tensor]:
     """Two latents for each of three images, and the styles of both."""
     both = torch.randn(2, 3, 4, generator=generator("test", "pairs"))
-    return both, torch.stack([network.mapping(own) for own in both])
+    return both, torch.stack([network.mapping(codes) for codes in both])
 
 
 def test_without_mixing_all_layers_have_the_style_of_the_first_latents() -> None:
     network = prior().average
-    both, (own, _) = pairs(network)
+    both, (first, _) = pairs(network)
     styles = mixed_styles(network, both, mixing=0.0, draws=generator("test", "mixing"))
-    assert torch.equal(styles, own[:, None].expand_as(styles))
+    assert torch.equal(styles, first[:, None].expand_as(styles))
 
 
 @pytest.mark.parametrize("draw", range(5))
 def test_with_mixing_the_styles_change_once_between_the_first_and_the_last_layer(draw: int) -> None:
     network = prior(32).average
-    both, (own, other) = pairs(network)
+    both, (first, second) = pairs(network)
     styles = mixed_styles(network, both, mixing=1.0, draws=generator("test", "mixing", draw))
-    of_own = [torch.equal(styles[:, layer], own) for layer in range(8)]
-    of_other = [torch.equal(styles[:, layer], other) for layer in range(8)]
-    assert of_own == [not there for there in of_other]
-    assert of_own[0] and of_other[-1] and sorted(of_own, reverse=True) == of_own
+    of_first = [torch.equal(styles[:, layer], first) for layer in range(8)]
+    of_second = [torch.equal(styles[:, layer], second) for layer in range(8)]
+    assert of_first == [not there for there in of_second]
+    assert of_first[0] and of_second[-1] and sorted(of_first, reverse=True) == of_first
 
 
 def test_the_mean_style_moves_towards_that_of_a_batch() -> None:
     network = prior().average
     before = network.mapping.mean.clone()
-    both, (own, _) = pairs(network)
+    both, (first, _) = pairs(network)
     mixed_styles(network, both, mixing=1.0, draws=generator("test", "mixing"))
-    torch.testing.assert_close(network.mapping.mean, 0.995 * before + 0.005 * own.mean(0))
+    torch.testing.assert_close(network.mapping.mean, 0.995 * before + 0.005 * first.mean(0))
 
 
 def batches() -> PublicBatches:
@@ -377,27 +385,27 @@ class Plane(nn.Module):
         return 3 * images[:, 0, 0, 0] + 4 * images[:, 0, 0, 1]
 
 
-@pytest.mark.parametrize(("given", "gamma"), [(10.0, 10.0), (None, 0.0002 * 64 / 4)])  # 8 x 8 pixels, batches of 4
-def test_slopes_weigh_for_all_the_steps_until_the_next_time(given: float | None, gamma: float) -> None:
-    made = built(r1_every=16, r1_gamma=given)
-    made.critic = Plane()  # type: ignore[assignment]
-    assert made.gradient_penalty_loss(batches(), generator("test", "slopes")).item() == pytest.approx(
+@pytest.mark.parametrize(("r1_gamma", "gamma"), [(10.0, 10.0), (None, 0.0002 * 64 / 4)])  # 8 x 8 pixels, batches of 4
+def test_slopes_weigh_for_all_the_steps_until_the_next_time(r1_gamma: float | None, gamma: float) -> None:
+    gan = built(r1_every=16, r1_gamma=r1_gamma)
+    gan.critic = Plane()  # type: ignore[assignment]
+    assert gan.gradient_penalty_loss(batches(), generator("test", "slopes")).item() == pytest.approx(
         gamma / 2 * 25 * 16
     )
 
 
 def test_optimisers_are_slowed_for_their_steps_of_regularisation() -> None:
-    made = built(r1_every=16, path_length_every=4)
-    found = {name: made._adam(name, 0.02).defaults for name in ("critic", "generator")}
-    assert found["critic"]["lr"] == pytest.approx(0.02 * 16 / 17)
-    assert found["critic"]["betas"] == pytest.approx((0, 0.99 ** (16 / 17)))
-    assert found["generator"]["lr"] == pytest.approx(0.02 * 4 / 5)
-    assert found["generator"]["betas"] == pytest.approx((0, 0.99 ** (4 / 5)))
+    gan = built(r1_every=16, path_length_every=4)
+    defaults = {name: gan._adam(name, 0.02).defaults for name in ("critic", "generator")}
+    assert defaults["critic"]["lr"] == pytest.approx(0.02 * 16 / 17)
+    assert defaults["critic"]["betas"] == pytest.approx((0, 0.99 ** (16 / 17)))
+    assert defaults["generator"]["lr"] == pytest.approx(0.02 * 4 / 5)
+    assert defaults["generator"]["betas"] == pytest.approx((0, 0.99 ** (4 / 5)))
 
 
 def test_optimisers_that_do_not_regularise_are_as_they_were_asked_for() -> None:
-    made = built(r1_gamma=0.0, path_length_weight=0.0)
-    assert {made._adam(name, 0.02).defaults["lr"] for name in ("critic", "generator")} == {0.02}
+    gan = built(r1_gamma=0.0, path_length_weight=0.0)
+    assert {gan._adam(name, 0.02).defaults["lr"] for name in ("critic", "generator")} == {0.02}
 
 
 def test_a_batch_that_makes_no_groups_is_refused() -> None:
@@ -411,10 +419,10 @@ def test_a_batch_that_makes_no_groups_is_refused() -> None:
 
 
 def fitted(folder: Path, *, checkpoints: int | None = None, **settings: Any) -> dict[str, Tensor]:
-    """All of a fitted prior, or `Interrupted` after so many checkpoints, one a step."""
-    made = built(**settings)
-    made.fit(IMAGES, context=context_at(folder, stop_after=checkpoints))
-    return made.state_dict()
+    """The state of a fitted prior, or `Interrupted` after that many checkpoints; there is one per step."""
+    gan = built(**settings)
+    gan.fit(IMAGES, context=context_at(folder, stop_after=checkpoints))
+    return gan.state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -431,18 +439,18 @@ def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path, undisturbed: dict
     with pytest.raises(Interrupted):
         fitted(tmp_path, checkpoints=stop_at)
     resumed = fitted(tmp_path)
-    assert [name for name, own in undisturbed.items() if not torch.equal(resumed[name], own)] == []
+    assert [name for name, tensor in undisturbed.items() if not torch.equal(resumed[name], tensor)] == []
 
 
 def test_fitting_moves_all_that_is_learned(undisturbed: dict[str, Tensor]) -> None:
     start = built()
     start.draw_weights(generator("0" * 64, "initialization"))
-    assert [name for name, own in start.named_parameters() if torch.equal(own, undisturbed[name])] == []
+    assert [name for name, parameter in start.named_parameters() if torch.equal(parameter, undisturbed[name])] == []
 
 
 def test_what_is_used_is_an_average_and_not_the_last_weights(undisturbed: dict[str, Tensor]) -> None:
-    own, last = undisturbed["average.constant"], undisturbed["generator.constant"]
-    assert not torch.equal(own, last)
+    average, last = undisturbed["average.constant"], undisturbed["generator.constant"]
+    assert not torch.equal(average, last)
 
 
 def test_augmentation_sets_in_during_a_fit(undisturbed: dict[str, Tensor]) -> None:
@@ -459,30 +467,32 @@ def test_a_prior_is_fitted_at_another_size_than_the_datas(tmp_path: Path) -> Non
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """The average and the critic of a prior, as the converter writes them."""
-    given = {name: own for name, own in prior().state_dict().items() if name.startswith(("average.", "critic."))}
-    save_file(given, tmp_path / "published.safetensors")
+    weights = {
+        name: tensor for name, tensor in prior().state_dict().items() if name.startswith(("average.", "critic."))
+    }
+    save_file(weights, tmp_path / "published.safetensors")
     return tmp_path / "published.safetensors"
 
 
 def test_weights_of_a_file_take_the_place_of_a_fit(file: Path, tmp_path: Path) -> None:
-    found = fitted(tmp_path, weights=str(file))
+    state = fitted(tmp_path, weights=str(file))
     expected = prior().state_dict()
-    assert {name.partition(".")[0] for name in found} == {"average", "critic"}
-    assert all(torch.equal(own, expected[name]) for name, own in found.items())
+    assert {name.partition(".")[0] for name in state} == {"average", "critic"}
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in state.items())
 
 
 def test_a_fitted_prior_serves_as_a_file_of_weights(undisturbed: dict[str, Tensor], tmp_path: Path) -> None:
     save_file(undisturbed, tmp_path / "prior.safetensors")
-    found = fitted(tmp_path, weights=str(tmp_path / "prior.safetensors"))
-    assert torch.equal(found["average.constant"], undisturbed["average.constant"])
+    state = fitted(tmp_path, weights=str(tmp_path / "prior.safetensors"))
+    assert torch.equal(state["average.constant"], undisturbed["average.constant"])
 
 
 def test_the_key_follows_what_a_file_holds_and_not_where_it_lies(file: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.safetensors"
-    other.write_bytes(file.read_bytes())
-    assert content(StyleGan2Config(weights=str(other))) == content(StyleGan2Config(weights=str(file)))
-    save_file({"average.constant": torch.zeros(1)}, other)
-    assert content(StyleGan2Config(weights=str(other))) != content(StyleGan2Config(weights=str(file)))
+    copy = tmp_path / "other.safetensors"
+    copy.write_bytes(file.read_bytes())
+    assert content(StyleGan2Config(weights=str(copy))) == content(StyleGan2Config(weights=str(file)))
+    save_file({"average.constant": torch.zeros(1)}, copy)
+    assert content(StyleGan2Config(weights=str(copy))) != content(StyleGan2Config(weights=str(file)))
 
 
 def test_weights_of_another_shape_are_refused(file: Path, tmp_path: Path) -> None:
@@ -515,9 +525,9 @@ def test_a_crop_is_for_published_networks_only() -> None:
 
 
 def test_drawing_anew_begins_both_generators_alike() -> None:
-    made = prior()
-    made.draw_weights(generator("test", "anew"))
+    gan = prior()
+    gan.draw_weights(generator("test", "anew"))
     twin = Generator(shape(8, base=40, most=8, mapping_layers=2))
     draw_all(twin, generator("test", "anew"))
-    assert torch.equal(made.average.constant, made.generator.constant)
-    assert torch.equal(made.average.constant, twin.constant)
+    assert torch.equal(gan.average.constant, gan.generator.constant)
+    assert torch.equal(gan.average.constant, twin.constant)
