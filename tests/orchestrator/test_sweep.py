@@ -99,15 +99,3 @@ def test_a_second_driver_that_is_refused_changes_nothing(
     with Ledger(inline.paths.ledger), pytest.raises(RequestError, match="another process is running this sweep"):
         run(second, InlineExecutor())
     assert inline.paths.resolved.read_bytes() == before
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_ray_gives_the_numbers_of_the_inline_executor_bit_for_bit(inline: Sweep, tmp_path: Path) -> None:
-    from orchestrator.executors.ray.executor import RayExecutor
-
-    sweep = toy_sweep(tmp_path, tmp_path / "runs")
-    done = run(sweep, RayExecutor())
-    assert (done.trials_done, done.trials_failed) == (3, 0)
-    assert digests(sweep) == digests(inline)
-    assert set(finished_jobs(sweep).values()) == {1}
