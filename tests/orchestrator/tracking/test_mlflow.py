@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
 
+from orchestrator.cli.commands import app
 from orchestrator.errors import TrackingUnavailable
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.store.paths import without_password
@@ -97,6 +99,13 @@ def test_an_export_to_a_wiped_server_gives_the_same_runs_and_points(sweep: Sweep
     assert (names_of(wiped), points_of(wiped)) == (names_of(sweep), points_of(sweep))
 
 
+@pytest.fixture
+def _asks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not answer is not asked again, which would cost seconds."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+@pytest.mark.usefixtures("_asks_once")
 def test_an_unreachable_server_is_one_line(tmp_path: Path) -> None:
     tracking = {"uri": "http://127.0.0.1:9"}
     sweep = toy_sweep(tmp_path, tmp_path / "runs", tracking=tracking)
@@ -104,6 +113,7 @@ def test_an_unreachable_server_is_one_line(tmp_path: Path) -> None:
         sweep.sync()
 
 
+@pytest.mark.usefixtures("_asks_once")
 def test_a_run_without_its_server_finishes_and_syncs_afterwards(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -111,11 +121,11 @@ def test_a_run_without_its_server_finishes_and_syncs_afterwards(tmp_path: Path) 
     uri = f"http://127.0.0.1:{port}"
     changes: dict[str, Any] = {"search": {"space": {}, "seeds": [0]}, "defenses": [], "tracking": {"uri": uri}}
     spec = write_spec(tmp_path, **changes)
-    command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--runs", str(tmp_path / "runs")]
-    done = subprocess.run([*command, "--executor", "inline", "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["trials"][0]["status"] == "done"
-    assert done.stderr.count("cannot be written to") == 1
+    command = ["run", str(spec), "--runs", str(tmp_path / "runs"), "--executor", "inline", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["trials"][0]["status"] == "done"
+    assert result.stderr.count("cannot be written to") == 1
     sweep = toy_sweep(tmp_path, tmp_path / "runs", **changes)
     served = f"sqlite:///{tmp_path}/served.db"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
