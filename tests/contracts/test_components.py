@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,62 +198,80 @@ def test_a_defense_says_what_it_did(defended: Defended) -> None:
 SIDES = {"facenet112": 112, "facenet64": 64, "inception_v3": 75, "ir152": 64, "maxvit_t": 224, "resnest": 64}
 
 
-@functools.cache
-def model_of(kind: str, channels: int = 3) -> Classifier:
-    shape = {"classes": CLASSES, "channels": channels, "image_size": SIDES.get(kind, SIZE)}
-    model = Architecture(model=config_for(MODELS, kind), **shape).build(seed=1)
+def architecture_of(kind: str, channels: int = 3) -> Architecture:
+    size = SIDES.get(kind, SIZE)
+    return Architecture(model=config_for(MODELS, kind), classes=CLASSES, channels=channels, image_size=size)
+
+
+def model_of(kind: str) -> Classifier:
+    """A network in use, its weights drawn from one seed."""
+    model = architecture_of(kind).build(seed=1)
     model.draw_weights(generator("test", "weights"))
     return model.eval().requires_grad_(False)
 
 
-def shown_to(kind: str, channels: int = 3) -> Tensor:
-    return F.interpolate(images(3, channels), SIDES.get(kind, SIZE))
+def weightless(kind: str, channels: int = 3) -> Classifier:
+    """The network without memory for its weights: layers and shapes alone, since drawing weights takes seconds."""
+    with torch.device("meta"):
+        return architecture_of(kind, channels).build().eval()
+
+
+def shown_to(kind: str) -> Tensor:
+    return F.interpolate(images(3), SIDES.get(kind, SIZE))
+
+
+@pytest.fixture(scope="module", params=MODELS.kinds())
+def network(request: pytest.FixtureRequest) -> Classifier:
+    """A network of each kind, drawn once for the claims below."""
+    return model_of(request.param)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", MODELS.kinds())
 def test_a_model_gives_one_logit_a_class(kind: str, channels: int) -> None:
-    assert model_of(kind, channels)(shown_to(kind, channels)).shape == (3, CLASSES)
+    size = SIDES.get(kind, SIZE)
+    shown = torch.empty(3, channels, size, size, device="meta")
+    assert weightless(kind, channels)(shown).shape == (3, CLASSES)
 
 
-@pytest.mark.parametrize("kind", MODELS.kinds())
-def test_a_model_is_its_head_on_its_features(kind: str) -> None:
-    model, shown = model_of(kind), shown_to(kind)
-    assert torch.equal(model.head(model.features(model.normalize(shown))), model(shown))
+def test_a_model_is_its_head_on_its_features(network: Classifier) -> None:
+    shown = shown_to(network.config.kind)
+    logits = network(shown)
+    assert logits.shape == (3, CLASSES)
+    assert torch.equal(network.head(network.features(network.normalize(shown))), logits)
 
 
-@pytest.mark.parametrize("kind", MODELS.kinds())
-def test_a_model_in_use_judges_each_image_by_itself(kind: str) -> None:
-    model, order, batch = model_of(kind), torch.tensor([2, 0, 1]), shown_to(kind)
+def test_a_model_in_use_judges_each_image_by_itself(network: Classifier) -> None:
+    order, batch = torch.tensor([2, 0, 1]), shown_to(network.config.kind)
+    features, shuffled, alone = (
+        network.features(network.normalize(shown)) for shown in (batch, batch[order], batch[1:2])
+    )
     # Features too: drawn at random, some networks give logits that hardly depend on the image.
-    for judged in (model, lambda shown: model.features(model.normalize(shown))):
-        together = judged(batch)
+    for judged in (torch.nn.Identity(), network.head):
+        together = judged(features)
         near = 1e-4 * together.abs().max().item()  # whatever the scale of a network that is not trained
-        torch.testing.assert_close(judged(batch[order]), together[order], rtol=0, atol=near)
-        torch.testing.assert_close(judged(batch[1:2]), together[1:2], rtol=0, atol=near)
+        torch.testing.assert_close(judged(shuffled), together[order], rtol=0, atol=near)
+        torch.testing.assert_close(judged(alone), together[1:2], rtol=0, atol=near)
 
 
-@pytest.mark.parametrize("kind", MODELS.kinds())
-def test_a_model_starts_from_its_seeds_alone(kind: str) -> None:
+def test_a_model_starts_from_its_seeds_alone(network: Classifier) -> None:
     before = torch.get_rng_state()
-    first = model_of(kind).state_dict()
-    model_of.cache_clear()
-    second = model_of(kind).state_dict()
+    first, second = network.state_dict(), model_of(network.config.kind).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(torch.get_rng_state(), before), "the global generator was used"
 
 
 @pytest.mark.parametrize("kind", MODELS.kinds())
 def test_the_stages_of_a_model_hold_its_weights_in_order(kind: str) -> None:
-    model = model_of(kind)
-    names = {id(own): name for name, own in model.named_parameters()}
-    staged = [names[id(own)] for _, stage in model.stages() for own in stage.parameters()]
+    model = weightless(kind)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    staged = [names[id(parameter)] for _, stage in model.stages() for parameter in stage.parameters()]
     assert len(staged) == len(set(staged)), "a weight stands in two stages"
     left = [name for name in names.values() if name not in staged and not name.startswith("head.")]
-    assert (
-        sum(model.get_parameter(name).numel() for name in left) < 0.01 * sum(own.numel() for own in model.parameters())
-        or kind == "inception_v3"
-    ), left  # its auxiliary head leads nowhere in use
+    weights_left = sum(model.get_parameter(name).numel() for name in left)
+    assert weights_left < 0.01 * sum(parameter.numel() for parameter in model.parameters()) or kind == "inception_v3", (
+        left
+    )  # its auxiliary head leads nowhere in use
 
 
 # Priors
