@@ -40,7 +40,7 @@ def kill_a_run_once(sweep: Sweep, spec: Path, executor: str, claim: Callable[[],
         children = children_of(process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        # Ray's own processes notice after half a minute or more; processes that work for the sweep must notice by themselves.
+        # Ray's own processes notice after a minute; those that work for the sweep must notice by themselves.
         end(filter(is_of_ray_alone, children))
         _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
         assert not alive, "processes outlived their driver"
