@@ -118,7 +118,7 @@ class Brepmi(RowSearch[LabelOracle]):
         return int(counted.sum()) >= len(identities)
 
     def _attacked(self, labels: Tensor, identities: Tensor) -> Tensor:
-        """Whom to attack: the identities, or the labels hit first, filled up with the identities not hit."""
+        """The labels to attack: the identities, or the labels hit first, filled up with the identities not hit."""
         if self.config.fidelity == "fixed":
             return identities.clone()
         times = self.config.restarts

@@ -15,6 +15,7 @@ from workloads.core.config import Beta, Fraction
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access
 from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.objective import Objective
 from workloads.inversion.optimizers import Adam, Descent, Variables
 from workloads.inversion.rows import Rows
 from workloads.models.base import Classifier
@@ -137,7 +138,7 @@ class Deepinversion(WhiteBoxAttack):
         return torch.stack(shifted)
 
 
-class StatisticsObjective:
+class StatisticsObjective(Objective[WhiteBoxOracle]):
     """Cross-entropy of each image, plus how far the statistics of its batch are from those of training."""
 
     def __init__(self, config: DeepinversionConfig) -> None:

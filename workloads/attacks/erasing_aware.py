@@ -19,7 +19,7 @@ from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstruc
 from workloads.inversion.wrapped_attack import WrappedAttackConfig
 from workloads.models.base import Classifier
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
-from workloads.observation.views import Generators
+from workloads.observation.views import Generators, View
 from workloads.priors.base import Prior
 
 
@@ -98,7 +98,7 @@ class ErasingAware(SingleAttack[WhiteBoxOracle]):
 
 
 @dataclass(frozen=True)
-class ErasedView:
+class ErasedView(View):
     """A view that erases images in [0, 1] as the defense would have erased them."""
 
     config: RandomErasingConfig

@@ -15,6 +15,7 @@ from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.config import FrozenConfig
 from workloads.inversion.attack import ATTACKS, Access, Reconstructions, SingleAttack, SurrogateConfig
+from workloads.inversion.objective import Objective
 from workloads.inversion.wrapped_attack import WrappedAttackConfig
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.models.torchvision import TorchvisionConfig
@@ -133,7 +134,7 @@ class Lomma(SingleAttack[WhiteBoxOracle]):
         }
 
 
-class LommaObjective:
+class LommaObjective(Objective[WhiteBoxOracle]):
     """The identity loss, averaged over target and surrogates, plus the distance of features from the public mean."""
 
     def __init__(self, config: LommaConfig) -> None:

@@ -30,7 +30,7 @@ class Objective(Protocol[Oracle_contra]):
 
 
 @dataclass(frozen=True)
-class TargetObjective:
+class TargetObjective(Objective[WhiteBoxOracle]):
     """A loss of the target model's logits."""
 
     loss: Loss
@@ -43,7 +43,7 @@ class TargetObjective:
 
 
 @dataclass(frozen=True)
-class SurrogateObjective:
+class SurrogateObjective(Objective[LabelOracle]):
     """The mean loss over the surrogates' logits; the target model is not asked."""
 
     loss: Loss

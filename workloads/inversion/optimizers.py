@@ -41,7 +41,7 @@ class Descent:
 
 
 @dataclass(frozen=True)
-class Nesterov:
+class Nesterov(UpdateRule):
     """Nesterov's accelerated gradient as GMI writes it; it equals torch's SGD(nesterov=True).
 
     v' = m v - lr g;  z' = z - m v + (1 + m) v'
@@ -65,7 +65,7 @@ class Nesterov:
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(UpdateRule):
     """Gradient descent with momentum as torch's SGD has it: v' = m v + g;  z' = z - lr v'."""
 
     lr: float
@@ -85,7 +85,7 @@ def constant(step: int) -> float:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(UpdateRule):
     """Adam by torch's formula; every number is computed from its own row alone.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1.
@@ -120,7 +120,7 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class RestartingRule:
+class RestartingRule(UpdateRule):
     """A rule that counts its steps from 0 again at each of some steps, where its memory is begun again as well."""
 
     rule: UpdateRule

@@ -28,7 +28,7 @@ class Family(Protocol):
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Family):
     """Independent normal numbers, each with its own mean and standard deviation."""
 
     size: int
@@ -44,7 +44,7 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(Family):
     """A normalising flow: blocks of scale and shift, a fixed permutation, and an additive coupling.
 
     A coupling adds to one half of the numbers the output of a small network of the other half. The network's last layer

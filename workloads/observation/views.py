@@ -1,4 +1,4 @@
-"""Random views of images on their way to the target model, differentiable, each image by draws of its own."""
+"""Random, differentiable views of images on their way to the target model, drawn apart for each image."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ViewConfig(FrozenConfig):
 
 
 @dataclass(frozen=True)
-class RandomView:
+class RandomView(View):
     """The view that a `ViewConfig` describes."""
 
     config: ViewConfig
@@ -104,7 +104,7 @@ class RandomView:
 
 
 @dataclass(frozen=True)
-class ComposedView:
+class ComposedView(View):
     """One view after another; both draw from the same generators."""
 
     first: View
