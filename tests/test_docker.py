@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -28,3 +30,11 @@ def test_every_ray_node_asks_for_a_token(services: dict[str, Any]) -> None:
     for name in ("head", "worker"):
         assert services[name]["environment"]["RAY_AUTH_MODE"] == "token"
         assert services[name]["secrets"] == ["ray_token"]
+
+
+def test_the_lock_file_pins_every_dependency_with_a_digest() -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    names = {re.split(r"[\[<>=]", dependency)[0].lower() for dependency in dependencies}
+    lock = (ROOT / "docker" / "requirements.lock").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==\S+.*\\\n +(--hash=sha256)", lock, re.MULTILINE))
+    assert names <= pinned.keys()
