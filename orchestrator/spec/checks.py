@@ -20,7 +20,7 @@ from workloads.core.errors import MidreError
 from workloads.core.randomness import generator
 from workloads.datasets.base import DATASETS, held_out_of
 from workloads.defenses.base import DEFENSES, TrainingFacts
-from workloads.inversion.attack import ATTACKS, SingleAttackConfig
+from workloads.inversion.attack import ATTACKS, AttackConfig
 from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric
 from workloads.models.base import Classifier
 from workloads.priors.base import PRIORS
@@ -151,7 +151,7 @@ def _attacks(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[[
         except (MidreError, RuntimeError):
             return None
 
-    def build(member: SingleAttackConfig) -> None:
+    def build(member: AttackConfig) -> None:
         prior = None if member.prior is None else PRIORS.build(member.prior, **shape)
         attack = ATTACKS.build(member)
         attack.check(prior=prior, classes=target.classes)

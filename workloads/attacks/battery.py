@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt, field_validator
@@ -19,7 +19,6 @@ from workloads.inversion.attack import (
     Attack,
     AttackConfig,
     Reconstructions,
-    SingleAttackConfig,
     check_attacks_given_identities,
 )
 from workloads.inversion.rows import Rows
@@ -33,6 +32,9 @@ JOINED = ("images", "identities", "scores")
 
 class BatteryConfig(AttackConfig):
     """Settings of a series of attacks."""
+
+    prior: ClassVar[None] = None
+    needs_prior: ClassVar[bool] = False
 
     kind: Literal["battery"] = "battery"
     attacks: Annotated[tuple[Annotated[AttackConfig, ATTACKS], ...], Field(min_length=2)]
@@ -60,7 +62,7 @@ class BatteryConfig(AttackConfig):
             raise ValueError("a battery holds no battery: list its attacks")
         return attacks
 
-    def members(self) -> tuple[SingleAttackConfig, ...]:
+    def members(self) -> tuple[AttackConfig, ...]:
         return tuple(member for attack in self.attacks for member in attack.members())
 
     def with_prior(self, prior: PriorConfig | None) -> Self:

@@ -16,6 +16,7 @@ from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access, SearchConfig
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
+from workloads.inversion.selection import TargetScore
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior
 
@@ -71,7 +72,6 @@ class Brepmi(RowSearch[LabelOracle]):
 
     oracle: ClassVar[type[LabelOracle]] = LabelOracle
     stages = ("find a start", "move off the boundary", "select")
-    selection = "target label"
     config: BrepmiConfig
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
@@ -81,6 +81,10 @@ class Brepmi(RowSearch[LabelOracle]):
                 f"{self.config.label} draws latents before it knows their identity, but {prior.config.kind} has to be "
                 "told the identity: give the attack another prior, for example prior: {kind: wgan_gp}."
             )
+
+    @property
+    def ranking(self) -> TargetScore:
+        return TargetScore("target label")
 
     @property
     def picks_identities(self) -> bool:

@@ -14,13 +14,13 @@ from workloads.core.checkpoints import State
 from workloads.core.config import Beta, Fraction
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access
-from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
 from workloads.inversion.objective import Objective
 from workloads.inversion.optimizers import Adam, Descent, Variables
 from workloads.inversion.rows import Rows
 from workloads.models.base import Classifier
 from workloads.observation.losses import cross_entropy
-from workloads.observation.oracles import OpenClassifier, WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, OpenClassifier, WhiteBoxOracle
 
 MEAN, SPREAD = 0.5, 0.25  # about those of ImageNet: the authors' rate and weights are for images normalised by them
 
@@ -70,7 +70,7 @@ class DeepinversionConfig(GradientAttackConfig):
 
 
 @ATTACKS.register(DeepinversionConfig)
-class Deepinversion(WhiteBoxAttack):
+class Deepinversion(GradientAttack[WhiteBoxOracle]):
     """Pixels descend on cross-entropy, batch-norm statistics, total variation and norm; there is no prior.
 
     A row is a batch of images of one identity: the statistics tie its images together, and no two identities.
@@ -78,6 +78,7 @@ class Deepinversion(WhiteBoxAttack):
     Source: Yin et al., "Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion", CVPR 2020, section 3.2.
     """
 
+    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
     config: DeepinversionConfig
 
     def check_target(self, target_model: Classifier) -> None:

@@ -15,7 +15,7 @@ from workloads.core.errors import ConfigError
 from workloads.defenses.base import DefenseConfig
 from workloads.defenses.erased_images import erased
 from workloads.defenses.random_erasing import RandomErasingConfig, draw_boxes
-from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions, SingleAttack
+from workloads.inversion.attack import ATTACKS, Access, Attack, AttackConfig, Reconstructions
 from workloads.inversion.wrapped_attack import WrappedAttackConfig
 from workloads.models.base import Classifier
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
@@ -48,7 +48,7 @@ class ErasingAwareConfig(WrappedAttackConfig):
 
 
 @ATTACKS.register(ErasingAwareConfig)
-class ErasingAware(SingleAttack[WhiteBoxOracle]):
+class ErasingAware(Attack[WhiteBoxOracle]):
     """Any white-box attack, with the target model seeing each candidate through fresh random boxes of the defense.
 
     A target model trained on erased images expects them, so a whole image is off its training distribution. Taking the

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import ATTACKS, Access, check_realism
-from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
 from workloads.inversion.objective import TargetObjective
 from workloads.inversion.optimizers import Descent, Nesterov, Variables
 from workloads.observation.losses import cross_entropy
-from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import Prior
 
 
@@ -35,7 +35,7 @@ class GmiConfig(GradientAttackConfig):
 
 
 @ATTACKS.register(GmiConfig)
-class Gmi(WhiteBoxAttack):
+class Gmi(GradientAttack[WhiteBoxOracle]):
     """Generative model inversion: 100 x cross-entropy minus the critic's value, by Nesterov steps in a box.
 
     The best start of an identity is the one with the largest target logit. The authors begin their search for the
@@ -44,6 +44,7 @@ class Gmi(WhiteBoxAttack):
     Source: Zhang et al., "The Secret Revealer: Generative Model-Inversion Attacks", CVPR 2020.
     """
 
+    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
     config: GmiConfig
 
     def check(self, *, prior: Prior | None, classes: int) -> None:

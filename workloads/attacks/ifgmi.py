@@ -156,7 +156,7 @@ class Ifgmi(StyleSearch):
 
     def protocol(self) -> dict[str, Any]:
         stages = {"preset": self.config.preset, "stage_steps": list(self.config.stage_steps)}
-        return super().protocol() | stages | {"stage_selection": self.selection}
+        return super().protocol() | stages | {"stage_selection": self.ranking.name}
 
     @property
     def _stage_starts(self) -> tuple[int, ...]:
@@ -201,7 +201,7 @@ class Ifgmi(StyleSearch):
 
         def score(batch: slice) -> tuple[Tensor, Tensor]:
             images = self.images_of(access, select(variables, batch), rows[batch], step).clamp(0, 1)
-            return images, self.scores(access, images, rows[batch])
+            return images, self.ranking.scores(access.target, images, rows[batch])
 
         batches = access.batches.run(score, len(rows))
         images, scores = (torch.cat(parts) for parts in zip(*batches, strict=True))

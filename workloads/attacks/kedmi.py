@@ -10,12 +10,12 @@ from torch import Tensor
 
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import ATTACKS, Access, check_realism
-from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
 from workloads.inversion.objective import TargetObjective
 from workloads.inversion.optimizers import Adam, Descent, Variables
 from workloads.inversion.rows import Rows
 from workloads.observation.losses import cross_entropy
-from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import PRIORS, Prior, PriorConfig
 from workloads.priors.ked_gan import KedGanConfig
 
@@ -51,7 +51,7 @@ class KedmiConfig(GradientAttackConfig):
 
 
 @ATTACKS.register(KedmiConfig)
-class Kedmi(WhiteBoxAttack):
+class Kedmi(GradientAttack[WhiteBoxOracle]):
     """Distributional recovery: the mean and variance of latents whose images the target takes for the identity.
 
     Every step draws one latent from the Gaussian of a row and descends on 100 x cross-entropy minus the discriminator's
@@ -60,6 +60,7 @@ class Kedmi(WhiteBoxAttack):
     Source: Chen et al., "Knowledge-Enriched Distributional Model Inversion Attacks", ICCV 2021.
     """
 
+    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
     stages = ("fit gaussians", "draw", "select")
     config: KedmiConfig
 
@@ -78,18 +79,18 @@ class Kedmi(WhiteBoxAttack):
         mean = torch.zeros(len(rows), access.required_prior.latent_size, device=access.device)
         return {"mean": mean, "log_variance": torch.ones_like(mean)}
 
-    def latents_of(self, variables: Variables, rows: Rows, step: int) -> Tensor:
-        return self._draw(variables, rows, "noise", step)
+    def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+        return self.render(access, self.draw(variables, rows, "noise", step), rows)
 
     def prior_losses(self, access: Access[WhiteBoxOracle], images: Tensor) -> Tensor:
         return -access.required_prior.realism(images)
 
     def latents(self, access: Access[WhiteBoxOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
         """The draws of a row, side by side."""
-        draws = [self._draw(state["variables"], rows, "draw", number) for number in range(self.config.draws)]
+        draws = [self.draw(state["variables"], rows, "draw", number) for number in range(self.config.draws)]
         return rows.repeated(self.config.draws), torch.stack(draws, 1).flatten(0, 1)
 
-    def _draw(self, variables: Variables, rows: Rows, *purpose: str | int) -> Tensor:
+    def draw(self, variables: Variables, rows: Rows, *purpose: str | int) -> Tensor:
         """A latent from each row's Gaussian. Shape: (B, Z)."""
         mean, deviation = variables["mean"], (variables["log_variance"] / 2).exp()
         latents = mean + deviation * rows.normal(mean.shape[1], *purpose).to(mean)

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 from workloads.inversion.attack import ATTACKS, SurrogateConfig
 from workloads.inversion.class_conditional_search import ClassConditionalSearch, ClassConditionalSearchConfig
 from workloads.inversion.objective import SurrogateObjective
+from workloads.inversion.selection import TargetScore
 from workloads.models.base import MODELS, ModelConfig
 from workloads.models.densenet import DensenetConfig
 from workloads.observation.losses import LOSSES
@@ -73,8 +74,11 @@ class Lokt(ClassConditionalSearch[LabelOracle]):
 
     oracle: ClassVar[type[LabelOracle]] = LabelOracle
     stages = ("fit prior", "fit surrogates", "descend")
-    selection = "target label"
     config: LoktConfig
+
+    @property
+    def ranking(self) -> TargetScore:
+        return TargetScore("target label")
 
     def default_objective(self) -> SurrogateObjective:
         return SurrogateObjective(LOSSES[self.config.objective])

@@ -14,7 +14,7 @@ from workloads.attacks.kedmi import KedmiConfig
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.config import FrozenConfig
-from workloads.inversion.attack import ATTACKS, Access, Reconstructions, SingleAttack, SurrogateConfig
+from workloads.inversion.attack import ATTACKS, Access, Attack, Reconstructions, SurrogateConfig
 from workloads.inversion.objective import Objective
 from workloads.inversion.wrapped_attack import WrappedAttackConfig
 from workloads.models.base import MODELS, Classifier, ModelConfig
@@ -90,7 +90,7 @@ class LommaConfig(WrappedAttackConfig):
 
 
 @ATTACKS.register(LommaConfig)
-class Lomma(SingleAttack[WhiteBoxOracle]):
+class Lomma(Attack[WhiteBoxOracle]):
     """Logit maximisation and model augmentation: realism + 100 x (mean identity loss + distance of features).
 
     Cross-entropy flattens once the identity is found, and then no longer holds an image back from other classes. A

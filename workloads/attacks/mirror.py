@@ -18,14 +18,14 @@ from workloads.core.config import Fraction, with_preset
 from workloads.inversion.attack import (
     ATTACKS,
     Access,
+    Attack,
     AttackConfig,
     Oracle,
     Reconstructions,
-    SingleAttack,
     search_protocol,
 )
 from workloads.inversion.genetic_operators import TINY, Draws, crossed, fittest_first, mutated
-from workloads.inversion.gradient_search import WhiteBoxAttack
+from workloads.inversion.gradient_search import GradientAttack
 from workloads.inversion.latent_pool import PooledConfig, best_starts, check_pooled, draw_pool, score_pool, start_of
 from workloads.inversion.objective import TargetObjective
 from workloads.inversion.optimizers import Adam, Descent, Variables
@@ -132,9 +132,10 @@ class MirrorSearch(RowSearch[Oracle], ABC):
         return prior.to_data_image(prior.run_blocks(truncated)[1]).clamp(0, 1)
 
 
-class GradientMirror(MirrorSearch[WhiteBoxOracle], WhiteBoxAttack):
+class GradientMirror(MirrorSearch[WhiteBoxOracle], GradientAttack[WhiteBoxOracle]):
     """Cross-entropy by Adam, with a learning rate that rises and falls; the best step of each row counts."""
 
+    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
     config: MirrorConfig
 
     def default_objective(self) -> TargetObjective:
@@ -237,7 +238,7 @@ SEARCHES: dict[str, type[MirrorSearch[Any]]] = {"gradient": GradientMirror, "gen
 
 
 @ATTACKS.register(MirrorConfig)
-class Mirror(SingleAttack[Any]):
+class Mirror(Attack[Any]):
     """Mirror: cross-entropy in a box of styles, by gradients or by a genetic search that sees only scores.
 
     Of the candidates of the gradient search the one is chosen first whose next labels agree with most others; of a
@@ -250,7 +251,6 @@ class Mirror(SingleAttack[Any]):
     oracle: ClassVar[type[LabelOracle]] = ScoreOracle
     takes_lenses = True  # if it searches by gradients
     stages = ("score a pool", "search", "select")
-    selection = "agreement of the next labels, then target score"
 
     @classmethod
     def facts(cls, config: type[AttackConfig]) -> dict[str, str]:
@@ -272,7 +272,9 @@ class Mirror(SingleAttack[Any]):
         return self._agreeing(access, reconstructions) if self.config.search == "gradient" else reconstructions
 
     def protocol(self) -> dict[str, Any]:
-        protocol = search_protocol(self.config, access=self.oracle_type.access, selection=self.selection)
+        protocol = search_protocol(
+            self.config, access=self.oracle_type.access, selection="agreement of the next labels, then target score"
+        )
         settings = {"search": self.config.search, "box_deviations": self.config.box_deviations}
         return protocol | self.config.pool_protocol() | settings
 

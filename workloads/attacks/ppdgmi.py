@@ -22,7 +22,6 @@ from workloads.inversion.attack import (
     Attack,
     AttackConfig,
     Reconstructions,
-    SingleAttack,
     check_attacks_given_identities,
 )
 from workloads.inversion.rows import Rows
@@ -61,7 +60,7 @@ class PpdgmiConfig(WrappedAttackConfig):
 
 
 @ATTACKS.register(PpdgmiConfig)
-class Ppdgmi(SingleAttack[LabelOracle]):
+class Ppdgmi(Attack[LabelOracle]):
     """Pseudo-private data guided inversion: fine-tune a copy of the prior for each identity, then attack again.
 
     A prior fitted on other people gives images of the private ones little probability; tuning it on what the first

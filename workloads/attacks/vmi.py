@@ -11,13 +11,13 @@ from torch import Tensor
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import ATTACKS, Access
-from workloads.inversion.gradient_search import GradientAttackConfig, WhiteBoxAttack
+from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
 from workloads.inversion.objective import TargetObjective
 from workloads.inversion.optimizers import Descent, Momentum, Variables
 from workloads.inversion.rows import Rows
 from workloads.inversion.variational import Family, Flow, Gaussian
 from workloads.observation.losses import cross_entropy
-from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 
 
 class VmiConfig(GradientAttackConfig):
@@ -57,7 +57,7 @@ class VmiConfig(GradientAttackConfig):
 
 
 @ATTACKS.register(VmiConfig)
-class Vmi(WhiteBoxAttack):
+class Vmi(GradientAttack[WhiteBoxOracle]):
     """Variational model inversion: the distribution q with the least E[cross-entropy] + weight x KL(q || prior).
 
     A row is a distribution. The divergence of a flow is estimated on the samples whose images are looked at; the
@@ -66,6 +66,7 @@ class Vmi(WhiteBoxAttack):
     Source: Wang et al., "Variational Model Inversion Attacks", NeurIPS 2021.
     """
 
+    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
     stages = ("fit a distribution", "draw", "select")
     config: VmiConfig
 

@@ -59,41 +59,18 @@ class AttackConfig(ComponentConfig, ABC):
         def keep(self) -> int:
             """Reconstructions kept per identity."""
 
+        @property
+        def prior(self) -> PriorConfig | None:
+            """The prior that images come from; None for an attack without one, or of several with their own."""
+
+        @property
+        def needs_prior(self) -> bool:
+            """Whether the attack searches the prior, which must then be there."""
+
     @property
     def label(self) -> str:
         """Name of the attack in results."""
         return self.name or self.kind
-
-    @abstractmethod
-    def members(self) -> tuple[SingleAttackConfig, ...]:
-        """The attacks that run, each with a prior and surrogates of its own."""
-
-    @abstractmethod
-    def with_prior(self, prior: PriorConfig | None) -> Self:
-        """A copy with this prior wherever the attack needs one and names none."""
-
-    def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
-        """The attack as an attacker runs it who knows the defenses of the target model."""
-        return self
-
-
-class SingleAttackConfig(AttackConfig, ABC):
-    """Settings of an attack that runs with one prior and its own surrogates."""
-
-    if TYPE_CHECKING:
-
-        @property
-        def prior(self) -> PriorConfig | None:
-            """The prior that images come from; None for an attack without one."""
-
-        @property
-        def needs_prior(self) -> bool:
-            """Whether the attack searches a prior."""
-
-    @property
-    @abstractmethod
-    def candidates_per_identity(self) -> int:
-        """Reconstructions made of each identity, of which `keep` are kept."""
 
     @property
     def surrogates(self) -> tuple[SurrogateConfig, ...]:
@@ -105,11 +82,20 @@ class SingleAttackConfig(AttackConfig, ABC):
         """If set, the target model answers on images erased like this while prior and surrogates are trained."""
         return None
 
-    def members(self) -> tuple[SingleAttackConfig, ...]:
+    def members(self) -> tuple[AttackConfig, ...]:
+        """The attacks that run, each with a prior and surrogates of its own: several for a battery."""
         return (self,)
 
+    @abstractmethod
+    def with_prior(self, prior: PriorConfig | None) -> Self:
+        """A copy with this prior wherever the attack needs one and names none."""
 
-class SearchConfig(SingleAttackConfig):
+    def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
+        """The attack as an attacker runs it who knows the defenses of the target model."""
+        return self
+
+
+class SearchConfig(AttackConfig):
     """Settings of an attack that searches row by row; a row is one restart of one identity."""
 
     needs_prior: ClassVar[bool] = True
@@ -140,6 +126,7 @@ class SearchConfig(SingleAttackConfig):
 
     @property
     def candidates_per_identity(self) -> int:
+        """Reconstructions made of each identity, of which `keep` are kept."""
         return self.restarts
 
     def with_prior(self, prior: PriorConfig | None) -> Self:
@@ -214,8 +201,6 @@ class Attack(ABC, Generic[Oracle]):
     """Whether it trains the prior further; it is then given the prior as it was fitted, without folded layers."""
     stages: ClassVar[tuple[str, ...]]
     """What happens, in order, in a word or two per stage."""
-    selection: ClassVar[str] = "target score"
-    """What ranks the reconstructions of an identity, in words."""
 
     def __init__(self, config: AttackConfig) -> None:
         self.config = config
@@ -241,7 +226,23 @@ class Attack(ABC, Generic[Oracle]):
         Raises:
             ConfigError: if they do not fit, with the way out.
         """
-        check_identities(self.config, classes)
+        config = self.config
+        if config.needs_prior and prior is None:
+            raise ConfigError(
+                f"{config.label} needs a prior: give one to the attack or the spec, for example "
+                "prior: {kind: wgan_gp}."
+            )
+        prior_access = prior.target_access if prior is not None else None
+        if prior is not None and prior_access is not None and not issubclass(self.oracle_type, prior_access):
+            raise ConfigError(
+                f"prior: {prior.config.kind} asks the target model for more ({prior_access.access}) than "
+                f"{config.label} may ({self.oracle_type.access}): give the attack another prior."
+            )
+        if config.identities and config.identities > classes:
+            raise ConfigError(
+                f"identities: {config.label} attacks the first {config.identities} classes, but the target model has "
+                f"{classes}: lower it or leave it out."
+            )
 
     def check_target(self, target_model: Classifier) -> None:
         """Check the settings against the architecture of the target model, with or without its weights.
@@ -259,26 +260,6 @@ class Attack(ABC, Generic[Oracle]):
         """What has to be stored beside every number of this attack, as plain JSON values."""
 
 
-class SingleAttack(Attack[Oracle]):
-    """An attack with one prior and its own surrogates."""
-
-    config: SingleAttackConfig
-
-    def check(self, *, prior: Prior | None, classes: int) -> None:
-        if self.config.needs_prior and prior is None:
-            raise ConfigError(
-                f"{self.config.label} needs a prior: give one to the attack or the spec, for example "
-                "prior: {kind: wgan_gp}."
-            )
-        prior_access = prior.target_access if prior is not None else None
-        if prior is not None and prior_access is not None and not issubclass(self.oracle_type, prior_access):
-            raise ConfigError(
-                f"prior: {prior.config.kind} asks the target model for more ({prior_access.access}) than "
-                f"{self.config.label} may ({self.oracle_type.access}): give the attack another prior."
-            )
-        super().check(prior=prior, classes=classes)
-
-
 def search_protocol(config: SearchConfig, *, access: str, selection: str) -> dict[str, Any]:
     """The protocol of an attack that searches row by row; `selection` says in words what ranks reconstructions."""
     candidates = config.candidates_per_identity
@@ -292,19 +273,6 @@ def search_protocol(config: SearchConfig, *, access: str, selection: str) -> dic
         "selection": "all" if config.keep >= candidates else f"best {config.keep} by {selection}",
         "converged": config.converged.model_dump() if config.converged else None,
     }
-
-
-def check_identities(config: AttackConfig, classes: int) -> None:
-    """Refuse to attack more identities than there are.
-
-    Raises:
-        ConfigError: if `identities` is above the number of classes.
-    """
-    if config.identities and config.identities > classes:
-        raise ConfigError(
-            f"identities: {config.label} attacks the first {config.identities} classes, but the target model has "
-            f"{classes}: lower it or leave it out."
-        )
 
 
 def check_realism(config: AttackConfig, prior: Prior | None, *, usual: str) -> None:
@@ -338,7 +306,7 @@ def _needs(config: type[AttackConfig]) -> str:
     prior = config.model_fields.get("prior")
     if prior is None:
         return "other attacks"
-    if not getattr(config, "needs_prior", True):
+    if issubclass(config, SearchConfig) and not config.needs_prior:
         return "nothing"
     return f"its own prior, {prior.default.kind}" if prior.default is not None else "a prior"
 

@@ -16,7 +16,6 @@ from workloads.inversion.objective import Objective
 from workloads.inversion.optimizers import Descent, Variables
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows, select
-from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.observation.views import ComposedView, RandomView, View, ViewConfig
 
 PROBE_ROWS = 2  # that memory is measured on
@@ -64,13 +63,9 @@ class GradientAttack(RowSearch[Oracle]):
         """Variables before the first step; by default standard normal latents, (B, Z)."""
         return {"latents": rows.normal(access.required_prior.latent_size, "start").to(access.device)}
 
-    def latents_of(self, variables: Variables, rows: Rows, step: int) -> Tensor:
-        """The latents whose images a step looks at; by default the variables themselves."""
-        return variables["latents"]
-
     def images_of(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> Tensor:
-        """The images that a step looks at. Shape: (B, C, H, W) in about [0, 1]."""
-        return self.render(access, self.latents_of(variables, rows, step), rows)
+        """The images that a step looks at; by default those of the latents. Shape: (B, C, H, W) in about [0, 1]."""
+        return self.render(access, variables["latents"], rows)
 
     def views(self, access: Access[Oracle]) -> Sequence[View]:
         """Random views that the objective is given at each step; losses are summed over them."""
@@ -149,12 +144,6 @@ class GradientAttack(RowSearch[Oracle]):
         leaves = {name: tensor[few].detach().requires_grad_(True) for name, tensor in variables.items()}
         access.batches.measure(lambda: self.losses(access, leaves, rows[few], step), len(rows[few]))
         access.target.queries = queries
-
-
-class WhiteBoxAttack(GradientAttack[WhiteBoxOracle]):
-    """A gradient attack that backpropagates through the target model."""
-
-    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
 
 
 def _joined(batches: list[tuple[Tensor, Variables]]) -> tuple[Tensor, Variables]:

@@ -12,14 +12,14 @@ from torch import Tensor
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.errors import DivergedError
-from workloads.inversion.attack import Access, Oracle, Reconstructions, SearchConfig, SingleAttack, search_protocol
+from workloads.inversion.attack import Access, Attack, Oracle, Reconstructions, SearchConfig, search_protocol
 from workloads.inversion.rows import Rows, place, select
-from workloads.inversion.selection import best_of_each
+from workloads.inversion.selection import Ranking, TargetScore, best_of_each
 
 REPORT_EVERY = 25  # steps
 
 
-class RowSearch(SingleAttack[Oracle]):
+class RowSearch(Attack[Oracle]):
     """An attack that searches each row, a restart of an identity, on its own.
 
     The search of a batch of rows is a `State`: tensors with one entry per row. A subclass begins it and moves it by one
@@ -27,6 +27,11 @@ class RowSearch(SingleAttack[Oracle]):
     """
 
     config: SearchConfig
+
+    @property
+    def ranking(self) -> Ranking:
+        """How the attacker ranks the reconstructions of an identity; by the target model's score by default."""
+        return TargetScore()
 
     @abstractmethod
     def begin(self, access: Access[Oracle], rows: Rows) -> State:
@@ -57,14 +62,6 @@ class RowSearch(SingleAttack[Oracle]):
         prior = access.required_prior
         return prior.synthesize(prior.map(latents), rows.identities.to(access.device)).clamp(0, 1)
 
-    def scores(self, access: Access[Oracle], images: Tensor, rows: Rows) -> Tensor:
-        """Scores by which the attacker ranks the images of an identity. Shape: (B, C, H, W) to (B,)."""
-        return access.target.score(images, rows.identities.to(access.device))
-
-    def choose(self, scores: Tensor, identities: Tensor) -> Tensor:
-        """Which reconstructions to keep. Shape: (R,), (R,) to (R,) bool."""
-        return best_of_each(scores, identities, keep=self.config.keep)
-
     @final
     def run(self, access: Access[Oracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
         """Attack each of `identities`, (I,) int64 class indices, `restarts` times.
@@ -78,13 +75,13 @@ class RowSearch(SingleAttack[Oracle]):
         return self._rendered(access, latents, rows, latent_steps=loop.latent_steps)
 
     def protocol(self) -> dict[str, Any]:
-        return search_protocol(self.config, access=self.oracle_type.access, selection=self.selection)
+        return search_protocol(self.config, access=self.oracle_type.access, selection=self.ranking.name)
 
     @torch.no_grad()
     def _rendered(self, access: Access[Oracle], latents: Tensor, rows: Rows, *, latent_steps: int) -> Reconstructions:
         def render_and_score(batch: slice) -> tuple[Tensor, Tensor]:
             images = self.render(access, latents[batch].to(access.device), rows[batch]).clamp(0, 1)
-            return images.cpu(), self.scores(access, images, rows[batch]).cpu()
+            return images.cpu(), self.ranking.scores(access.target, images, rows[batch]).cpu()
 
         batches = access.batches.run(render_and_score, len(rows))
         images, scores = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -94,7 +91,7 @@ class RowSearch(SingleAttack[Oracle]):
             identities=rows.identities,
             restarts=rows.restarts,
             scores=scores,
-            kept=self.choose(scores, rows.identities),
+            kept=best_of_each(scores, rows.identities, keep=self.config.keep),
             queries=access.target.queries,
             latent_steps=latent_steps,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +13,40 @@ from torch import Tensor
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import LabelOracle
 from workloads.observation.views import View
+
+
+class Ranking(Protocol):
+    """How an attacker ranks the reconstructions of an identity, of which the best are kept."""
+
+    @property
+    def name(self) -> str:
+        """What ranks them, in words."""
+
+    def scores(self, target: LabelOracle, images: Tensor, rows: Rows) -> Tensor:
+        """Larger is better. Shape: (B, C, H, W) in [0, 1], on the target's device, to (B,)."""
+
+
+@dataclass(frozen=True)
+class TargetScore(Ranking):
+    """Ranks by the largest figure for the identity that the attacker's access to the target model yields."""
+
+    name: str = "target score"
+
+    def scores(self, target: LabelOracle, images: Tensor, rows: Rows) -> Tensor:
+        return target.score(images, rows.identities.to(images.device))
+
+
+@dataclass(frozen=True)
+class MeanConfidence(Ranking):
+    """Ranks by the target's mean confidence over random views."""
+
+    views: int
+    """Random views per image."""
+    view: View
+    name: str = "mean confidence over random views"
+
+    def scores(self, target: LabelOracle, images: Tensor, rows: Rows) -> Tensor:
+        return robust_confidence(target, images, rows, views=self.views, view=self.view)
 
 
 def best_of_each(scores: Tensor, identities: Tensor, *, keep: int) -> Tensor:

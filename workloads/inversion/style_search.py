@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -14,14 +14,14 @@ from workloads.core.checkpoints import State
 from workloads.core.config import Beta
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access
-from workloads.inversion.gradient_search import WhiteBoxAttack
+from workloads.inversion.gradient_search import GradientAttack
 from workloads.inversion.latent_pool import PooledConfig, best_starts, check_pooled, draw_pool, score_pool, start_of
 from workloads.inversion.objective import TargetObjective
 from workloads.inversion.optimizers import Adam, Descent, Variables
 from workloads.inversion.rows import Rows
-from workloads.inversion.selection import robust_confidence
+from workloads.inversion.selection import MeanConfidence
 from workloads.observation.losses import poincare
-from workloads.observation.oracles import WhiteBoxOracle
+from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, View, ViewConfig
 from workloads.priors.base import Prior
 from workloads.priors.staged import StagedPrior
@@ -53,11 +53,11 @@ class StyleSearchConfig(PooledConfig):
     """Batch size that the authors divide losses by; Adam all but cancels it."""
 
 
-class StyleSearch(WhiteBoxAttack):
+class StyleSearch(GradientAttack[WhiteBoxOracle]):
     """Scores a pool by the target model, descends from its best styles, and ranks by confidence over random views."""
 
+    oracle: ClassVar[type[LabelOracle]] = WhiteBoxOracle
     config: StyleSearchConfig
-    selection = "mean confidence over random views"
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
         super().check(prior=prior, classes=classes)
@@ -75,6 +75,10 @@ class StyleSearch(WhiteBoxAttack):
     @property
     def descent(self) -> Descent:
         return Descent(Adam(self.config.lr, self.config.betas), batch_reference=self.config.batch_reference)
+
+    @property
+    def ranking(self) -> MeanConfidence:
+        return MeanConfidence(self.config.selection_views, RandomView(self.config.selection_view))
 
     def prepare(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> State:
         """The best styles of the pool for each identity."""
@@ -108,10 +112,6 @@ class StyleSearch(WhiteBoxAttack):
         edge = (side - kept) // 2
         inner = images[..., edge : edge + kept, edge : edge + kept]
         return F.interpolate(inner, size=(side, side), mode="bilinear")
-
-    def scores(self, access: Access[WhiteBoxOracle], images: Tensor, rows: Rows) -> Tensor:
-        view = RandomView(self.config.selection_view)
-        return robust_confidence(access.target, images, rows, views=self.config.selection_views, view=view)
 
     def protocol(self) -> dict[str, Any]:
         return super().protocol() | self.config.pool_protocol() | {"selection_views": self.config.selection_views}

@@ -9,11 +9,11 @@ from pydantic import field_validator
 
 from workloads.defenses.base import DefenseConfig
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.inversion.attack import ATTACKS, AttackConfig, SingleAttackConfig, SurrogateConfig
+from workloads.inversion.attack import ATTACKS, AttackConfig, SurrogateConfig
 from workloads.priors.base import PriorConfig
 
 
-class WrappedAttackConfig(SingleAttackConfig):
+class WrappedAttackConfig(AttackConfig):
     """Settings of an attack that runs another one; the host's settings say whom it attacks and with which prior."""
 
     host: Annotated[AttackConfig, ATTACKS]
@@ -27,12 +27,6 @@ class WrappedAttackConfig(SingleAttackConfig):
         return host
 
     @property
-    def single_host(self) -> SingleAttackConfig:
-        """The host, which is one attack."""
-        (host,) = self.host.members()
-        return host
-
-    @property
     def identities(self) -> int | None:
         return self.host.identities
 
@@ -41,24 +35,20 @@ class WrappedAttackConfig(SingleAttackConfig):
         return self.host.keep
 
     @property
-    def candidates_per_identity(self) -> int:
-        return self.single_host.candidates_per_identity
-
-    @property
     def prior(self) -> PriorConfig | None:
-        return self.single_host.prior
+        return self.host.prior
 
     @property
     def needs_prior(self) -> bool:
-        return self.single_host.needs_prior
+        return self.host.needs_prior
 
     @property
     def surrogates(self) -> tuple[SurrogateConfig, ...]:
-        return self.single_host.surrogates
+        return self.host.surrogates
 
     @property
     def teacher_erasing(self) -> RandomErasingConfig | None:
-        return self.single_host.teacher_erasing
+        return self.host.teacher_erasing
 
     def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
         return self.model_copy(update={"host": self.host.against(defenses)})

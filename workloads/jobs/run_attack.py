@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from workloads.context import DataInput, JobContext
-from workloads.inversion.attack import ATTACKS, Access, AttackConfig, SingleAttackConfig
+from workloads.inversion.attack import ATTACKS, Access, AttackConfig
 from workloads.inversion.folded_networks import folded
 from workloads.inversion.memory_batches import MemoryBatches
 from workloads.jobs.base import JOBS, Job, JobConfig
@@ -65,7 +65,7 @@ class RunAttack(Job):
         context.write_history()
 
     def _access(
-        self, member: SingleAttackConfig, target_model: Classifier, context: JobContext
+        self, member: AttackConfig, target_model: Classifier, context: JobContext
     ) -> tuple[Access[LabelOracle], int]:
         """All that a member of the attack is given, and how often the target was asked to make it."""
         attack = ATTACKS.build(member)

@@ -232,7 +232,8 @@ def test_the_score_of_a_row_is_the_one_its_stage_was_chosen_by(case: dict[str, T
     kept = searched(case, networks, "loose", "fixed")[0][-1]["kept"]
     attack = Ifgmi(IfgmiConfig(selection_view=ViewConfig(), selection_views=1))
     rows = Rows(case["targets"], torch.arange(6), key="")
-    assert_recorded(attack.scores(signed_access(networks), kept["images"], rows), kept["scores"])
+    scores = attack.ranking.scores(signed_access(networks).target, kept["images"], rows)
+    assert_recorded(scores, kept["scores"])
 
 
 # Settings

@@ -59,7 +59,7 @@ class Fit:
     def images(self) -> list[Tensor]:
         """What each step looked at."""
         return [
-            self.access.required_prior.synthesize(self.attack.latents_of(own["variables"], self.rows, step))
+            self.attack.images_of(self.access, own["variables"], self.rows, step)
             for step, own in enumerate(self.states[:-1])
         ]
 

@@ -65,7 +65,7 @@ def test_how_often_to_try_stands_in_the_host_alone() -> None:
         lomma('{"restarts": 2}')
 
 
-@pytest.mark.parametrize("name", ["identities", "candidates_per_identity", "keep", "prior", "needs_prior"])
+@pytest.mark.parametrize("name", ["identities", "keep", "prior", "needs_prior"])
 def test_settings_of_the_host_are_settings_of_the_attack(name: str) -> None:
     host = KedmiHost(identities=2, restarts=3, draws=2, keep=4)
     assert getattr(LommaConfig(host=host), name) == getattr(host, name)

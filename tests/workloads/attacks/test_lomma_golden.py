@@ -25,7 +25,7 @@ from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.lomma import GmiHost, KedmiHost, Lomma, LommaConfig, mean_features
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import Access, Reconstructions
-from workloads.inversion.gradient_search import WhiteBoxAttack
+from workloads.inversion.gradient_search import GradientAttack
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import WhiteBoxOracle
 
@@ -59,7 +59,7 @@ class RecordedRows(Rows):
 class Trajectory:
     """A search with the states before the first and after every step, and the losses, (T, B)."""
 
-    attack: WhiteBoxAttack
+    attack: GradientAttack[Any]
     access: Access[WhiteBoxOracle]
     rows: Rows
     states: list[State]
@@ -72,7 +72,7 @@ class Trajectory:
         """Of one of the two terms, at the images that each step looked at. Shape: (T,)."""
         means = []
         for step, own in enumerate(self.states[:-1]):
-            images = self.access.required_prior.synthesize(self.attack.latents_of(own["variables"], self.rows, step))
+            images = self.attack.images_of(self.access, own["variables"], self.rows, step)
             losses = (
                 self.attack.objective.losses(self.access, images, self.rows.identities)
                 if term == "identity"
@@ -89,7 +89,7 @@ def access_to(networks: TinyNetworks, discriminator: str, config: LommaConfig) -
 
 def search(case: dict[str, Tensor], config: LommaConfig, start: State | None = None) -> Trajectory:
     attack = Lomma(config).host
-    assert isinstance(attack, WhiteBoxAttack)
+    assert isinstance(attack, GradientAttack)
     networks = golden_networks()
     access = access_to(networks, "critic" if config.host.kind == "gmi" else "k_logit", config)
     access = replace(access, findings={"public_features": case["public_feature_mean"]})

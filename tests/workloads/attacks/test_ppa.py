@@ -149,7 +149,7 @@ def final_scores(case: dict[str, Tensor], networks: TinyNetworks) -> tuple[Tenso
     attack = Ppa(PpaConfig(selection_view=STILL, selection_views=4))
     rows = Rows(identities, torch.arange(len(order)), key="")
     images = attack.render(signed_access(networks), latents, rows)
-    return latents, attack.scores(signed_access(networks), images, rows)
+    return latents, attack.ranking.scores(signed_access(networks).target, images, rows)
 
 
 def test_final_scores_are_the_authors(case: dict[str, Tensor], networks: TinyNetworks) -> None:
