@@ -23,9 +23,9 @@ from workloads.priors.base import Prior, PriorConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 REPORT_EVERY = 50  # critic steps
-Figures = Mapping[str, Tensor]
+Scalars = Mapping[str, Tensor]
 """Scalars to report, by name."""
-Half = Literal["generator", "critic"]
+NetworkName = Literal["generator", "critic"]
 """One of the two networks, by the name of its attribute."""
 
 
@@ -102,11 +102,11 @@ class AdversarialPrior(Prior, Generic[Batches]):
         """
 
     @abstractmethod
-    def critic_loss(self, batches: Batches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: Batches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Compute the critic's loss on a fresh batch, a scalar, and scalars to report."""
 
     @abstractmethod
-    def generator_loss(self, batches: Batches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: Batches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Compute the generator's loss on a fresh batch, a scalar; the critic's weights get no gradient."""
 
     def begin_step(self, step: int) -> None:
@@ -121,13 +121,13 @@ class AdversarialPrior(Prior, Generic[Batches]):
         batches = self.public_batches(images, target, context)
         first = self._resume(context.resume(), adams, average, target)
         self.train()
-        figures: Figures = {}
+        scalars: Scalars = {}
         for step in range(first, self.config.steps):
-            figures = {**figures, **self._move(step, batches, adams, context.generator("step", step))}
-            if average and "generator" in self._turns(step):
+            scalars = {**scalars, **self._update(step, batches, adams, context.generator("step", step))}
+            if average and "generator" in self._networks_to_update(step):
                 average.update_parameters(self.generator)
             if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
-                self._report(step, figures, context)
+                self._report(step, scalars, context)
             context.checkpoint(functools.partial(self._state, step + 1, adams, average, target))
         if average:
             self.generator.load_state_dict(average.module.state_dict())
@@ -144,36 +144,36 @@ class AdversarialPrior(Prior, Generic[Batches]):
         batches = self.public_batches(images, target, context)
         self.train().requires_grad_(True)
         for step in range(steps):
-            self._move(self.config.steps + step, batches, adams, context.generator("step", step))
+            self._update(self.config.steps + step, batches, adams, context.generator("step", step))
         self.eval().requires_grad_(False)
 
     def draw_latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
         """Draw a batch of standard normal latents. Shape: (batch_size, latent_size)."""
         return torch.randn(self.config.batch_size, self.latent_size, generator=draws).to(device)
 
-    def _move(
-        self, step: int, batches: Batches, adams: Mapping[Half, torch.optim.Adam], draws: torch.Generator
-    ) -> Figures:
+    def _update(
+        self, step: int, batches: Batches, adams: Mapping[NetworkName, torch.optim.Adam], draws: torch.Generator
+    ) -> Scalars:
         """Update the networks whose turn it is."""
         self.begin_step(step)
-        figures: Figures = {}
-        for half in self._turns(step):
-            update = self._step_critic if half == "critic" else self._step_generator
-            figures = {**figures, **update(batches, adams[half], draws)}
-        return figures
+        scalars: Scalars = {}
+        for name in self._networks_to_update(step):
+            update = self._step_critic if name == "critic" else self._step_generator
+            scalars = {**scalars, **update(batches, adams[name], draws)}
+        return scalars
 
-    def _turns(self, step: int) -> tuple[Half, ...]:
+    def _networks_to_update(self, step: int) -> tuple[NetworkName, ...]:
         """Which networks are updated at a step, in order."""
         turn = 0 if self.generator_first else self.config.critic_steps - 1
         if step % self.config.critic_steps != turn:
             return ("critic",)
         return ("generator", "critic") if self.generator_first else ("critic", "generator")
 
-    def _adams(self, lr: float) -> dict[Half, torch.optim.Adam]:
+    def _adams(self, lr: float) -> dict[NetworkName, torch.optim.Adam]:
         return {"generator": self._adam("generator", lr), "critic": self._adam("critic", lr)}
 
-    def _adam(self, half: Half, lr: float) -> torch.optim.Adam:
-        return torch.optim.Adam(self.get_submodule(half).parameters(), lr=lr, betas=self.config.betas)
+    def _adam(self, name: NetworkName, lr: float) -> torch.optim.Adam:
+        return torch.optim.Adam(self.get_submodule(name).parameters(), lr=lr, betas=self.config.betas)
 
     def _new_average(self) -> AveragedModel | None:
         """An average of the generator's weights and statistics; the first update fills it."""
@@ -182,20 +182,20 @@ class AdversarialPrior(Prior, Generic[Batches]):
             return None
         return AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
-    def _step_critic(self, batches: Batches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
-        loss, figures = self.critic_loss(batches, draws)
+    def _step_critic(self, batches: Batches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
+        loss, scalars = self.critic_loss(batches, draws)
         descend(loss, adam)
-        return figures
+        return scalars
 
-    def _step_generator(self, batches: Batches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
+    def _step_generator(self, batches: Batches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
         self.critic.requires_grad_(False)
-        loss, figures = self.generator_loss(batches, draws)
+        loss, scalars = self.generator_loss(batches, draws)
         descend(loss, adam)
         self.critic.requires_grad_(True)
-        return figures
+        return scalars
 
-    def _report(self, step: int, figures: Figures, context: JobContext) -> None:
-        numbers = {name: figure.item() for name, figure in figures.items()}
+    def _report(self, step: int, scalars: Scalars, context: JobContext) -> None:
+        numbers = {name: scalar.item() for name, scalar in scalars.items()}
         for name, number in numbers.items():
             if not math.isfinite(number):
                 raise DivergedError(f"{name} became {number} at step {step + 1}: lower prior.lr.")
@@ -204,7 +204,7 @@ class AdversarialPrior(Prior, Generic[Batches]):
     def _state(
         self,
         step: int,
-        adams: Mapping[Half, torch.optim.Adam],
+        adams: Mapping[NetworkName, torch.optim.Adam],
         average: AveragedModel | None,
         target: LabelOracle | None,
     ) -> State:
@@ -219,7 +219,7 @@ class AdversarialPrior(Prior, Generic[Batches]):
     def _resume(
         self,
         saved: State | None,
-        adams: Mapping[Half, torch.optim.Adam],
+        adams: Mapping[NetworkName, torch.optim.Adam],
         average: AveragedModel | None,
         target: LabelOracle | None,
     ) -> int:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from workloads.context import JobContext
 from workloads.observation.oracles import LabelOracle, ScoreOracle
-from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, Figures, PublicBatches
+from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches, Scalars
 from workloads.priors.base import PRIORS
 from workloads.priors.wgan_gp import dcgan_generator, layer_widths
 
@@ -91,7 +91,7 @@ class KedGan(AdversarialPrior[AnsweredBatches]):
         answers = torch.cat([target.probabilities(public.images_at(indices)).cpu() for indices in chunks])
         return AnsweredBatches(images, context.device, answers)
 
-    def critic_loss(self, batches: AnsweredBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: AnsweredBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Cross-entropy with the target's answers plus the real/fake loss, each on its own batch of public images."""
         labelled, answers = batches.draw_answered(self.config.batch_size, draws)
         real = batches.draw(self.config.batch_size, draws)
@@ -100,19 +100,19 @@ class KedGan(AdversarialPrior[AnsweredBatches]):
         answers_loss = F.cross_entropy(self.critic(labelled), answers)
         real_loss = F.softplus(-self.critic(real).logsumexp(1)).mean()
         fake_loss = F.softplus(self.critic(fake).logsumexp(1)).mean()
-        figures = {"answers": answers_loss, "real": real_loss, "fake": fake_loss}
+        scalars = {"answers": answers_loss, "real": real_loss, "fake": fake_loss}
         loss = answers_loss + self.config.unlabelled_weight * (real_loss + fake_loss)
-        return loss, {name: figure.detach() for name, figure in figures.items()}
+        return loss, {name: scalar.detach() for name, scalar in scalars.items()}
 
-    def generator_loss(self, batches: AnsweredBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: AnsweredBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Distance of mean features to those of a public batch, plus the weighted entropy of the classes."""
         features = self.critic.features(self.generator(self.draw_latents(draws, device=batches.device)))
         public_features = self.critic.features(batches.draw(self.config.batch_size, draws))
         distance = (features.mean(0) - public_features.mean(0)).abs().mean()
         logs = self.critic.logits(features).log_softmax(1)
         entropy = -(logs.exp() * logs).sum()
-        figures = {"feature_distance": distance.detach(), "entropy": entropy.detach()}
-        return distance + self.config.entropy_weight * entropy, figures
+        scalars = {"feature_distance": distance.detach(), "entropy": entropy.detach()}
+        return distance + self.config.entropy_weight * entropy, scalars
 
 
 class IdentityDiscriminator(nn.Module):

@@ -14,7 +14,7 @@ from workloads.core.errors import ConfigError
 from workloads.observation.losses import margin
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, ViewConfig
-from workloads.priors.adversarial import Figures, PublicBatches
+from workloads.priors.adversarial import PublicBatches, Scalars
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalConfig, ConditionalPrior
 from workloads.priors.residual import Trunk, spectral
@@ -99,7 +99,7 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
         indices = pseudo_labels(images, target, count=count, device=context.device)
         return PseudoLabelledBatches(images, context.device, target=target, images_of_class=indices)
 
-    def critic_loss(self, batches: PseudoLabelledBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PseudoLabelledBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Hinge loss on generated images and on pseudo-labelled public ones, given their classes."""
         with torch.no_grad():
             fake, identities = self.generated_batch(draws, device=batches.device)
@@ -107,7 +107,7 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
         loss = hinge(self.critic(fake, identities), self.critic(real, labels))
         return loss, {"critic_loss": loss.detach()}
 
-    def generator_loss(self, batches: PseudoLabelledBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: PseudoLabelledBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Minus the critic's value, plus the weighted margin loss of the target model on random views."""
         fake, identities = self.generated_batch(draws, device=batches.device)
         realism = self.critic(fake, identities).mean()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from workloads.context import JobContext
 from workloads.core.config import Addition, Fraction
 from workloads.observation.oracles import LabelOracle
-from workloads.priors.adversarial import Figures, PublicBatches
+from workloads.priors.adversarial import PublicBatches, Scalars
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalConfig, ConditionalPrior
 from workloads.priors.plg_gan import hinge
@@ -76,7 +76,7 @@ class Tacgan(ConditionalPrior[BatchesWithTarget]):
         """Add the classification losses once the warm-up is over."""
         self._warmed_up = step >= self.config.warm_up * self.config.steps
 
-    def critic_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Real/fake loss, plus the weighted cross-entropy with the target's labels of generated images."""
         with torch.no_grad():
             fake, identities = self.generated_batch(draws, device=batches.device)
@@ -89,7 +89,7 @@ class Tacgan(ConditionalPrior[BatchesWithTarget]):
         loss = loss + self.config.class_weight * F.cross_entropy(classes, labels)
         return loss, {"critic_loss": loss.detach(), "named_as_asked": (labels == identities).float().mean()}
 
-    def generator_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Real/fake loss, plus the weighted cross-entropy of the critic's classes with those asked for."""
         fake, identities = self.generated_batch(draws, device=batches.device)
         of_fake, classes = self.critic(fake)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from workloads.context import JobContext
 from workloads.core.errors import ConfigError
 from workloads.observation.oracles import LabelOracle
-from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, Figures, PublicBatches
+from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches, Scalars
 from workloads.priors.base import PRIORS
 
 
@@ -60,7 +60,7 @@ class WganGp(AdversarialPrior[PublicBatches]):
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
         return PublicBatches(images, context.device)
 
-    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Minus the estimated Wasserstein distance, plus the gradient penalty."""
         real = batches.draw(self.config.batch_size, draws)
         with torch.no_grad():
@@ -72,7 +72,7 @@ class WganGp(AdversarialPrior[PublicBatches]):
         penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
         return self.config.gradient_penalty * penalty - distance, {"wasserstein_distance": distance.detach()}
 
-    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Minus the critic's mean value of generated images."""
         return -self.realism(self.generator(self.draw_latents(draws, device=batches.device))).mean(), {}
 

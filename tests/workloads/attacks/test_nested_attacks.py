@@ -107,7 +107,7 @@ def test_tuning_goes_on_after_the_steps_of_the_fit(tmp_path: Path) -> None:
         def __init__(self, prior: Any) -> None:
             self.seen: list[int] = []
             prior.begin_step = self.seen.append
-            prior._move = lambda step, *rest: prior.begin_step(step)
+            prior._update = lambda step, *rest: prior.begin_step(step)
 
     prior = prior_of(TacganConfig(width=2, latent_size=4, batch_size=4, steps=7))
     steps = Steps(prior)

@@ -20,7 +20,7 @@ from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.observation.views import ViewConfig
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, Figures, PublicBatches
+from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, PublicBatches, Scalars
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalPrior
 from workloads.priors.enlarging import enlarged_convolution
@@ -231,13 +231,13 @@ def numbers(values: Tensor) -> Any:
 
 def test_plg_gans_generator_descends_on_a_fifth_of_the_margin_and_minus_realism() -> None:
     prior, target = small("plg_gan", view=ViewConfig()), TinyTarget()
-    loss, figures = prior.generator_loss(plg_lessons(WhiteBoxOracle(target)), generator("test", "loss"))
+    loss, scalars = prior.generator_loss(plg_lessons(WhiteBoxOracle(target)), generator("test", "loss"))
     twin, fake, identities = twin_outputs(prior_of("plg_gan", images_per_class=2), generator("test", "loss"))
     logits, values = numbers(target(fake)), numbers(twin.critic(fake, identities))
     wanted_logit = logits[np.arange(BATCH), identities]
     logits[np.arange(BATCH), identities] = -np.inf
     margin = (logits.max(1) - wanted_logit).mean()
-    assert figures["margin"].item() == pytest.approx(margin, rel=1e-4)
+    assert scalars["margin"].item() == pytest.approx(margin, rel=1e-4)
     assert loss.item() == pytest.approx(0.2 * margin - values.mean(), rel=1e-4)
 
 
@@ -368,11 +368,11 @@ class Recorder(AdversarialPrior[PublicBatches]):
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
         return PublicBatches(images, context.device)
 
-    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         self.moves.append("critic")
         return self.critic(torch.ones(1, 1)).sum(), {}
 
-    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         self.moves.append("generator")
         return self.generator(torch.ones(1, 1)).sum(), {}
 

@@ -19,9 +19,9 @@ from workloads.priors.adversarial import (
     AdversarialConfig,
     AdversarialPrior,
     Beta,
-    Figures,
-    Half,
+    NetworkName,
     PublicBatches,
+    Scalars,
     descend,
 )
 from workloads.priors.base import PRIORS
@@ -201,20 +201,20 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
     def begin_step(self, step: int) -> None:
         self._step = step
 
-    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Cross-entropy of telling augmented real images from augmented generated ones."""
         real = self._augmented(self._real(batches, draws), draws)
         with torch.no_grad():
             fake = self._augmented(self._generate(self.config.batch_size, draws)[0], draws)
         of_real, of_fake = self.critic(real), self.critic(fake)
         loss = F.softplus(of_fake).mean() + F.softplus(-of_real).mean()
-        figures = {"critic_loss": loss.detach()}
+        scalars = {"critic_loss": loss.detach()}
         if self.augmentation is not None:
             self.augmentation.adapt(of_real.detach())
-            figures["augmentation"] = self.augmentation.probability.clone()
-        return loss, figures
+            scalars["augmentation"] = self.augmentation.probability.clone()
+        return loss, scalars
 
-    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Figures]:
+    def generator_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Non-saturating loss: cross-entropy of the critic taking augmented generated images for real."""
         fake, _ = self._generate(self.config.batch_size, draws)
         loss = F.softplus(-self.critic(self._augmented(fake, draws))).mean()
@@ -231,33 +231,33 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
         penalty = self.paths.penalty(fake, styles, draws)
         return self.config.path_length_weight * penalty * self.config.path_length_every
 
-    def _step_critic(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
-        figures = super()._step_critic(batches, adam, draws)
+    def _step_critic(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
+        scalars = super()._step_critic(batches, adam, draws)
         if self._gamma and self._step % self.config.r1_every == 0:
             descend(self.gradient_penalty_loss(batches, draws), adam)
-        return figures
+        return scalars
 
-    def _step_generator(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Figures:
-        figures = super()._step_generator(batches, adam, draws)
+    def _step_generator(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
+        scalars = super()._step_generator(batches, adam, draws)
         if self.config.path_length_weight and self._step % self.config.path_length_every == 0:
             descend(self.path_length_loss(draws), adam)
         batch = self.config.batch_size
         half_life = self.config.ema_half_life
         move_average(self.average, self.generator, seen=self._step * batch, batch=batch, half_life=half_life)
-        return figures
+        return scalars
 
-    def _adam(self, half: Half, lr: float) -> torch.optim.Adam:
+    def _adam(self, name: NetworkName, lr: float) -> torch.optim.Adam:
         """Adam with a rate and betas lowered so that the extra regularisation steps do not speed up learning.
 
         Source: Karras et al., CVPR 2020, appendix B (lazy regularisation).
         """
-        if half == "critic":
+        if name == "critic":
             interval = self.config.r1_every if self._gamma else 0
         else:
             interval = self.config.path_length_every if self.config.path_length_weight else 0
         share = interval / (interval + 1) if interval else 1.0
         first, second = (beta**share for beta in self.config.betas)
-        return torch.optim.Adam(self.get_submodule(half).parameters(), lr=lr * share, betas=(first, second))
+        return torch.optim.Adam(self.get_submodule(name).parameters(), lr=lr * share, betas=(first, second))
 
     @property
     def _gamma(self) -> float:
