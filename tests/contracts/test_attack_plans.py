@@ -10,6 +10,7 @@ from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.planning.plan import plan
 from orchestrator.search.search import Search
 from orchestrator.spec.model import ResolvedSpec
+from tests.support.components import config_for
 from tests.support.toy import toy_sweep
 from workloads.attacks.gmi import GmiConfig
 from workloads.inversion.attack import ATTACKS
@@ -56,7 +57,7 @@ def reached(own: TrialPlan, role: str) -> list[PlannedJob]:
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
 def test_every_gradient_attack_looks_through_the_lenses(kind: str) -> None:
     """Or the attacker who knows the defense would attack as one who does not."""
-    attack: Any = ATTACKS.class_of(ATTACKS.config_of(kind).model_construct())
+    attack: Any = ATTACKS.class_of(config_for(ATTACKS, kind))
     if issubclass(attack, GradientAttack):
         assert attack.viewed_losses is GradientAttack.viewed_losses
         assert "viewed_losses" in attack.losses.__code__.co_names

@@ -12,21 +12,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.support.components import COMPONENTS, CONFIGURABLE, config_for
 from tests.support.evidence import judging
-from workloads.attacks.gmi import GmiConfig
 from workloads.context import DataInput, JobContext
 from workloads.core.config import ComponentConfig
 from workloads.core.randomness import generator
 from workloads.core.registry import Registry
-from workloads.datasets.base import DATASETS, ImageSet
+from workloads.datasets.base import ImageSet
 from workloads.datasets.digits import DigitsConfig
 from workloads.defenses.base import DEFENSES, Defense
-from workloads.inversion.attack import ATTACKS
 from workloads.jobs import train_classifier
-from workloads.jobs.base import JOBS
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
 from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric, HeldOutEvidence, ReconstructionEvidence
-from workloads.models.base import MODELS, Classifier
+from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.priors.base import PRIORS, Prior
@@ -34,66 +32,37 @@ from workloads.recipes.optimization import TrainingConfig
 from workloads.training.classifiers import Architecture, load_classifier, save_classifier
 from workloads.training.prediction import features_of
 
-REGISTRIES = {
-    "attacks": ATTACKS,
-    "datasets": DATASETS,
-    "defenses": DEFENSES,
-    "jobs": JOBS,
-    "metrics": METRICS,
-    "models": MODELS,
-    "priors": PRIORS,
-}
-# Fields without a default, whatever component has them.
-REQUIRED: dict[str, Any] = {
-    "host": GmiConfig(),
-    "attacks": (GmiConfig(), GmiConfig(name="again")),
-    "path": "somewhere",
-    "role": "target",
-    "extractor": {"weights": __file__},
-}
-COMPONENTS = [
-    pytest.param(registry, kind, id=f"{name}.{kind}")
-    for name, registry in REGISTRIES.items()
-    for kind in registry.kinds()
-]
-CONFIGURABLE = [param for param in COMPONENTS if param.values[0] is not JOBS]
 CLASSES, SIZE = 12, 32
-
-
-def config_for(registry: Registry[Any, Any], kind: str) -> Any:
-    cls = registry.config_of(kind)
-    required = {name: REQUIRED[name] for name, field in cls.model_fields.items() if field.is_required()}
-    return cls(**required)
 
 
 def images(batch: int = 6, channels: int = 3) -> Tensor:
     return torch.rand(batch, channels, SIZE, SIZE, generator=generator("test", "images"))
 
 
-@pytest.mark.parametrize(("registry", "kind"), COMPONENTS)
+@pytest.mark.parametrize(("registry", "kind"), COMPONENTS.values(), ids=COMPONENTS)
 def test_a_component_says_in_one_line_what_it_is(registry: Registry[Any, Any], kind: str) -> None:
     (summary,) = (row["summary"] for row in registry.describe() if row["kind"] == kind)
     assert summary
 
 
-@pytest.mark.parametrize(("registry", "kind"), COMPONENTS)
+@pytest.mark.parametrize(("registry", "kind"), COMPONENTS.values(), ids=COMPONENTS)
 def test_a_component_names_its_source(registry: Registry[Any, Any], kind: str) -> None:
     (source,) = (row["source"] for row in registry.describe() if row["kind"] == kind)
     assert source
 
 
-@pytest.mark.parametrize(("registry", "kind"), COMPONENTS)
+@pytest.mark.parametrize(("registry", "kind"), COMPONENTS.values(), ids=COMPONENTS)
 def test_a_kind_is_the_name_of_its_module_or_package(registry: Registry[Any, Any], kind: str) -> None:
     assert kind in registry.config_of(kind).__module__.split(".")[2:]
 
 
-@pytest.mark.parametrize(("registry", "kind"), CONFIGURABLE)
+@pytest.mark.parametrize(("registry", "kind"), CONFIGURABLE.values(), ids=CONFIGURABLE)
 def test_a_config_survives_json(registry: Registry[Any, Any], kind: str) -> None:
     config: ComponentConfig = config_for(registry, kind)
     assert type(config).model_validate_json(json.dumps(config.model_dump(mode="json"))) == config
 
 
-@pytest.mark.parametrize(("registry", "kind"), CONFIGURABLE)
+@pytest.mark.parametrize(("registry", "kind"), CONFIGURABLE.values(), ids=CONFIGURABLE)
 def test_a_config_cannot_be_changed(registry: Registry[Any, Any], kind: str) -> None:
     with pytest.raises(ValueError, match="Instance is frozen"):
         config_for(registry, kind).kind = "other"
@@ -105,7 +74,7 @@ MODEL_FOR = {"rolss": ResnetConfig()}  # a defense of skip connections needs som
 WITHOUT_TRACE = {"tl_dmi"}  # looks at the architecture and leaves it as it is
 
 
-def train_with(folder: Path, defenses: tuple[Any, ...], model: ComponentConfig, inputs: dict[str, Path]) -> Path:
+def train_with(folder: Path, defenses: tuple[Any, ...], model: ModelConfig, inputs: dict[str, Path]) -> Path:
     """A classifier trained for two epochs on noise."""
     folder.mkdir()
     shown = (images(12) * 255).to(torch.uint8)

@@ -14,7 +14,7 @@ from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.paths import Workspace
 from orchestrator.sweep import Sweep
-from tests.contracts.test_components import CONFIGURABLE, config_for
+from tests.support.components import CONFIGURABLE, config_for
 from tests.support.paths import SPECS
 from workloads.core.config import content, digest
 
@@ -36,10 +36,9 @@ def keys_of_specs() -> dict[str, list[str]]:
 def keys_of_components() -> dict[str, str]:
     """Digest of what determines the results of each component at its defaults."""
     keys = {}
-    for param in CONFIGURABLE:
-        registry, kind = param.values
+    for name, (registry, kind) in CONFIGURABLE.items():
         determining: Any = content(config_for(registry, kind))
-        keys[str(param.id)] = digest(_without_local(determining))
+        keys[name] = digest(_without_local(determining))
     return keys
 
 

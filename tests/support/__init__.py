@@ -1,6 +1,7 @@
 """What tests share and what is no test itself.
 
 - `paths.py` says where the repository's folders are.
+- `components.py` lists every registered component, with a config for each.
 - `toy.py` builds a whole sweep on digits that runs in seconds, and reads its numbers.
 - `interruptions.py` stops a job at a step, so that a test can see whether it resumes with the same bits.
 - `golden_networks.py` holds the tiny networks behind the golden numbers, and those numbers.

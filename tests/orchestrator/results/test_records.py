@@ -72,12 +72,18 @@ def test_trials_have_a_row_each_whatever_became_of_them(paths: RunPaths) -> None
     assert list(numbers) == [0.9, 0.8, 0.95, 270, "wilson"]
 
 
+def rows_of(query: str) -> list[tuple[object, ...]]:
+    relation = duckdb.sql(query)
+    assert relation is not None  # as it is after a statement that returns nothing
+    return relation.fetchall()
+
+
 def test_missing_is_null_and_never_a_default(paths: RunPaths) -> None:
     query = f"""
         SELECT trial, error, natural_accuracy, natural_accuracy_n, natural_accuracy_method, "param.{AREA}"
         FROM '{paths.table("trials")}' ORDER BY point
     """
-    assert duckdb.sql(query).fetchall() == [
+    assert rows_of(query) == [
         ("base", None, 0.9, 270, "wilson", None),
         ("erased", None, 0.9, 270, "wilson", 0.5),
         ("broken", "identity loss became NaN", None, None, None, 0.8),
@@ -91,7 +97,7 @@ def test_attacks_hold_protocol_and_estimates(paths: RunPaths) -> None:
         FROM '{paths.table("attacks")}' ORDER BY point
     """
     numbers = ("gmi", 0.5, 0.3, 70.75, 200, 10, 5, "all", 5, 10050, 12.5, None)
-    assert duckdb.sql(query).fetchall() == [("base", *numbers), ("erased", *numbers)]
+    assert rows_of(query) == [("base", *numbers), ("erased", *numbers)]
 
 
 def test_identities_have_a_row_each(paths: RunPaths) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.core.errors import ConfigError
@@ -29,6 +29,7 @@ from workloads.defenses.trap_mid import TrapMidConfig
 from workloads.models.base import MODELS, Classifier, initialize
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
+from workloads.models.vit_b_16 import VitB16Config
 from workloads.training.classifiers import Architecture
 
 MANY = 4000
@@ -145,6 +146,7 @@ def network(seed: str, classes: int) -> Classifier:
 @pytest.mark.parametrize(("through", "frozen"), [(None, 1), ("stage1", 1), ("stage2", 2), ("stage3", 3)])
 def test_early_stages_come_from_public_data_and_stay(through: str | None, frozen: int) -> None:
     public, model = network("public", classes=9), network("private", classes=4)
+    assert isinstance(model.head, nn.Linear)
     head = model.head.weight.clone()
     defense = build(TlDmiConfig(through=through), pretrained=public.state_dict())
     defense.start(model)
@@ -229,7 +231,7 @@ def test_group_norm_stands_where_batch_norm_stood() -> None:
 
 def test_a_network_whose_layers_opacus_does_not_know_is_refused() -> None:
     with torch.device("meta"):
-        model = MODELS.build(MODELS.config_of("vit_b_16")(), classes=3, channels=3, image_size=32)
+        model = MODELS.build(VitB16Config(), classes=3, channels=3, image_size=32)
         with pytest.raises(ConfigError, match=r"dp_sgd cannot take vit_b_16 apart by images: .*Use another model"):
             DEFENSES.class_of(DpSgdConfig()).change_model(DpSgdConfig(), model)
 

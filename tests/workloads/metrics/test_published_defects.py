@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.support.evidence import evidence, judging
 from tests.support.neighbours import by_scikit_learn, hits, points
@@ -64,35 +65,29 @@ def test_the_classes_attacked_are_those_that_were_named(tmp_path: Path) -> None:
 # FID: images scaled to [-1, 1] go into a network that scales them again.
 
 
-def read_by(layer: nn.Module, network: Classifier, images: Tensor) -> Tensor:
-    """What a layer of the network is given while features are taken."""
+def read_while(run: Callable[[], object], network: Classifier) -> Tensor:
+    """The numbers that the first convolution of an Inception network reads while something runs."""
     seen: list[Tensor] = []
+    layer = network.get_submodule("body.Conv2d_1a_3x3")
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    features_of(network, images)
+    run()
     hook.remove()
     return seen[0]
 
 
 @pytest.mark.parametrize("images", [torch.tensor([0.0, 1.0]), torch.tensor([0, 255], dtype=torch.uint8)])
 def test_the_network_of_the_fid_reads_images_scaled_once(images: Tensor) -> None:
-    shape = {"classes": 2, "channels": 3, "image_size": 75}
-    network = Architecture(model=Inception2015Config(input_size=75), **shape).build().eval()  # type: ignore[arg-type]
+    config = Inception2015Config(input_size=75)
+    network = Architecture(model=config, classes=2, channels=3, image_size=75).build().eval()
     shown = images[:, None, None, None].expand(2, 3, 75, 75)
     once = 2 * torch.tensor([0.0, 1.0]) - 1
     published = 2 * once - 1
     assert published.tolist() == [-3.0, 1.0]
-    assert read_by(network.body.Conv2d_1a_3x3, network, shown)[:, 0, 0, 0].tolist() == once.tolist()  # type: ignore[union-attr, arg-type]
+    read = read_while(lambda: features_of(network, shown), network)
+    assert read[:, 0, 0, 0].tolist() == once.tolist()
 
 
 # Evaluation model: trained with torchvision's change of colours and asked without it.
-
-
-def read_in_training(network: InceptionV3, images: Tensor) -> Tensor:
-    seen: list[Tensor] = []
-    hook = network.body.Conv2d_1a_3x3.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[union-attr, operator]
-    network.train().training_logits(network.normalize(images))
-    hook.remove()
-    return seen[0]
 
 
 def test_inception_reads_the_same_numbers_when_trained_and_when_judging(tmp_path: Path) -> None:
@@ -100,10 +95,10 @@ def test_inception_reads_the_same_numbers_when_trained_and_when_judging(tmp_path
     images = torch.rand(2, 3, 299, 299, generator=torch.Generator().manual_seed(5))
     network = architecture.build()
     assert isinstance(network, InceptionV3)
-    trained_with = read_in_training(network, images)
+    trained_with = read_while(lambda: network.train().training_logits(network.normalize(images)), network)
     save_classifier(tmp_path, network, architecture)
     judge = load_classifier(tmp_path, device=torch.device("cpu"))
-    asked_with = read_by(judge.body.Conv2d_1a_3x3, judge, images)  # type: ignore[union-attr, arg-type]
+    asked_with = read_while(lambda: features_of(judge, images), judge)
     torch.testing.assert_close(asked_with, trained_with)
 
 
@@ -116,9 +111,10 @@ def test_the_published_evaluation_model_is_asked_at_another_contrast_than_it_was
     trained_with = published._transform_input(normalized)
     contrasts = normalized.std((0, 2, 3)) / trained_with.std((0, 2, 3))
     assert contrasts.tolist() == pytest.approx([1 / 0.458, 1 / 0.448, 1 / 0.450], abs=1e-3)
-    shape = {"classes": 2, "channels": 3, "image_size": 299}
-    ours = Architecture(model=InceptionV3Config(), **shape).build()  # type: ignore[arg-type]
-    assert torch.equal(ours.body._transform_input(normalized), normalized)  # type: ignore[union-attr, operator]
+    ours = Architecture(model=InceptionV3Config(), classes=2, channels=3, image_size=299).build()
+    body = ours.get_submodule("body")
+    assert isinstance(body, Inception3)
+    assert torch.equal(body._transform_input(normalized), normalized)
 
 
 # Density: counted over reconstructions and divided by private images.

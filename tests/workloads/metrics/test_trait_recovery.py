@@ -87,7 +87,7 @@ def test_the_probe_is_scikit_learns_ridge_regression() -> None:
 
 def test_traits_that_all_share_are_left_out() -> None:
     aimed = torch.arange(PEOPLE)
-    same = {"glasses": [1] * PEOPLE, "jaw": [2.5] * PEOPLE}
+    same: dict[str, list[Any]] = {"glasses": [1] * PEOPLE, "jaw": [2.5] * PEOPLE}
     first = recovered(draw(5, PEOPLE, 6), aimed, draw(4, len(OWNERS), 6))
     second = recovered(draw(5, PEOPLE, 6), aimed, draw(4, len(OWNERS), 6), traits={**same, **TRAITS})
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,9 +33,9 @@ def factors(strength: float, row: int) -> Tensor:
         ("saturation", 2, reference.adjust_saturation),
     ],
 )
-def test_a_colour_change_is_torchvisions(field: str, row: int, change: object) -> None:
-    varied = augment(IMAGES.clone(), AugmentationConfig(**{field: 0.3}), generator=draws())
-    expected = [change(image, own.item()) for image, own in zip(IMAGES, factors(0.3, row), strict=True)]  # type: ignore[operator]
+def test_a_colour_change_is_torchvisions(field: str, row: int, change: Callable[[Tensor, float], Tensor]) -> None:
+    varied = augment(IMAGES.clone(), AugmentationConfig.model_validate({field: 0.3}), generator=draws())
+    expected = [change(image, factor.item()) for image, factor in zip(IMAGES, factors(0.3, row), strict=True)]
     torch.testing.assert_close(varied, torch.stack(expected), rtol=0, atol=1e-3)  # the two greys differ in 1e-4
 
 
@@ -51,13 +53,13 @@ def test_a_crop_is_torchvisions_resized_crop() -> None:
     config = AugmentationConfig(crop_scale=(0.25, 0.25))  # a square of half the side
     varied = augment(IMAGES.clone(), config, generator=draws())
     _, across, down, _ = torch.rand(4, len(IMAGES), generator=draws())
-    for image, own, left, top in zip(IMAGES, varied, across * 12, down * 12, strict=True):
+    for image, crop, left, top in zip(IMAGES, varied, across * 12, down * 12, strict=True):
         # Bilinear look-up at fractional corners: compare with a crop at the same place of a finer picture.
         fine = reference.resize(image, [24 * 8, 24 * 8], antialias=False)
         corner = [round(8 * top.item()), round(8 * left.item())]
         expected = reference.resized_crop(fine, *corner, 96, 96, [24, 24], antialias=False)
-        assert (own - expected)[:, 2:-2, 2:-2].abs().mean() < 0.02
-        assert (own - image)[:, 2:-2, 2:-2].abs().mean() > 0.05
+        assert (crop - expected)[:, 2:-2, 2:-2].abs().mean() < 0.02
+        assert (crop - image)[:, 2:-2, 2:-2].abs().mean() > 0.05
 
 
 def test_no_crop_and_no_turn_is_the_image_itself() -> None:

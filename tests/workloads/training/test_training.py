@@ -19,7 +19,7 @@ from workloads.core.errors import DivergedError
 from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.digits import DigitsConfig
-from workloads.defenses.base import Defense
+from workloads.defenses.base import Defense, DefenseConfig
 from workloads.defenses.bido import BidoConfig
 from workloads.defenses.cutmix import CutmixConfig
 from workloads.defenses.cutout import CutoutConfig
@@ -51,7 +51,7 @@ def training_at(folder: Path, *, stop_at: int | None = None) -> JobContext:
     return context
 
 
-def classifier(*defenses: RandomErasingConfig, **training: Any) -> TrainClassifier:
+def classifier(*defenses: DefenseConfig, **training: Any) -> TrainClassifier:
     config = TrainClassifierConfig(
         role="target",
         data=DataInput(dataset=DigitsConfig(), digest=""),
@@ -81,7 +81,7 @@ def assert_same_bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> N
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
-DEFENDED = {
+DEFENDED: dict[str, tuple[DefenseConfig, ...]] = {
     "undefended": (),
     "erased": (RandomErasingConfig(probability=0.5, fill="pixel_noise", location="uniform"),),
     "erased_per_image": (RandomErasingConfig(location="per_image", fill="box_colour", boxes=2),),

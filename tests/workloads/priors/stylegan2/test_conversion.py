@@ -162,12 +162,13 @@ def pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pickle:
 
     def write(content: object, *, protocol: int = 4) -> Path:
         with monkeypatch.context() as patch:
-            for name, members in {
+            modules: dict[str, dict[str, object]] = {
                 "torch_utils": {},
                 "torch_utils.persistence": {"_reconstruct_persistent_obj": _reconstruct_persistent_obj},
                 "dnnlib": {},
                 "dnnlib.util": {"EasyDict": EasyDict},
-            }.items():
+            }
+            for name, members in modules.items():
                 module = types.ModuleType(name)
                 module.__dict__.update(members)
                 patch.setitem(sys.modules, name, module)

@@ -184,7 +184,7 @@ def test_the_gradient_of_the_style_is_that_of_the_grouped_form() -> None:
     slopes = [
         torch.autograd.grad(outputs.square().sum(), style)[0]
         for outputs in (layer(maps, style, None), grouped(layer, maps, style))
-    ]  # type: ignore[arg-type]
+    ]
     torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-10, atol=1e-10)
 
 
