@@ -82,7 +82,7 @@ def prdc(private: Tensor, reconstructed: Tensor, *, k: int) -> Neighbourhoods:
     """
     if min(len(reconstructed), len(private)) <= k:
         raise ShapeError(
-            f"neighbours at k {k} need more images than that of each identity, got {len(reconstructed)} "
+            f"k {k} needs at least {k + 1} images of each identity, got {len(reconstructed)} "
             f"reconstructions and {len(private)} private ones: raise the attack's keep or lower k."
         )
     distances = torch.cdist(private, reconstructed, compute_mode="donot_use_mm_for_euclid_dist")

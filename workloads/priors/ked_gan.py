@@ -69,7 +69,7 @@ class KedGan(AdversarialPrior[AnsweredBatches]):
         self.latent_size = config.latent_size
         self.generator = dcgan_generator(config.latent_size, widths, channels)
         self.critic = IdentityDiscriminator(
-            channels, [min(channels_in, 4 * config.width) for channels_in in reversed(widths)], classes=classes
+            channels, [min(width, 4 * config.width) for width in reversed(widths)], classes=classes
         )
 
     def draw_weights(self, draws: torch.Generator) -> None:

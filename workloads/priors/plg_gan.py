@@ -93,7 +93,7 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
         images = images.unique(dim=0)  # copies would take the places of other images of a class
         if len(images) < count:
             raise ConfigError(
-                f"prior.images_per_class: each class is to be shown by {count} public images, but there are only "
+                f"prior.images_per_class: each class needs {count} different public images, but there are only "
                 f"{len(images)}: lower it or give more public images."
             )
         indices = pseudo_labels(images, target, count=count, device=context.device)

@@ -212,7 +212,9 @@ def test_copies_of_an_image_do_not_stand_for_several_images_of_a_class(tmp_path:
 
 
 def test_fewer_public_images_than_wanted_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"shown by 30 public images, but there are only 12: lower it or give more"):
+    with pytest.raises(
+        ConfigError, match=r"needs 30 different public images, but there are only 12: lower it or give more"
+    ):
         prior_of("plg_gan").fit(public(), target=WhiteBoxOracle(TinyTarget()), context=context_at(tmp_path))
 
 

@@ -108,8 +108,8 @@ class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
             raise ConfigError("judge: fitting needs a critic: leave it at true, or give weights")
         if self.batch_size > GROUP and self.batch_size % GROUP:
             raise ConfigError(
-                f"batch_size: the critic looks at groups of {GROUP}, of which {self.batch_size} is no multiple: "
-                f"take {self.batch_size // GROUP * GROUP}"
+                f"batch_size: above {GROUP} it must be a multiple of {GROUP}, because the critic compares groups, "
+                f"got {self.batch_size}: take {self.batch_size // GROUP * GROUP}"
             )
         return self
 
@@ -288,8 +288,8 @@ def shape_of(config: StyleGan2Config, channels: int, size: int) -> Shape:
     """
     if config.crop and (config.fitted or config.crop > size):
         raise ConfigError(
-            f"crop: {config.crop} pixels are cut from images of {size} by a network that was trained on larger views: "
-            "leave it out, or give weights and a smaller one."
+            f"crop: {config.crop} of {size} pixels: only images of published weights can be cropped, to at most their "
+            "size: leave it out, or give weights and a smaller crop."
         )
     return Shape(
         channels=channels,
