@@ -36,8 +36,8 @@ def prior_of(**settings: Any) -> KedGan:
 
 
 def target_model() -> Classifier:
-    shape = {"classes": CLASSES, "channels": 1, "image_size": 32}
-    model = Architecture(model=SmallCnnConfig(width=4, stages=2), **shape).build()  # type: ignore[arg-type]
+    config = SmallCnnConfig(width=4, stages=2)
+    model = Architecture(model=config, classes=CLASSES, channels=1, image_size=32).build()
     model.draw_weights(generator("test", "target"))
     return model.eval().requires_grad_(False)
 

@@ -119,7 +119,7 @@ def _ignored(*_: object) -> _Ignored:
     return _Ignored()
 
 
-STAND_INS: dict[tuple[str, str], object] = {
+STAND_INS: dict[tuple[str, str], Callable[..., object]] = {
     ("builtins", "set"): set,
     ("collections", "OrderedDict"): dict,
     ("dnnlib.util", "EasyDict"): dict,
@@ -139,7 +139,7 @@ class _Reader(pickle.Unpickler):
         super().__init__(stream)
         self._file = file
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> Callable[..., object]:
         if (module, name) not in STAND_INS:
             raise DataError(
                 f"{self._file} asks for {module}.{name}, which no network of StyleGAN2-ADA needs: nothing of it was "
