@@ -246,36 +246,30 @@ def test_the_stages_of_a_model_hold_its_weights_in_order(kind: str) -> None:
 # Priors
 
 
-def prior_of(kind: str) -> Prior:
-    prior = PRIORS.build(config_for(PRIORS, kind), channels=3, image_size=SIZE, classes=CLASSES)
+@pytest.fixture(scope="module", params=PRIORS.kinds())
+def prior(request: pytest.FixtureRequest) -> Prior:
+    """A prior of each kind in use, its weights drawn from one seed."""
+    config = config_for(PRIORS, request.param)
+    prior: Prior = PRIORS.build(config, channels=3, image_size=SIZE, classes=CLASSES)
     prior.draw_weights(generator("test", "prior"))
     return prior.eval().requires_grad_(False)
 
 
-def synthesized(prior: Prior) -> Tensor:
-    latents = torch.randn(4, prior.latent_size, generator=generator("test", "latents"))
-    return prior.synthesize(prior.map(latents), torch.arange(4))
+def some_latents(prior: Prior) -> Tensor:
+    return prior.map(torch.randn(4, prior.latent_size, generator=generator("test", "latents")))
 
 
-@pytest.mark.parametrize("kind", PRIORS.kinds())
-def test_a_prior_gives_images_of_its_size(kind: str) -> None:
-    assert synthesized(prior_of(kind)).shape == (4, 3, SIZE, SIZE)
-
-
-@pytest.mark.parametrize("kind", PRIORS.kinds())
-def test_a_prior_makes_each_image_by_itself(kind: str) -> None:
-    prior = prior_of(kind)
-    latents = prior.map(torch.randn(4, prior.latent_size, generator=generator("test", "latents")))
+def test_a_prior_makes_each_image_by_itself_and_of_its_size(prior: Prior) -> None:
+    latents = some_latents(prior)
     together = prior.synthesize(latents, torch.arange(4))
+    assert together.shape == (4, 3, SIZE, SIZE)
     torch.testing.assert_close(prior.synthesize(latents[2:3], torch.tensor([2])), together[2:3], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", PRIORS.kinds())
-def test_a_prior_that_judges_gives_each_image_one_number(kind: str) -> None:
-    prior = prior_of(kind)
+def test_a_prior_that_judges_gives_each_image_one_number(prior: Prior) -> None:
     if not prior.scores_realism:
-        pytest.skip(f"{kind} does not judge images")
-    assert prior.realism(synthesized(prior)).shape == (4,)
+        pytest.skip(f"{prior.config.kind} does not judge images")
+    assert prior.realism(prior.synthesize(some_latents(prior), torch.arange(4))).shape == (4,)
 
 
 # Metrics
@@ -308,17 +302,12 @@ def measured(kind: str, order: Tensor, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", METRICS.kinds())
-def test_a_metric_does_not_depend_on_the_order_of_rows(kind: str, tmp_path: Path) -> None:
+def test_a_metric_gives_the_numbers_it_names_in_whatever_order_rows_come(kind: str, tmp_path: Path) -> None:
     shuffled = torch.randperm(20, generator=generator("test", "order"))
     first, second = (measured(kind, order, tmp_path) for order in (torch.arange(20), shuffled))
+    assert tuple(first) == METRICS.build(config_for(METRICS, kind)).names(CLASSES)
     # A Frechet distance sums square roots of eigenvalues, which turn rounding errors of 1e-17 into some of 1e-9.
     assert first == pytest.approx(second, rel=1e-6, abs=1e-8)
-
-
-@pytest.mark.parametrize("kind", METRICS.kinds())
-def test_a_metric_gives_the_numbers_it_names(kind: str, tmp_path: Path) -> None:
-    found = measured(kind, torch.arange(20), tmp_path)
-    assert tuple(found) == METRICS.build(config_for(METRICS, kind)).names(CLASSES)
 
 
 @pytest.mark.parametrize("kind", METRICS.kinds())
