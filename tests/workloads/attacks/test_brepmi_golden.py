@@ -22,7 +22,6 @@ from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access, Reconstructions
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import LabelOracle
-from workloads.priors.base import Prior
 
 CPU = torch.device("cpu")
 RUNS = ["run0", "run1", "run2", "run3"]
@@ -81,11 +80,11 @@ def begun(case: dict[str, Tensor], runs: list[str], label: Tensor) -> State:
     starts = torch.stack([case[f"{run}.start"] for run in runs])
     radii = torch.stack([case[f"{run}.start_radius"] for run in runs])
     nothing = torch.zeros(len(runs), dtype=torch.int64)
-    found = torch.ones(len(runs), dtype=torch.bool)
+    started = torch.ones(len(runs), dtype=torch.bool)
     return {
         "centre": starts,
         "label": label,
-        "found": found,
+        "found": started,
         "radius": radii,
         "moves": nothing,
         "grown_at": nothing.clone(),
@@ -152,7 +151,7 @@ def test_patience_ends_a_search_where_it_ended_the_authors(run: Any) -> None:
 
 def scripted(case: dict[str, Tensor]) -> Followed:
     turns = zip(case["scripted.inside"], case["scripted.accepted"], strict=True)
-    answers = [own for points, move in turns for own in ((points > 0).long(), (move > 0).long()[None])]
+    answers = [labels for points, move in turns for labels in ((points > 0).long(), (move > 0).long()[None])]
     return follow(case, ["scripted"], Scripted(answers), torch.tensor([1]), len(case["scripted.radius"]))
 
 
@@ -200,45 +199,45 @@ def starts(case: dict[str, Tensor], folder: Path, identities: Tensor, **settings
     networks = golden_networks()
     oracle, attack = LabelOracle(networks.target), Recorded(BrepmiConfig(**settings))
     attack.pooled = case["pool"]
-    found = attack.prepare(access_to(oracle, networks), identities, context=context_at(folder))
-    return found, oracle.queries
+    findings = attack.prepare(access_to(oracle, networks), identities, context=context_at(folder))
+    return findings, oracle.queries
 
 
 def test_each_identity_starts_at_the_first_latent_named_so(case: dict[str, Tensor], tmp_path: Path) -> None:
-    found, queries = starts(case, tmp_path, torch.arange(IDENTITIES))
+    findings, queries = starts(case, tmp_path, torch.arange(IDENTITIES))
     order = case["initial.labels_in_order_of_discovery"]
-    assert_recorded(found["starts"][order, 0], case["initial.points"])
-    assert found["found"].all()
+    assert_recorded(findings["starts"][order, 0], case["initial.points"])
+    assert findings["found"].all()
     assert queries == 16 * case["initial.batches_used"].item()
 
 
 def test_the_authors_attack_the_labels_hit_first(case: dict[str, Tensor], tmp_path: Path) -> None:
-    found, _ = starts(case, tmp_path, torch.arange(4), fidelity="official")
-    assert torch.equal(found["labels"], case["initial.any_4_labels"])
-    assert_recorded(found["starts"][:, 0], case["initial.any_4_points"])
+    findings, _ = starts(case, tmp_path, torch.arange(4), fidelity="official")
+    assert torch.equal(findings["labels"], case["initial.any_4_labels"])
+    assert_recorded(findings["starts"][:, 0], case["initial.any_4_points"])
 
 
 def test_further_starts_are_the_next_latents_named_so(case: dict[str, Tensor], tmp_path: Path) -> None:
-    found, _ = starts(case, tmp_path, torch.arange(IDENTITIES), restarts=3)
+    findings, _ = starts(case, tmp_path, torch.arange(IDENTITIES), restarts=3)
     networks, pool = golden_networks(), case["pool"].flatten(0, 1).double().clamp(-1.5, 1.5)
     named = networks.target(networks.generator(pool)).argmax(1)
-    assert torch.equal(found["starts"][2], pool[(named == 2).nonzero().flatten()[:3]])
+    assert torch.equal(findings["starts"][2], pool[(named == 2).nonzero().flatten()[:3]])
 
 
 def test_an_identity_that_no_latent_hits_is_left_without_a_start(case: dict[str, Tensor], tmp_path: Path) -> None:
-    found, queries = starts(case, tmp_path, torch.tensor([4, 5]), draws=16)  # 5 is named in the second batch
-    assert found["found"].tolist() == [[True], [False]]
+    findings, queries = starts(case, tmp_path, torch.tensor([4, 5]), draws=16)  # 5 is named in the second batch
+    assert findings["found"].tolist() == [[True], [False]]
     assert queries == 16
 
 
 def test_what_stands_in_for_a_start_that_was_not_found_is_named_otherwise(
     case: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    found, _ = starts(case, tmp_path, torch.arange(IDENTITIES), draws=16, restarts=8)
+    findings, _ = starts(case, tmp_path, torch.arange(IDENTITIES), draws=16, restarts=8)
     networks = golden_networks()
-    named = networks.target(networks.generator(found["starts"].flatten(0, 1))).argmax(1).view(IDENTITIES, 8)
-    assert torch.equal(named == torch.arange(IDENTITIES)[:, None], found["found"])
-    assert not found["found"].all()
+    named = networks.target(networks.generator(findings["starts"].flatten(0, 1))).argmax(1).view(IDENTITIES, 8)
+    assert torch.equal(named == torch.arange(IDENTITIES)[:, None], findings["found"])
+    assert not findings["found"].all()
 
 
 # The whole attack, in float32 as a job runs it.
@@ -258,13 +257,13 @@ def attacked(
 
 
 def test_what_is_returned_is_named_as_wanted(tmp_path: Path) -> None:
-    made = attacked(tmp_path)
-    assert torch.equal(made.scores, torch.ones(IDENTITIES))
+    reconstructions = attacked(tmp_path)
+    assert torch.equal(reconstructions.scores, torch.ones(IDENTITIES))
 
 
 def test_an_identity_without_a_start_scores_nothing_and_the_others_are_as_they_were(tmp_path: Path) -> None:
-    made = attacked(tmp_path, unnamed=2)
-    assert made.scores.tolist() == [1, 1, 0, 1, 1, 1]
+    reconstructions = attacked(tmp_path, unnamed=2)
+    assert reconstructions.scores.tolist() == [1, 1, 0, 1, 1, 1]
 
 
 def test_an_identity_without_a_start_is_told_in_the_history(tmp_path: Path) -> None:
@@ -278,8 +277,8 @@ def test_an_identity_without_a_start_is_told_in_the_history(tmp_path: Path) -> N
 
 
 def test_queries_are_the_pool_33_an_attempt_and_one_for_each_image(tmp_path: Path) -> None:
-    made = attacked(tmp_path, steps=5, patience=100)
-    assert made.queries == 256 + IDENTITIES * 5 * 33 + IDENTITIES
+    reconstructions = attacked(tmp_path, steps=5, patience=100)
+    assert reconstructions.queries == 256 + IDENTITIES * 5 * 33 + IDENTITIES
 
 
 def test_searches_that_never_settle_end_at_the_cap(tmp_path: Path) -> None:
@@ -291,17 +290,17 @@ def test_a_target_that_names_everything_alike_ends_a_search_by_its_radius(tmp_pa
     networks.target.head.bias[3] = 100.0
     attack = Brepmi(BrepmiConfig(steps=100, draws=256, radius=2.0, largest_radius=10.0))
     access = access_to(LabelOracle(networks.target), networks)
-    made = attack.run(access, torch.tensor([3]), context=context_at(tmp_path))
-    assert made.latent_steps == 7  # 2 * 1.3 ** 6 = 9.7 and 2 * 1.3 ** 7 = 12.5
+    reconstructions = attack.run(access, torch.tensor([3]), context=context_at(tmp_path))
+    assert reconstructions.latent_steps == 7  # 2 * 1.3 ** 6 = 9.7 and 2 * 1.3 ** 7 = 12.5
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 4])
 def test_the_size_of_a_chunk_changes_no_more_than_float_rounding(tmp_path: Path, chunk_rows: int) -> None:
-    whole = attacked(tmp_path / "whole", restarts=2)
+    unsplit = attacked(tmp_path / "whole", restarts=2)
     parts = attacked(tmp_path / "parts", restarts=2, chunk_rows=chunk_rows)
     # The recording's drift in float32 is 2e-7 as long as no label differs; none does here.
-    torch.testing.assert_close(parts.latents, whole.latents, rtol=0.0, atol=1e-5)
-    assert parts.queries == whole.queries
+    torch.testing.assert_close(parts.latents, unsplit.latents, rtol=0.0, atol=1e-5)
+    assert parts.queries == unsplit.queries
 
 
 def test_a_resumed_attack_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -317,9 +316,9 @@ def test_the_authors_choice_of_labels_is_returned_under_those_labels(tmp_path: P
     networks = golden_networks(torch.float32)
     attack = Brepmi(BrepmiConfig(steps=2, fidelity="official"))
     access = access_to(LabelOracle(networks.target), networks)
-    made = attack.run(access, torch.arange(3), context=context_at(tmp_path))
-    assert torch.equal(networks.target(made.images).argmax(1), made.identities)
-    assert len(set(made.identities.tolist())) == 3
+    reconstructions = attack.run(access, torch.arange(3), context=context_at(tmp_path))
+    assert torch.equal(networks.target(reconstructions.images).argmax(1), reconstructions.identities)
+    assert len(set(reconstructions.identities.tolist())) == 3
 
 
 def test_published_protocols_say_whom_they_attacked() -> None:
@@ -328,15 +327,6 @@ def test_published_protocols_say_whom_they_attacked() -> None:
 
 
 def test_a_prior_that_is_told_whom_to_show_is_refused_with_the_way_out() -> None:
-    class Told(Prior):
-        conditional = True
-
-        def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
-            return latents
-
-        def fit(self, images: Tensor, **rest: Any) -> None:
-            pass
-
-    prior: Any = Told(BrepmiConfig(), channels=3, image_size=8, classes=6)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"brepmi has to be told the identity: give the attack another prior, for"):
+    prior = golden_networks().conditional_prior()
+    with pytest.raises(ConfigError, match=r"recorded has to be told the identity: give the attack another prior, for"):
         Brepmi(BrepmiConfig()).check(prior=prior, classes=6)

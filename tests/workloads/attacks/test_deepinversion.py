@@ -66,8 +66,8 @@ def test_total_variation_by_hand() -> None:
 
 def test_the_rate_rises_to_its_full_value_and_falls_to_nothing() -> None:
     attack = Deepinversion(DeepinversionConfig(steps=300, warmup=100))
-    found = [attack.schedule(step) for step in (0, 99, 100, 200, 300)]
-    assert found == pytest.approx([0.01, 1, 1, 0.5, 0])
+    factors = [attack.schedule(step) for step in (0, 99, 100, 200, 300)]
+    assert factors == pytest.approx([0.01, 1, 1, 0.5, 0])
 
 
 def test_fewer_steps_than_warm_up_have_a_rate_as_well() -> None:
@@ -105,7 +105,9 @@ def independent(
         right, below = variables.diff(dim=-1), variables.diff(dim=-2)
         falling = variables[..., 1:, 1:] - variables[..., :-1, :-1]
         rising = variables[..., 1:, :-1] - variables[..., :-1, 1:]
-        loss = loss + config.variation_weight * sum(own.norm() for own in (right, below, falling, rising))
+        loss = loss + config.variation_weight * sum(
+            differences.norm() for differences in (right, below, falling, rising)
+        )
         loss = loss + config.norm_weight * variables.flatten(1).norm(dim=1).mean()
         adam.zero_grad()
         loss.backward()
@@ -130,18 +132,18 @@ def test_batches_side_by_side_move_as_each_alone_by_torchs_own_parts() -> None:
 def test_statistics_are_those_of_the_model_as_it_was_trained_not_of_its_folded_copy() -> None:
     original = golden_networks().target
     images = drawn(8, 3, SIDE, SIDE, purpose="images").sigmoid()
-    faster = folded(original, lambda own: own(images))
+    faster = folded(original, lambda network: network(images))
     attack, identities = Deepinversion(DeepinversionConfig(**SMALL)), torch.arange(8) % IDENTITIES
-    found = attack.objective.losses(access_to(faster, original), images, identities)
+    losses = attack.objective.losses(access_to(faster, original), images, identities)
     assert batch_norms(faster) == []
-    torch.testing.assert_close(found, attack.objective.losses(access_to(original), images, identities))
+    torch.testing.assert_close(losses, attack.objective.losses(access_to(original), images, identities))
 
 
 def test_no_hook_stays_on_the_target() -> None:
     target = golden_networks().target
     images = drawn(4, 3, SIDE, SIDE, purpose="images")
     Deepinversion(DeepinversionConfig(**SMALL)).objective.losses(access_to(target), images, torch.arange(4))
-    assert not any(own._forward_pre_hooks for own in target.modules())
+    assert not any(layer._forward_pre_hooks for layer in target.modules())
 
 
 def test_a_step_shows_each_batch_rolled_by_draws_of_its_row() -> None:
@@ -175,15 +177,15 @@ def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Re
 
 
 def test_reconstructions_are_named_as_wanted(tmp_path: Path) -> None:
-    made = attacked(tmp_path, **STILL, statistics_weight=0.01, steps=60)
-    named = golden_networks(torch.float32).target(made.images).argmax(1)
-    assert torch.equal(named, made.identities)
-    assert made.identities.tolist() == [own for own in range(IDENTITIES) for _ in range(4)]
+    reconstructions = attacked(tmp_path, **STILL, statistics_weight=0.01, steps=60)
+    named = golden_networks(torch.float32).target(reconstructions.images).argmax(1)
+    assert torch.equal(named, reconstructions.identities)
+    assert reconstructions.identities.tolist() == [identity for identity in range(IDENTITIES) for _ in range(4)]
 
 
 def test_images_lie_in_the_unit_range(tmp_path: Path) -> None:
-    made = attacked(tmp_path)
-    assert [number.item() for number in made.images.aminmax()] == [0, 1]
+    reconstructions = attacked(tmp_path)
+    assert [number.item() for number in reconstructions.images.aminmax()] == [0, 1]
 
 
 def test_queries_are_the_images_of_each_step_and_once_each_at_the_end(tmp_path: Path) -> None:
@@ -192,10 +194,10 @@ def test_queries_are_the_images_of_each_step_and_once_each_at_the_end(tmp_path: 
 
 @pytest.mark.parametrize("chunk_rows", [1, 4])
 def test_the_size_of_a_chunk_changes_no_more_than_float_rounding(tmp_path: Path, chunk_rows: int) -> None:
-    whole = attacked(tmp_path / "whole", steps=10)
+    unsplit = attacked(tmp_path / "whole", steps=10)
     parts = attacked(tmp_path / "parts", steps=10, chunk_rows=chunk_rows)
     # Adam divides by gradients: where one is nearly 0, its rounding is a part of a whole step of 0.25.
-    torch.testing.assert_close(parts.images, whole.images, rtol=0.0, atol=1e-2)
+    torch.testing.assert_close(parts.images, unsplit.images, rtol=0.0, atol=1e-2)
 
 
 def test_a_resumed_attack_ends_with_the_same_bits(tmp_path: Path) -> None:

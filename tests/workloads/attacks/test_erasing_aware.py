@@ -69,22 +69,22 @@ def test_a_box_of_the_law_is_hidden_and_the_rest_stays() -> None:
 
 
 def test_the_box_has_the_colour_of_public_images() -> None:
-    made = through_boxes(torch.ones(5, 3, 8, 8))
-    torch.testing.assert_close(made.flatten(1).min(1).values, torch.full((5,), 0.2), rtol=0, atol=1e-6)
+    erased = through_boxes(torch.ones(5, 3, 8, 8))
+    torch.testing.assert_close(erased.flatten(1).min(1).values, torch.full((5,), 0.2), rtol=0, atol=1e-6)
 
 
 def test_the_official_colour_is_painted_after_normalisation() -> None:
     """The model's mean and deviation are 0.5: 0.485 becomes 0.5 x 0.485 + 0.5."""
-    made = through_boxes(torch.zeros(1, 3, 8, 8), LAW.model_copy(update={"fill": "official"}))
+    erased = through_boxes(torch.zeros(1, 3, 8, 8), LAW.model_copy(update={"fill": "official"}))
     expected = torch.tensor([0.7425, 0.728, 0.703])
-    torch.testing.assert_close(made.amax((0, 2, 3)), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(erased.amax((0, 2, 3)), expected, rtol=0, atol=1e-6)
 
 
 def test_no_gradient_comes_from_under_a_box() -> None:
     shown = torch.rand(3, 3, 8, 8, generator=generator("test", "shown")).requires_grad_(True)
-    made = through_boxes(shown)
-    (slope,) = torch.autograd.grad(made.sum(), shown)
-    hidden = (made.detach() - shown.detach()).abs() > 1e-4
+    erased = through_boxes(shown)
+    (slope,) = torch.autograd.grad(erased.sum(), shown)
+    hidden = (erased.detach() - shown.detach()).abs() > 1e-4
     torch.testing.assert_close(slope, (~hidden).float(), rtol=0, atol=1e-5)
 
 
@@ -112,24 +112,26 @@ def test_against_an_undefended_target_it_is_its_host() -> None:
 
 
 def test_a_law_of_its_own_comes_before_that_of_the_defense() -> None:
-    own = RandomErasingConfig(max_area=0.9)
-    config = ErasingAwareConfig(host=HOST, erasing=own).against([LAW])
+    erasing = RandomErasingConfig(max_area=0.9)
+    config = ErasingAwareConfig(host=HOST, erasing=erasing).against([LAW])
     assert isinstance(config, ErasingAwareConfig)
-    assert config.erasing == own
+    assert config.erasing == erasing
 
 
 def test_boxes_that_hide_nothing_leave_the_host_as_it_was(tmp_path: Path) -> None:
     nothing = RandomErasingConfig(probability=0.0)
     wrapped = ErasingAware(ErasingAwareConfig(host=HOST, erasing=nothing))
-    found = wrapped.run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path / "a"))
+    unerased = wrapped.run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path / "a"))
     plain = Gmi(HOST).run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path / "b"))
-    torch.testing.assert_close(found.latents, plain.latents, rtol=0, atol=1e-4)  # x goes through (x - m) / s and back
+    torch.testing.assert_close(
+        unerased.latents, plain.latents, rtol=0, atol=1e-4
+    )  # x goes through (x - m) / s and back
 
 
 def test_every_draw_of_boxes_is_a_query(tmp_path: Path) -> None:
     attack = ErasingAware(ErasingAwareConfig(host=HOST, erasing=LAW, draws=3))
-    made = attack.run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path))
-    assert made.queries == 12 * 4 * 3 + 12  # rows x steps x draws, and the final images, whole
+    reconstructions = attack.run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path))
+    assert reconstructions.queries == 12 * 4 * 3 + 12  # rows x steps x draws, and the final images, whole
 
 
 def test_the_loss_is_a_mean_over_draws() -> None:
@@ -167,8 +169,8 @@ class Watched:
 def test_every_look_of_an_objective_goes_through_the_lens(tmp_path: Path, host: Any, images: int) -> None:
     lens = Watched()
     access = replace(access_to(), lenses=(lens,))
-    made = ATTACKS.build(host).run(access, torch.arange(IDENTITIES), context=context_at(tmp_path))
-    assert lens.seen == made.latent_steps * images
+    reconstructions = ATTACKS.build(host).run(access, torch.arange(IDENTITIES), context=context_at(tmp_path))
+    assert lens.seen == reconstructions.latent_steps * images
 
 
 def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
@@ -209,43 +211,46 @@ def battery(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Any
 def test_who_fell_to_the_first_attack_is_left_alone_by_the_second(tmp_path: Path) -> None:
     scores = battery(tmp_path / "all", falls_at=1.0).scores[: 2 * IDENTITIES]
     bar = float(scores.view(IDENTITIES, 2).amax(1).median())
-    made = battery(tmp_path / "some", falls_at=bar)
-    fallen = made.scores[made.restarts == 0] >= bar
-    standing = set(range(IDENTITIES)) - set(made.identities[made.restarts == 0][fallen].tolist())
+    reconstructions = battery(tmp_path / "some", falls_at=bar)
+    fallen = reconstructions.scores[reconstructions.restarts == 0] >= bar
+    standing = set(range(IDENTITIES)) - set(reconstructions.identities[reconstructions.restarts == 0][fallen].tolist())
     assert 0 < len(standing) < IDENTITIES, "the case shows nothing"
-    assert set(made.identities[made.restarts == 1].tolist()) == standing
-    assert made.facts["attacked"] == {"short": IDENTITIES, "long": len(standing)}
+    assert set(reconstructions.identities[reconstructions.restarts == 1].tolist()) == standing
+    assert reconstructions.facts["attacked"] == {"short": IDENTITIES, "long": len(standing)}
 
 
 def test_nobody_is_attacked_twice_where_all_fall_at_once(tmp_path: Path) -> None:
-    made = battery(tmp_path, falls_at=0.0)
-    assert made.facts["attacked"] == {"short": IDENTITIES, "long": 0}
-    assert made.queries == 12 * 4 + 12 + 12 * 3  # the first attack, its final images, its views
+    reconstructions = battery(tmp_path, falls_at=0.0)
+    assert reconstructions.facts["attacked"] == {"short": IDENTITIES, "long": 0}
+    assert reconstructions.queries == 12 * 4 + 12 + 12 * 3  # the first attack, its final images, its views
 
 
 def test_the_most_convincing_reconstruction_of_each_identity_is_kept(tmp_path: Path) -> None:
-    made = battery(tmp_path, falls_at=1.0)
+    reconstructions = battery(tmp_path, falls_at=1.0)
     for identity in range(IDENTITIES):
-        own = made.identities == identity
-        assert made.scores[own & made.kept].tolist() == [made.scores[own].max()]
+        of_identity = reconstructions.identities == identity
+        assert reconstructions.scores[of_identity & reconstructions.kept].tolist() == [
+            reconstructions.scores[of_identity].max()
+        ]
 
 
 @pytest.mark.parametrize("stop_at", [4, 25, 30])
 def test_an_interrupted_battery_ends_as_an_undisturbed_one(tmp_path: Path, stop_at: int) -> None:
-    whole = battery(tmp_path / "whole", falls_at=1.0)
+    undisturbed = battery(tmp_path / "whole", falls_at=1.0)
     with pytest.raises(Interrupted):
         battery(tmp_path / "parts", falls_at=1.0, stop_at=stop_at)
     again = battery(tmp_path / "parts", falls_at=1.0)
-    assert torch.equal(again.images, whole.images)
-    assert torch.equal(again.scores, whole.scores)
-    assert (again.queries, again.latent_steps) == (whole.queries, whole.latent_steps)
+    assert torch.equal(again.images, undisturbed.images)
+    assert torch.equal(again.scores, undisturbed.scores)
+    assert (again.queries, again.latent_steps) == (undisturbed.queries, undisturbed.latent_steps)
 
 
 def test_the_defense_reaches_every_attack_of_a_battery_and_equals_are_run_once() -> None:
     config = BatteryConfig(attacks=(HOST, ErasingAwareConfig(host=HOST)))
-    knowing: Any = config.against([LAW])
-    assert [own.kind for own in knowing.attacks] == ["gmi", "erasing_aware"]
-    assert [own.kind for own in config.against([]).attacks] == ["gmi"]  # type: ignore[attr-defined]
+    knowing, unaware = config.against([LAW]), config.against([])
+    assert isinstance(knowing, BatteryConfig) and isinstance(unaware, BatteryConfig)
+    assert [attack.kind for attack in knowing.attacks] == ["gmi", "erasing_aware"]
+    assert [attack.kind for attack in unaware.attacks] == ["gmi"]
 
 
 def test_a_battery_in_a_battery_is_refused() -> None:

@@ -53,8 +53,8 @@ def descend(access: Access[WhiteBoxOracle], start: Tensor, *, batch_reference: i
     rows = Rows.of(torch.arange(len(start)), 1, key="")
     states, losses = follow(attack, access, {"latents": start.double()}, rows, steps=STEPS)
     return Trajectory(
-        torch.stack([own["variables"]["latents"] for own in states]),
-        torch.stack([own["memory"]["latents"] for own in states[:-1]]),
+        torch.stack([state["variables"]["latents"] for state in states]),
+        torch.stack([state["memory"]["latents"] for state in states[:-1]]),
         losses,
     )
 
@@ -89,21 +89,21 @@ def test_mean_loss_is_the_authors_total_in_a_batch_of_six(case: dict[str, Tensor
 def test_latents_follow_the_authors_in_a_batch_of_two(
     case: dict[str, Tensor], networks: TinyNetworks, seed: int
 ) -> None:
-    found = descend(white_box(networks), case["starts"][seed, :2], batch_reference=2)
-    assert_recorded(found.latents, case["batch2.latents"][seed])
+    trajectory = descend(white_box(networks), case["starts"][seed, :2], batch_reference=2)
+    assert_recorded(trajectory.latents, case["batch2.latents"][seed])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_rows_alone_move_as_in_the_batch_of_six_with_its_reference(
     case: dict[str, Tensor], networks: TinyNetworks, seed: int
 ) -> None:
-    found = descend(white_box(networks), case["starts"][seed, :2], batch_reference=6)
-    assert_recorded(found.latents, case["batch6.latents"][seed, :, :2])
+    trajectory = descend(white_box(networks), case["starts"][seed, :2], batch_reference=6)
+    assert_recorded(trajectory.latents, case["batch6.latents"][seed, :, :2])
 
 
 def test_the_wrong_batch_reference_is_far_from_the_authors(case: dict[str, Tensor], networks: TinyNetworks) -> None:
-    found = descend(white_box(networks), case["starts"][0, :2], batch_reference=6)
-    assert (found.latents - case["batch2.latents"][0]).abs().max() > 0.1  # the margin the recording states
+    trajectory = descend(white_box(networks), case["starts"][0, :2], batch_reference=6)
+    assert (trajectory.latents - case["batch2.latents"][0]).abs().max() > 0.1  # the margin the recording states
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -115,8 +115,8 @@ def test_the_later_code_with_the_critic_moves_alike(case: dict[str, Tensor], bat
 def test_another_prior_reaches_the_search_through_realism_alone(
     case: dict[str, Tensor], networks: TinyNetworks, seed: int
 ) -> None:
-    found = descend(white_box(networks, "k_logit"), case["starts"][seed], batch_reference=6)
-    assert_recorded(found.latents, case["ked_k_logit.latents"][seed])
+    trajectory = descend(white_box(networks, "k_logit"), case["starts"][seed], batch_reference=6)
+    assert_recorded(trajectory.latents, case["ked_k_logit.latents"][seed])
 
 
 def own_scores(case: dict[str, Tensor]) -> Tensor:
@@ -150,16 +150,16 @@ def attacked(folder: Path, *, steps: int = 30, stop_at: int | None = None, **set
 
 @pytest.mark.parametrize("chunk_rows", [1, 4])
 def test_the_size_of_a_chunk_changes_nothing_beyond_float_rounding(tmp_path: Path, chunk_rows: int) -> None:
-    whole = attacked(tmp_path / "whole", chunk_rows=256, steps=10)
+    unsplit = attacked(tmp_path / "whole", chunk_rows=256, steps=10)
     parts = attacked(tmp_path / "parts", chunk_rows=chunk_rows, steps=10)
     # 10 x 3e-5, the drift of the authors' own code in float32 over 20 steps
-    torch.testing.assert_close(parts.latents, whole.latents, rtol=0.0, atol=3e-4)
+    torch.testing.assert_close(parts.latents, unsplit.latents, rtol=0.0, atol=3e-4)
 
 
 def test_rows_are_every_restart_of_every_identity_whatever_the_chunks(tmp_path: Path) -> None:
-    made = attacked(tmp_path, chunk_rows=4, steps=1)
+    reconstructions = attacked(tmp_path, chunk_rows=4, steps=1)
     expected = torch.tensor([(identity, restart) for identity in range(IDENTITIES) for restart in range(3)])
-    assert torch.equal(torch.stack([made.identities, made.restarts], 1), expected)
+    assert torch.equal(torch.stack([reconstructions.identities, reconstructions.restarts], 1), expected)
 
 
 @pytest.mark.parametrize("stop_at", [25, 30, 55])  # of 60 reported steps: 2 chunks of 30
@@ -191,8 +191,8 @@ def test_every_image_shown_to_the_target_is_counted(tmp_path: Path) -> None:
 
 
 def test_the_attack_keeps_so_many_of_each_identity(tmp_path: Path) -> None:
-    made = attacked(tmp_path, keep=2, steps=2)
-    assert made.identities[made.kept].bincount().tolist() == [2] * IDENTITIES
+    reconstructions = attacked(tmp_path, keep=2, steps=2)
+    assert reconstructions.identities[reconstructions.kept].bincount().tolist() == [2] * IDENTITIES
 
 
 def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:

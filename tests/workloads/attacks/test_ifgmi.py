@@ -6,7 +6,7 @@ The tolerance is the one the recording asks for: 1e-9 in float64.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,6 +26,8 @@ from workloads.inversion.rows import Rows
 from workloads.observation.views import ViewConfig
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 
+Fidelity = Literal["fixed", "official"]
+
 STAGES = (8, 5, 5)
 STARTS, ENDS = (0, 8, 13), (8, 13, 18)
 TIGHT: dict[str, Any] = {"style_radii": (0.05, 0.06, 0.07), "feature_radii": (1.0, 0.3, 0.5)}
@@ -41,21 +43,21 @@ RUNS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("radius", [0.5, 5.0, 30.0])
 def test_vectors_are_projected_as_by_the_authors(case: dict[str, Tensor], radius: float) -> None:
-    found = within_l1_ball(case["vectors"].double(), torch.full((6,), radius))
-    assert_recorded(found, case[f"projected.radius_{radius}"])
+    projected = within_l1_ball(case["vectors"].double(), torch.full((6,), radius))
+    assert_recorded(projected, case[f"projected.radius_{radius}"])
 
 
 def test_feature_maps_are_projected_as_by_the_authors(case: dict[str, Tensor]) -> None:
-    found = within_l1_ball(case["feature_maps"].double(), torch.full((4,), 4.0))
-    assert_recorded(found, case["projected.feature_maps_radius_4"])
+    projected = within_l1_ball(case["feature_maps"].double(), torch.full((4,), 4.0))
+    assert_recorded(projected, case["projected.feature_maps_radius_4"])
 
 
 def test_no_vector_in_the_ball_is_nearer_than_the_projected_one() -> None:
     vector = np.array([0.9, -0.5, 0.3])
     bound = {"type": "ineq", "fun": lambda x: 1.0 - np.abs(x).sum()}
     nearest = minimize(lambda x: ((x - vector) ** 2).sum(), np.zeros(3), constraints=[bound], tol=1e-12).x
-    found = within_l1_ball(torch.from_numpy(vector)[None], torch.ones(1))[0]
-    np.testing.assert_allclose(found.numpy(), nearest, atol=1e-4)  # what the solver reaches
+    projected = within_l1_ball(torch.from_numpy(vector)[None], torch.ones(1))[0]
+    np.testing.assert_allclose(projected.numpy(), nearest, atol=1e-4)  # what the solver reaches
 
 
 def test_a_ball_without_room_moves_nothing() -> None:
@@ -66,17 +68,17 @@ def test_a_ball_without_room_moves_nothing() -> None:
 
 
 def searched(
-    case: dict[str, Tensor], networks: TinyNetworks, run: str, fidelity: str = "official"
+    case: dict[str, Tensor], networks: TinyNetworks, run: str, fidelity: Fidelity = "official"
 ) -> tuple[list[State], Tensor]:
     """The state before the first and after every step, and all losses, (18, B)."""
     settings: dict[str, Any] = {"view": ViewConfig(), "selection_view": ViewConfig(), "selection_views": 1}
-    config = IfgmiConfig(stage_steps=STAGES, batch_reference=6, fidelity=fidelity, **settings, **RUNS[run])  # type: ignore[arg-type]
+    config = IfgmiConfig(stage_steps=STAGES, batch_reference=6, fidelity=fidelity, **settings, **RUNS[run])
     candidates = torch.arange(6).expand(IDENTITIES, 6)
-    given = signed_access(networks, starts=case["starts"][:, 0].double(), candidates=candidates)
+    access = signed_access(networks, starts=case["starts"][:, 0].double(), candidates=candidates)
     attack, rows = Ifgmi(config), Rows(case["targets"], torch.arange(6), key="")
-    states, losses = [attack.begin(given, rows)], []
+    states, losses = [attack.begin(access, rows)], []
     for step in range(sum(STAGES)):
-        state, loss = attack.advance(given, states[-1], rows, step)
+        state, loss = attack.advance(access, states[-1], rows, step)
         states.append(state)
         losses.append(loss)
     return states, torch.stack(losses)
@@ -89,14 +91,14 @@ def official(request: Any, case: dict[str, Tensor], networks: TinyNetworks) -> t
 
 def test_styles_follow_the_authors_through_all_stages(case: dict[str, Tensor], official: Any) -> None:
     run, states, _ = official
-    found = torch.stack([own["variables"]["latents"] for own in states[:-1]])
-    assert_recorded(found, case[f"{run}.w_before_step"])
+    styles = torch.stack([state["variables"]["latents"] for state in states[:-1]])
+    assert_recorded(styles, case[f"{run}.w_before_step"])
 
 
 def test_styles_end_each_stage_where_the_authors_do(case: dict[str, Tensor], official: Any) -> None:
     run, states, _ = official
-    found = torch.stack([states[end]["variables"]["latents"] for end in ENDS])
-    assert_recorded(found, case[f"{run}.w_after_stage"])
+    styles = torch.stack([states[end]["variables"]["latents"] for end in ENDS])
+    assert_recorded(styles, case[f"{run}.w_after_stage"])
 
 
 def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], official: Any) -> None:
@@ -114,15 +116,15 @@ def test_features_begin_a_stage_as_the_authors_do(case: dict[str, Tensor], offic
 @pytest.mark.parametrize("stage", [1, 2])
 def test_features_follow_the_authors(case: dict[str, Tensor], official: Any, stage: int) -> None:
     run, states, _ = official
-    found = torch.stack([own["variables"]["features"] for own in states[STARTS[stage] + 1 : ENDS[stage]]])
-    assert_recorded(found, case[f"{run}.features_before_step_stage{stage}"][1:])
+    features = torch.stack([state["variables"]["features"] for state in states[STARTS[stage] + 1 : ENDS[stage]]])
+    assert_recorded(features, case[f"{run}.features_before_step_stage{stage}"][1:])
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_features_end_a_stage_where_the_authors_do(case: dict[str, Tensor], official: Any, stage: int) -> None:
     run, states, _ = official
-    found = states[ENDS[stage]]["variables"]["features"]
-    assert_recorded(found, case[f"{run}.features_at_end_of_stage{stage}"])
+    features = states[ENDS[stage]]["variables"]["features"]
+    assert_recorded(features, case[f"{run}.features_at_end_of_stage{stage}"])
 
 
 def test_the_image_kept_is_that_of_the_authors_stages_which_the_target_likes_best(
@@ -146,9 +148,11 @@ def test_the_target_does_not_always_like_the_same_stage(case: dict[str, Tensor],
 
 
 def shown(networks: TinyNetworks, state: State, *, first: int) -> Tensor:
-    own = state["variables"]
-    styles = own["latents"][:, None].expand(-1, 4, -1)
-    image: Tensor = networks.style.synthesis(styles, own.get("features"), own.get("colours"), first=first)[1]
+    variables = state["variables"]
+    styles = variables["latents"][:, None].expand(-1, 4, -1)
+    image: Tensor = networks.style.synthesis(styles, variables.get("features"), variables.get("colours"), first=first)[
+        1
+    ]
     return image
 
 

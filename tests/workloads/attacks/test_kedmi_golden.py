@@ -54,13 +54,13 @@ class Fit:
     losses: Tensor
 
     def trajectory(self, name: str) -> Tensor:
-        return torch.stack([own["variables"][name] for own in self.states])
+        return torch.stack([state["variables"][name] for state in self.states])
 
     def images(self) -> list[Tensor]:
         """What each step looked at."""
         return [
-            self.attack.images_of(self.access, own["variables"], self.rows, step)
-            for step, own in enumerate(self.states[:-1])
+            self.attack.images_of(self.access, state["variables"], self.rows, step)
+            for step, state in enumerate(self.states[:-1])
         ]
 
 
@@ -72,7 +72,7 @@ def fits(case: dict[str, Tensor]) -> dict[str, Fit]:
 def fitted(case: dict[str, Tensor], discriminator: str) -> Fit:
     attack, access = Kedmi(KedmiConfig(batch_reference=6)), white_box(golden_networks(), discriminator)
     rows = RecordedRows(case["identities"], torch.arange(IDENTITIES), "", case["noise"])
-    start = {name: own.double() for name, own in attack.start(access, rows).items()}
+    start = {name: tensor.double() for name, tensor in attack.start(access, rows).items()}
     states, losses = follow(attack, access, start, rows, steps=STEPS)
     return Fit(attack, access, rows, states, losses)
 
@@ -91,15 +91,15 @@ def test_the_mean_loss_is_the_authors_total(case: dict[str, Tensor], fits: dict[
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_prior_loss_is_the_authors(case: dict[str, Tensor], fits: dict[str, Fit], prior: str) -> None:
     fit = fits[prior]
-    found = torch.stack([fit.attack.prior_losses(fit.access, own).mean() for own in fit.images()])
-    assert_recorded(found, case[f"{prior}.prior_loss"])
+    losses = torch.stack([fit.attack.prior_losses(fit.access, images).mean() for images in fit.images()])
+    assert_recorded(losses, case[f"{prior}.prior_loss"])
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_identity_loss_is_the_authors(case: dict[str, Tensor], fits: dict[str, Fit], prior: str) -> None:
     fit, aimed = fits[prior], case["identities"]
-    found = torch.stack([fit.attack.objective.losses(fit.access, own, aimed).mean() for own in fit.images()])
-    assert_recorded(found, case[f"{prior}.identity_loss"])
+    losses = torch.stack([fit.attack.objective.losses(fit.access, images, aimed).mean() for images in fit.images()])
+    assert_recorded(losses, case[f"{prior}.identity_loss"])
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -115,7 +115,7 @@ def test_the_draws_of_a_row_stand_together_and_carry_its_identity(
 ) -> None:
     fit = fits["k_logit"]
     rows, _ = fit.attack.latents(fit.access, fit.states[-1], fit.rows)
-    assert rows.identities.tolist() == [own for own in case["identities"].tolist() for _ in range(DRAWS)]
+    assert rows.identities.tolist() == [identity for identity in case["identities"].tolist() for _ in range(DRAWS)]
 
 
 def test_a_clip_bounds_every_draw(case: dict[str, Tensor], fits: dict[str, Fit]) -> None:
@@ -135,8 +135,8 @@ def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Re
 
 
 def test_every_draw_is_a_reconstruction(tmp_path: Path) -> None:
-    made = attacked(tmp_path, steps=1, restarts=2, draws=4, keep=8)
-    assert made.identities[made.kept].bincount().tolist() == [2 * 4] * IDENTITIES
+    reconstructions = attacked(tmp_path, steps=1, restarts=2, draws=4, keep=8)
+    assert reconstructions.identities[reconstructions.kept].bincount().tolist() == [2 * 4] * IDENTITIES
 
 
 def test_every_image_shown_to_the_target_is_counted(tmp_path: Path) -> None:
@@ -145,10 +145,10 @@ def test_every_image_shown_to_the_target_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chunk_rows", [1, 4])
 def test_the_size_of_a_chunk_changes_nothing_beyond_float_rounding(tmp_path: Path, chunk_rows: int) -> None:
-    whole = attacked(tmp_path / "whole", steps=10)
+    unsplit = attacked(tmp_path / "whole", steps=10)
     parts = attacked(tmp_path / "parts", steps=10, chunk_rows=chunk_rows)
     # 10 x 4e-7, the drift of the authors' own code in float32 over 20 steps, times noise of up to 4
-    torch.testing.assert_close(parts.latents, whole.latents, rtol=0.0, atol=1.6e-5)
+    torch.testing.assert_close(parts.latents, unsplit.latents, rtol=0.0, atol=1.6e-5)
 
 
 @pytest.mark.parametrize("stop_at", [25, 30, 55])  # of 60 reported steps: 2 chunks of 30

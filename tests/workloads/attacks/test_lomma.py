@@ -40,9 +40,8 @@ def test_gmi_as_host_has_the_budget_of_lomma() -> None:
 
 def test_three_efficientnets_are_distilled_from_scores_about_public_images() -> None:
     surrogates = lomma().surrogates
-    names = [own.model.name for own in surrogates]  # type: ignore[attr-defined]
-    assert names == ["efficientnet_b0", "efficientnet_b1", "efficientnet_b2"]
-    assert {(own.answers, own.generated_per_class) for own in surrogates} == {("scores", None)}
+    assert [surrogate.model.label for surrogate in surrogates] == [f"efficientnet_b{size}" for size in range(3)]
+    assert {(surrogate.answers, surrogate.generated_per_class) for surrogate in surrogates} == {("scores", None)}
 
 
 def test_distillation_is_trained_as_the_authors_train_it() -> None:
@@ -53,7 +52,7 @@ def test_distillation_is_trained_as_the_authors_train_it() -> None:
 
 def test_a_spec_may_distil_other_models_another_way() -> None:
     config = lomma('{"distillation": {"models": [{"kind": "small_cnn"}], "training": {"epochs": 3}}}')
-    assert [(own.model, own.training.epochs) for own in config.surrogates] == [(SmallCnnConfig(), 3)]
+    assert [(surrogate.model, surrogate.training.epochs) for surrogate in config.surrogates] == [(SmallCnnConfig(), 3)]
 
 
 def test_no_network_is_distilled_where_a_spec_takes_them_off() -> None:
@@ -89,7 +88,9 @@ def test_the_prior_of_the_spec_does_not_replace_the_hosts_own() -> None:
 def test_the_host_is_told_of_the_targets_defenses(monkeypatch: pytest.MonkeyPatch) -> None:
     warned = KedmiHost(steps=1)
     monkeypatch.setattr(KedmiHost, "against", lambda host, defenses: warned)
-    assert LommaConfig().against(()).host is warned  # type: ignore[attr-defined]
+    config = LommaConfig().against(())
+    assert isinstance(config, LommaConfig)
+    assert config.host is warned
 
 
 def test_the_protocol_names_the_host_and_what_was_changed_of_it() -> None:
@@ -138,8 +139,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 @pytest.mark.parametrize("attack", ["kedmi", "lomma", "lomma_gmi"])
 def test_a_sweep_ends_with_every_number(sweep: Sweep, attack: str) -> None:
-    (found,) = numbers(sweep).values()
-    assert {f"{attack}.attack_accuracy", f"{attack}.knn_distance"} <= set(found)
+    (metrics,) = numbers(sweep).values()
+    assert {f"{attack}.attack_accuracy", f"{attack}.knn_distance"} <= set(metrics)
 
 
 def test_attacks_share_the_prior_that_the_target_taught(sweep: Sweep) -> None:

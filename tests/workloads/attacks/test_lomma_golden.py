@@ -66,13 +66,13 @@ class Trajectory:
     losses: Tensor
 
     def of(self, name: str) -> Tensor:
-        return torch.stack([own["variables"][name] for own in self.states])
+        return torch.stack([state["variables"][name] for state in self.states])
 
     def mean_losses(self, term: str) -> Tensor:
         """Of one of the two terms, at the images that each step looked at. Shape: (T,)."""
         means = []
-        for step, own in enumerate(self.states[:-1]):
-            images = self.attack.images_of(self.access, own["variables"], self.rows, step)
+        for step, state in enumerate(self.states[:-1]):
+            images = self.attack.images_of(self.access, state["variables"], self.rows, step)
             losses = (
                 self.attack.objective.losses(self.access, images, self.rows.identities)
                 if term == "identity"
@@ -95,7 +95,9 @@ def search(case: dict[str, Tensor], config: LommaConfig, start: State | None = N
     access = replace(access, findings={"public_features": case["public_feature_mean"]})
     rows = RecordedRows(case["identities"], torch.arange(IDENTITIES), "", case["noise"])
     begun = attack.start(access, rows) if start is None else start
-    states, losses = follow(attack, access, {name: own.double() for name, own in begun.items()}, rows, steps=STEPS)
+    states, losses = follow(
+        attack, access, {name: tensor.double() for name, tensor in begun.items()}, rows, steps=STEPS
+    )
     return Trajectory(attack, access, rows, states, losses)
 
 
@@ -128,8 +130,8 @@ def test_latents_follow_the_authors_on_gmi(case: dict[str, Tensor], on_gmi: Any,
 def test_losses_are_the_authors_on_gmi(
     case: dict[str, Tensor], on_gmi: Any, variant: str, start: int, term: str
 ) -> None:
-    found = on_gmi[variant, start].mean_losses(term)
-    assert_recorded(found, case[f"gmi.{variant}.{term}_loss"][start], atol=1e-8)
+    losses = on_gmi[variant, start].mean_losses(term)
+    assert_recorded(losses, case[f"gmi.{variant}.{term}_loss"][start], atol=1e-8)
 
 
 @pytest.mark.parametrize(("variant", "start"), ON_GMI)
@@ -155,14 +157,14 @@ def test_the_gaussians_follow_the_authors_on_kedmi(
 def test_losses_are_the_authors_on_kedmi(
     case: dict[str, Tensor], on_kedmi: Any, variant: str, clip: str, term: str
 ) -> None:
-    found = on_kedmi[variant, clip].mean_losses(term)
-    assert_recorded(found, case[f"ked.{variant}.{clip}.{term}_loss"], atol=1e-8)
+    losses = on_kedmi[variant, clip].mean_losses(term)
+    assert_recorded(losses, case[f"ked.{variant}.{clip}.{term}_loss"], atol=1e-8)
 
 
 def test_public_features_have_the_recorded_mean(case: dict[str, Tensor]) -> None:
     target = golden_networks().target
-    found = mean_features(WhiteBoxOracle(target), case["public_images"][:40].double().split(20))
-    assert_recorded(found, case["public_feature_mean"], atol=1e-8)
+    features = mean_features(WhiteBoxOracle(target), case["public_images"][:40].double().split(20))
+    assert_recorded(features, case["public_feature_mean"], atol=1e-8)
 
 
 # The whole attack, in float32 as a job runs it.
@@ -178,18 +180,18 @@ def attacked(folder: Path, host: str, *, stop_at: int | None = None, **settings:
     return Lomma(config).run(replace(access, public_images=PUBLIC), torch.arange(IDENTITIES), context=context)
 
 
-@pytest.mark.parametrize(("host", "made"), [("gmi", 6), ("kedmi", 30)])
-def test_every_image_shown_to_the_target_is_counted(tmp_path: Path, host: str, made: int) -> None:
+@pytest.mark.parametrize(("host", "final_images"), [("gmi", 6), ("kedmi", 30)])
+def test_every_image_shown_to_the_target_is_counted(tmp_path: Path, host: str, final_images: int) -> None:
     # public images, rows x steps, and each final image; surrogates are the attacker's own
-    assert attacked(tmp_path, host).queries == 50 + 6 * 30 + made
+    assert attacked(tmp_path, host).queries == 50 + 6 * 30 + final_images
 
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_the_size_of_a_chunk_changes_nothing_beyond_float_rounding(tmp_path: Path, host: str) -> None:
-    whole = attacked(tmp_path / "whole", host, steps=10)
+    unsplit = attacked(tmp_path / "whole", host, steps=10)
     parts = attacked(tmp_path / "parts", host, steps=10, chunk_rows=4)
     # 10 x 3e-6, the largest drift of the authors' own code in float32 over 20 steps
-    torch.testing.assert_close(parts.latents, whole.latents, rtol=0.0, atol=3e-5)
+    torch.testing.assert_close(parts.latents, unsplit.latents, rtol=0.0, atol=3e-5)
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -34,7 +34,6 @@ from workloads.inversion.p_space import PSpace
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import best_of_pool, in_widest_agreement
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
-from workloads.priors.wgan_gp import WganGp, WganGpConfig
 
 STEPS, GENERATIONS = 40, 6
 TARGET = 2  # of the genetic search
@@ -49,17 +48,17 @@ def findings(case: dict[str, Tensor]) -> State:
     return PSpace(0.2).box(pool, deviations=1.0) | starts
 
 
-def access(networks: TinyNetworks, oracle: type[LabelOracle], **known: Any) -> Access[Any]:
+def access(networks: TinyNetworks, oracle: type[LabelOracle], **findings: Any) -> Access[Any]:
     target = networks.target
-    return access_to(oracle(target), OneBlock(networks.style, networks.generator), **known)
+    return access_to(oracle(target), OneBlock(networks.style, networks.generator), **findings)
 
 
 # The pool and the box
 
 
-@pytest.mark.parametrize(("found", "recorded"), [("lower", "lower"), ("upper", "upper"), ("spread", "p_std")])
-def test_the_box_is_the_authors(case: dict[str, Tensor], findings: State, found: str, recorded: str) -> None:
-    assert_recorded(findings[found], case[f"box.{recorded}"])
+@pytest.mark.parametrize(("name", "recorded"), [("lower", "lower"), ("upper", "upper"), ("spread", "p_std")])
+def test_the_box_is_the_authors(case: dict[str, Tensor], findings: State, name: str, recorded: str) -> None:
+    assert_recorded(findings[name], case[f"box.{recorded}"])
 
 
 def test_without_a_mapping_the_box_lies_about_the_mean() -> None:
@@ -70,8 +69,8 @@ def test_without_a_mapping_the_box_lies_about_the_mean() -> None:
 
 
 def test_starts_are_the_authors(case: dict[str, Tensor]) -> None:
-    found = best_of_pool(case["pool_logits"].softmax(1), torch.tensor([1, 4]), count=4)
-    assert torch.equal(found.flatten(), case["plain.start_indices"])
+    starts = best_of_pool(case["pool_logits"].softmax(1), torch.tensor([1, 4]), count=4)
+    assert torch.equal(starts.flatten(), case["plain.start_indices"])
 
 
 def test_the_pool_is_scored_as_its_styles_are_searched(tmp_path: Path) -> None:
@@ -79,12 +78,12 @@ def test_the_pool_is_scored_as_its_styles_are_searched(tmp_path: Path) -> None:
     target = networks.target
     style = networks.style
     config = MirrorConfig(pool=30, restarts=30, truncation=0.7, cutoff=2)
-    given = access_to(WhiteBoxOracle(target), TinyStaged(style))
-    found = GradientMirror(config).prepare(given, torch.tensor([3]), context=context_at(tmp_path))
-    styles = found["starts"][found["candidates"][3]][:, None].repeat(1, 4, 1)
+    access_to_style = access_to(WhiteBoxOracle(target), TinyStaged(style))
+    findings = GradientMirror(config).prepare(access_to_style, torch.tensor([3]), context=context_at(tmp_path))
+    styles = findings["starts"][findings["candidates"][3]][:, None].repeat(1, 4, 1)
     styles[:, :2] = style.w_avg + 0.7 * (styles[:, :2] - style.w_avg)
     images = (style.synthesis(styles)[1] / 2 + 0.5).clamp(0, 1)
-    torch.testing.assert_close(found["confidences"][3], target(images).softmax(1)[:, 3], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(findings["confidences"][3], target(images).softmax(1)[:, 3], rtol=1e-4, atol=1e-6)
 
 
 # The search by gradients
@@ -116,15 +115,15 @@ def searched(
     config = MirrorConfig(steps=STEPS, flip=flip, fidelity=fidelity, **UNTRUNCATED)
     ranks = torch.arange(4).repeat(2)
     rows = Coins(case[f"{run}.targets"], ranks, key="", recorded=case["flip_draws"].tolist())
-    attack, given = GradientMirror(config), access(networks, WhiteBoxOracle, **findings)
-    return follow(attack, given, attack.start(given, rows), rows, steps=STEPS)
+    attack, access_to_target = GradientMirror(config), access(networks, WhiteBoxOracle, **findings)
+    return follow(attack, access_to_target, attack.start(access_to_target, rows), rows, steps=STEPS)
 
 
 @pytest.mark.parametrize("run", ["plain", "flip"])
 def test_latents_follow_the_authors(case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str) -> None:
     states, _ = searched(case, networks, findings, run)
-    found = torch.stack([own["variables"]["latents"] for own in states])
-    assert_recorded(found, case[f"{run}.latents"])
+    latents = torch.stack([state["variables"]["latents"] for state in states])
+    assert_recorded(latents, case[f"{run}.latents"])
 
 
 @pytest.mark.parametrize("run", ["plain", "flip"])
@@ -148,22 +147,22 @@ def test_each_row_keeps_the_latents_whose_own_loss_was_smallest(
     case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str
 ) -> None:
     states, losses = searched(case, networks, findings, run, "fixed")
-    measured = torch.stack([own["variables"]["latents"] for own in states[:-1]])
+    measured = torch.stack([state["variables"]["latents"] for state in states[:-1]])
     expected = measured[losses.argmin(0), torch.arange(8)]
     assert torch.equal(states[-1]["kept"]["best"], expected)
 
 
 def test_steps_end_in_the_box(case: dict[str, Tensor], networks: TinyNetworks, findings: State) -> None:
     states, _ = searched(case, networks, findings, "plain", "fixed")
-    found = torch.stack([own["variables"]["latents"] for own in states[1:]])
-    assert ((found >= findings["lower"]) & (found <= findings["upper"])).all()
+    latents = torch.stack([state["variables"]["latents"] for state in states[1:]])
+    assert ((latents >= findings["lower"]) & (latents <= findings["upper"])).all()
 
 
 def test_the_learning_rate_rises_and_falls_as_the_authors(case: dict[str, Tensor]) -> None:
     rule = GradientMirror(MirrorConfig()).descent.rule
     assert isinstance(rule, Adam)
-    found = [rule.lr * rule.schedule(step - 1) for step in case["ramp.step_of_20000"].tolist()]
-    torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), case["ramp.lr"], rtol=0.0, atol=1e-12)
+    rates = [rule.lr * rule.schedule(step - 1) for step in case["ramp.step_of_20000"].tolist()]
+    torch.testing.assert_close(torch.tensor(rates, dtype=torch.float64), case["ramp.lr"], rtol=0.0, atol=1e-12)
 
 
 # The choice of one candidate
@@ -179,8 +178,8 @@ def test_the_candidate_chosen_is_the_authors(case: dict[str, Tensor], table: int
 def ranked(*names: Sequence[int]) -> Tensor:
     """Logits over 9 classes, of which each row ranks some, from the first."""
     logits = torch.zeros(len(names), 9)
-    for row, own in enumerate(names):
-        logits[row, list(own)] = torch.arange(9.0, 9 - len(own), -1)
+    for row, classes in enumerate(names):
+        logits[row, list(classes)] = torch.arange(9.0, 9 - len(classes), -1)
     return logits
 
 
@@ -206,21 +205,21 @@ def test_two_classes_have_a_next_label_to_agree_on() -> None:
 
 
 def recorded_draws(case: dict[str, Tensor], generation: int) -> Draws:
-    own = {name: case[f"genetic.{name}_draws"][generation].double()[None] for name in ("parent", "crossover")}
+    uniform = {name: case[f"genetic.{name}_draws"][generation].double()[None] for name in ("parent", "crossover")}
     masks, sizes = (case[f"genetic.mutation_{name}_draws"][generation].double()[None] for name in ("mask", "size"))
-    return Draws(own["parent"].unflatten(1, (2, 11)), own["crossover"], masks, sizes)
+    return Draws(uniform["parent"].unflatten(1, (2, 11)), uniform["crossover"], masks, sizes)
 
 
 def bred(case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any) -> list[State]:
     """The authors' populations, from the recorded draws."""
     config = MirrorConfig(search="genetic", population=12, steps=GENERATIONS, fidelity="official", **UNTRUNCATED)
-    attack, given = GeneticMirror(config), access(networks, ScoreOracle, **findings)
+    attack, access_to_scores = GeneticMirror(config), access(networks, ScoreOracle, **findings)
     rows = Rows(torch.tensor([TARGET]), torch.tensor([0]), key="")
-    states = [attack.begin(given, rows)]
+    states = [attack.begin(access_to_scores, rows)]
     for generation in range(GENERATIONS):
         draws = recorded_draws(case, generation)
-        monkeypatch.setattr(Draws, "of", staticmethod(lambda *_, own=draws, **__: own))
-        states.append(attack.advance(given, states[-1], rows, generation)[0])
+        monkeypatch.setattr(Draws, "of", staticmethod(lambda *_, draws=draws, **__: draws))
+        states.append(attack.advance(access_to_scores, states[-1], rows, generation)[0])
     return states
 
 
@@ -228,16 +227,16 @@ def test_populations_are_the_authors(
     case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any
 ) -> None:
     states = bred(case, networks, findings, monkeypatch)
-    found = torch.cat([own["population"] for own in states])
-    assert_recorded(found, case["genetic.sorted_population"])
+    populations = torch.cat([state["population"] for state in states])
+    assert_recorded(populations, case["genetic.sorted_population"])
 
 
 def test_log_probabilities_are_the_authors(
     case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any
 ) -> None:
     states = bred(case, networks, findings, monkeypatch)
-    found = torch.cat([own["fitness"] for own in states]).log()
-    assert_recorded(found, case["genetic.sorted_fitness"])
+    fitness = torch.cat([state["fitness"] for state in states]).log()
+    assert_recorded(fitness, case["genetic.sorted_fitness"])
 
 
 def test_the_elite_is_the_authors(
@@ -250,8 +249,8 @@ def test_the_elite_is_the_authors(
 @pytest.mark.parametrize("generation", range(GENERATIONS))
 def test_parents_are_the_authors(case: dict[str, Tensor], generation: int) -> None:
     fitness = case["genetic.sorted_fitness"][generation].exp()[None]
-    found = parents_of(fitness, recorded_draws(case, generation).parents)
-    assert torch.equal(found.flatten(), case["genetic.parents"][generation])
+    parents = parents_of(fitness, recorded_draws(case, generation).parents)
+    assert torch.equal(parents.flatten(), case["genetic.parents"][generation])
 
 
 def pair(crossover: float) -> tuple[Tensor, Tensor, Draws]:
@@ -273,14 +272,14 @@ def test_weighed_as_by_the_authors_the_fitter_parent_gives_one_gene_in_23() -> N
 
 
 def test_a_population_without_any_fitness_still_has_parents() -> None:
-    found = parents_of(torch.zeros(1, 4), torch.tensor([[0.1, 0.3, 0.6, 0.9]]))
-    assert found.tolist() == [[0, 1, 2, 3]]
+    parents = parents_of(torch.zeros(1, 4), torch.tensor([[0.1, 0.3, 0.6, 0.9]]))
+    assert parents.tolist() == [[0, 1, 2, 3]]
 
 
 def test_a_gene_moves_by_its_reach_at_most() -> None:
     draws = Draws(torch.zeros(0), torch.zeros(0), torch.tensor([0.05, 0.05, 0.15]), torch.tensor([0.0, 0.75, 0.0]))
-    found = mutated(torch.zeros(3), draws, probability=0.1, reach=torch.tensor([2.0, 2.0, 2.0]))
-    assert found.tolist() == [-2.0, 1.0, 0.0]
+    children = mutated(torch.zeros(3), draws, probability=0.1, reach=torch.tensor([2.0, 2.0, 2.0]))
+    assert children.tolist() == [-2.0, 1.0, 0.0]
 
 
 # The whole attack, in float32 as a job runs it.
@@ -295,8 +294,8 @@ def attacked(folder: Path, search: str, *, lost_at: int | None = None, **setting
     config = MirrorConfig(**SMALL[search] | settings)
     networks = golden_networks(torch.float32)
     target = networks.target
-    given = access_to(Mirror(config).oracle_type(target), TinyStaged(networks.style))
-    return Mirror(config).run(given, torch.arange(IDENTITIES), context=context_at(folder, stop_at=lost_at))
+    access_to_style = access_to(Mirror(config).oracle_type(target), TinyStaged(networks.style))
+    return Mirror(config).run(access_to_style, torch.arange(IDENTITIES), context=context_at(folder, stop_at=lost_at))
 
 
 @pytest.mark.parametrize("search", SMALL)
@@ -329,9 +328,9 @@ def test_every_image_shown_to_the_genetic_search_is_counted(tmp_path: Path) -> N
 
 def test_a_population_that_has_done_enough_ends(tmp_path: Path) -> None:
     # any image reaches so little: each population is bred once
-    made = attacked(tmp_path, "genetic", stop_at=1e-6)
-    assert made.latent_steps == 6
-    assert made.queries == 40 + 5 * 6 + 6
+    reconstructions = attacked(tmp_path, "genetic", stop_at=1e-6)
+    assert reconstructions.latent_steps == 6
+    assert reconstructions.queries == 40 + 5 * 6 + 6
 
 
 def test_breeding_never_loses_the_best_of_the_pool(tmp_path: Path) -> None:
@@ -345,19 +344,19 @@ def test_breeding_finds_more_than_the_pool_has(tmp_path: Path) -> None:
 
 
 def test_one_of_each_identity_is_kept(tmp_path: Path) -> None:
-    made = attacked(tmp_path, "gradient")
-    assert made.identities[made.kept].tolist() == list(range(IDENTITIES))
+    reconstructions = attacked(tmp_path, "gradient")
+    assert reconstructions.identities[reconstructions.kept].tolist() == list(range(IDENTITIES))
 
 
 def test_a_prior_without_styles_is_searched_in_a_box_about_its_latents(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
     prior = networks.prior()
     target = networks.target
-    given = access_to(WhiteBoxOracle(target), prior)
+    access_to_target = access_to(WhiteBoxOracle(target), prior)
     attack = GradientMirror(MirrorConfig(pool=400, restarts=2))
-    found = attack.prepare(given, torch.tensor([0]), context=context_at(tmp_path))
+    findings = attack.prepare(access_to_target, torch.tensor([0]), context=context_at(tmp_path))
     # mean and deviation of 400 normal numbers err by 0.05 and 0.04
-    torch.testing.assert_close(found["upper"], torch.ones(1, 8), rtol=0.0, atol=0.2)
+    torch.testing.assert_close(findings["upper"], torch.ones(1, 8), rtol=0.0, atol=0.2)
 
 
 # Settings
@@ -380,7 +379,6 @@ def test_a_population_larger_than_the_pool_is_refused() -> None:
 
 
 def test_a_prior_whose_images_depend_on_the_identity_is_refused() -> None:
-    prior = WganGp(WganGpConfig(width=2), channels=3, image_size=32, classes=6)
-    prior.conditional = True  # type: ignore[misc]
+    prior = golden_networks().conditional_prior()
     with pytest.raises(ConfigError, match="depend on the identity"):
         Mirror(MirrorConfig()).check(prior=prior, classes=6)

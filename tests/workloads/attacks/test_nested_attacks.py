@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.battery import Battery, BatteryConfig
@@ -19,9 +19,10 @@ from workloads.attacks.ppdgmi import Ppdgmi, PpdgmiConfig
 from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.inversion.attack import Access, Reconstructions
+from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import WhiteBoxOracle
-from workloads.priors.base import PRIORS
+from workloads.priors.base import PRIORS, Prior
 from workloads.priors.ked_gan import KedGanConfig
 from workloads.priors.plg_gan import PlgGanConfig
 from workloads.priors.stylegan2.prior import StyleGan2Config
@@ -29,15 +30,17 @@ from workloads.priors.tacgan import TacganConfig
 from workloads.priors.wgan_gp import WganGpConfig
 from workloads.training.classifiers import Architecture
 
+Network = TypeVar("Network", Prior, Classifier)
+
 CPU = torch.device("cpu")
 CLASSES, PUBLIC = 3, 20
 STYLE = StyleGan2Config(latent_size=4, style_size=6, mapping_layers=1, channel_base=64, channel_max=4)
 
 
-def drawn(module: nn.Module, purpose: str) -> Any:
-    own: Any = module
-    own.draw_weights(generator("test", purpose))
-    return own.eval().requires_grad_(False)
+def drawn(network: Network, purpose: str) -> Network:
+    """The network, frozen, with weights that depend on the purpose alone."""
+    network.draw_weights(generator("test", purpose))
+    return network.eval().requires_grad_(False)
 
 
 def prior_of(config: Any) -> Any:
@@ -66,17 +69,17 @@ def battery(folder: Path, *, stop_at: int | None = None) -> Reconstructions:
 
 
 def test_an_attack_of_a_battery_may_itself_wrap_another(tmp_path: Path) -> None:
-    made = battery(tmp_path)
-    assert made.facts["attacked"] == {"gmi": 2, "ppdgmi": 2}
+    reconstructions = battery(tmp_path)
+    assert reconstructions.facts["attacked"] == {"gmi": 2, "ppdgmi": 2}
 
 
 def test_an_attack_two_levels_deep_continues_where_it_was_cut_off(tmp_path: Path) -> None:
-    whole = battery(tmp_path / "whole")
+    undisturbed = battery(tmp_path / "whole")
     with pytest.raises(Interrupted):
         battery(tmp_path / "parts", stop_at=2)
     again = battery(tmp_path / "parts")
-    assert torch.equal(again.images, whole.images)
-    assert again.queries == whole.queries
+    assert torch.equal(again.images, undisturbed.images)
+    assert again.queries == undisturbed.queries
 
 
 def test_a_host_may_use_a_prior_that_asks_what_the_host_may(tmp_path: Path) -> None:
@@ -95,9 +98,9 @@ def test_what_tuning_asks_is_added_to_what_was_asked_before(tmp_path: Path) -> N
     host = KedmiConfig(steps=2, draws=1, keep=1)
     config = PpdgmiConfig(host=host, pseudo_private=1, tune_steps=1, views=2)
     access = access_to(KedGanConfig(width=2, latent_size=4, batch_size=4))
-    made = Ppdgmi(config).run(access, torch.tensor([0, 1]), context=context_at(tmp_path))
+    reconstructions = Ppdgmi(config).run(access, torch.tensor([0, 1]), context=context_at(tmp_path))
     tuned_on = PUBLIC + 2000  # half of 4000 are copies of the one image; of the public half there are 20 only
-    assert made.queries == 2 * 3 + 2 * (2 + tuned_on + 3)
+    assert reconstructions.queries == 2 * 3 + 2 * (2 + tuned_on + 3)
 
 
 def test_tuning_goes_on_after_the_steps_of_the_fit(tmp_path: Path) -> None:
@@ -162,6 +165,6 @@ def test_drawn_latents_reach_a_style_prior_through_its_mapping(tmp_path: Path, m
         return ask(images)
 
     monkeypatch.setattr(access.target, "logits", watched)
-    made = Gmi(GMI).run(access, torch.tensor([0]), context=context_at(tmp_path))
-    assert made.latents.shape == (2, 4)
-    assert all(float(own.min()) >= 0 and float(own.max()) <= 1 for own in shown)
+    reconstructions = Gmi(GMI).run(access, torch.tensor([0]), context=context_at(tmp_path))
+    assert reconstructions.latents.shape == (2, 4)
+    assert all(float(images.min()) >= 0 and float(images.max()) <= 1 for images in shown)

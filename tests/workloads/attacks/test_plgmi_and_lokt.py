@@ -47,20 +47,20 @@ def attacked(folder: Path, *, stop_after: int | None = None, **settings: Any) ->
 
 @pytest.mark.parametrize("chunk_rows", [1, 7])
 def test_a_row_does_not_depend_on_its_chunk(tmp_path: Path, chunk_rows: int) -> None:
-    whole = attacked(tmp_path / "whole")
+    undisturbed = attacked(tmp_path / "whole")
     parts = attacked(tmp_path / "parts", chunk_rows=chunk_rows)
     # The authors' own code drifts by 2e-6 in float32 on this case; Adam blows that up where gradients are tiny.
-    torch.testing.assert_close(parts.latents, whole.latents, rtol=0.0, atol=2e-4)
+    torch.testing.assert_close(parts.latents, undisturbed.latents, rtol=0.0, atol=2e-4)
 
 
 def test_a_resumed_search_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = attacked(tmp_path / "whole", chunk_rows=9)
+    unsplit = attacked(tmp_path / "whole", chunk_rows=9)
     with pytest.raises(Interrupted):
         attacked(tmp_path / "parts", chunk_rows=9, stop_after=15)
     parts = attacked(tmp_path / "parts", chunk_rows=9)
-    assert torch.equal(parts.latents, whole.latents)
-    assert torch.equal(parts.images, whole.images)
-    assert parts.queries == whole.queries
+    assert torch.equal(parts.latents, unsplit.latents)
+    assert torch.equal(parts.images, unsplit.images)
+    assert parts.queries == unsplit.queries
 
 
 def test_both_views_of_every_step_and_every_final_image_are_counted(tmp_path: Path) -> None:
@@ -78,9 +78,9 @@ def test_the_target_is_shown_as_many_and_such_views_as_asked_for() -> None:
 
 
 def test_the_protocol_says_how_the_search_was_done() -> None:
-    found = Plgmi(PlgmiConfig()).protocol()
+    protocol = Plgmi(PlgmiConfig()).protocol()
     wanted = {"access": "white box", "steps": 600, "made": 5, "kept": 5, "selection": "all"}
-    assert found.items() >= (wanted | {"objective": "margin", "views": 2, "batch_reference": 60}).items()
+    assert protocol.items() >= (wanted | {"objective": "margin", "views": 2, "batch_reference": 60}).items()
 
 
 # Priors that are refused
@@ -137,15 +137,15 @@ def label_only(target: Watched) -> Access[LabelOracle]:
 
 def test_the_target_is_asked_for_the_labels_of_the_final_images_alone(tmp_path: Path) -> None:
     target = Watched()
-    made = Lokt(LoktConfig(steps=STEPS)).run(label_only(target), EVERYONE, context=context_at(tmp_path))
+    reconstructions = Lokt(LoktConfig(steps=STEPS)).run(label_only(target), EVERYONE, context=context_at(tmp_path))
     assert target.shown == [30]
-    assert made.queries == 30
+    assert reconstructions.queries == 30
 
 
 def test_the_score_of_an_image_is_whether_the_target_names_its_identity(tmp_path: Path) -> None:
-    made = Lokt(LoktConfig(steps=STEPS)).run(label_only(Watched()), EVERYONE, context=context_at(tmp_path))
-    named = golden_networks(torch.float32).target(made.images).argmax(1)
-    assert torch.equal(made.scores, (named == made.identities).float())
+    reconstructions = Lokt(LoktConfig(steps=STEPS)).run(label_only(Watched()), EVERYONE, context=context_at(tmp_path))
+    named = golden_networks(torch.float32).target(reconstructions.images).argmax(1)
+    assert torch.equal(reconstructions.scores, (named == reconstructions.identities).float())
 
 
 def test_lokts_oracle_has_nothing_but_labels() -> None:
@@ -160,25 +160,28 @@ def test_the_loss_is_the_mean_of_the_surrogates_margins() -> None:
     margins = []
     for surrogate in access.surrogates:
         logits = surrogate(images).numpy()
-        own = logits.diagonal().copy()
+        of_identity = logits.diagonal().copy()
         np.fill_diagonal(logits, -np.inf)
-        margins.append(logits.max(1) - own)
-    found = Lokt(LoktConfig()).objective.losses(access, images, EVERYONE)
-    np.testing.assert_allclose(found.numpy(), np.mean(margins, axis=0), rtol=1e-5, atol=1e-6)
+        margins.append(logits.max(1) - of_identity)
+    losses = Lokt(LoktConfig()).objective.losses(access, images, EVERYONE)
+    np.testing.assert_allclose(losses.numpy(), np.mean(margins, axis=0), rtol=1e-5, atol=1e-6)
 
 
 def test_the_search_lowers_the_surrogates_loss(tmp_path: Path) -> None:
     attacks = [Lokt(LoktConfig(steps=steps, view=ViewConfig())) for steps in (1, 40)]
-    few, many = (own.run(label_only(Watched()), EVERYONE, context=context_at(tmp_path)) for own in attacks)
+    few, many = (attack.run(label_only(Watched()), EVERYONE, context=context_at(tmp_path)) for attack in attacks)
     attack, access = Lokt(LoktConfig()), label_only(Watched())
-    before, after = (attack.objective.losses(access, own.images, own.identities) for own in (few, many))
+    before, after = (
+        attack.objective.losses(access, reconstructions.images, reconstructions.identities)
+        for reconstructions in (few, many)
+    )
     assert (after < before).all()
 
 
 def test_lokt_learns_labels_by_three_densenets_unless_told_otherwise() -> None:
     surrogates = LoktConfig().surrogates
-    assert [own.model.label for own in surrogates] == ["densenet121", "densenet161", "densenet169"]
-    assert {(own.answers, own.generated_per_class) for own in surrogates} == {("labels", 500)}
+    assert [surrogate.model.label for surrogate in surrogates] == ["densenet121", "densenet161", "densenet169"]
+    assert {(surrogate.answers, surrogate.generated_per_class) for surrogate in surrogates} == {("labels", 500)}
 
 
 # Both in a sweep
@@ -200,21 +203,21 @@ LOKT = {
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("sweep")
     search = {"baseline": False, "objectives": [{"metric": "natural_accuracy", "goal": "max"}]}
-    made = toy_sweep(folder, folder / "runs", attacks=[PLGMI, LOKT], search=search, prior=None)
-    made.run(InlineExecutor(), spec_file=None)
-    return made
+    sweep = toy_sweep(folder, folder / "runs", attacks=[PLGMI, LOKT], search=search, prior=None)
+    sweep.run(InlineExecutor(), spec_file=None)
+    return sweep
 
 
 def protocol(sweep: Any, attack: str) -> dict[str, Any]:
     (plan,) = sweep.plans()
-    found: dict[str, Any] = sweep.store.read_json(plan.roles[f"attack/{attack}"], "protocol.json")
-    return found
+    protocol: dict[str, Any] = sweep.store.read_json(plan.roles[f"attack/{attack}"], "protocol.json")
+    return protocol
 
 
 def test_a_sweep_of_both_attacks_finishes_with_all_numbers(sweep: Any) -> None:
-    (found,) = numbers(sweep).values()
+    (metrics,) = numbers(sweep).values()
     judged = {f"{attack}.{name}" for attack in ("plgmi", "lokt") for name in ("attack_accuracy", "knn_distance")}
-    assert set(found) == judged | {"natural_accuracy"}
+    assert set(metrics) == judged | {"natural_accuracy"}
 
 
 @pytest.mark.parametrize(
@@ -227,10 +230,10 @@ def test_a_sweep_of_both_attacks_finishes_with_all_numbers(sweep: Any) -> None:
     ],
 )
 def test_a_sweep_counts_every_query(sweep: Any, attack: str, before: int, during: int) -> None:
-    found = protocol(sweep, attack)
-    assert (found["queries_before"], found["queries"]) == (before, before + during)
+    counted = protocol(sweep, attack)
+    assert (counted["queries_before"], counted["queries"]) == (before, before + during)
 
 
 def test_small_networks_can_stand_for_the_densenets() -> None:
     config = LoktConfig.model_validate_json(json.dumps(LOKT))
-    assert [own.model for own in config.surrogates] == [SmallCnnConfig(width=2, stages=2)]
+    assert [surrogate.model for surrogate in config.surrogates] == [SmallCnnConfig(width=2, stages=2)]

@@ -68,7 +68,7 @@ def search(
     attack = Plgmi(PlgmiConfig(objective=objective, view=ViewConfig(), batch_reference=batch))
     rows = Rows.of(identities, 1, key="")
     states, losses = follow(attack, access, {"latents": start.double()}, rows, steps=STEPS)
-    return torch.stack([own["variables"]["latents"] for own in states]), losses
+    return torch.stack([state["variables"]["latents"] for state in states]), losses
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -112,12 +112,12 @@ def recorded_state(critic: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The recording's weights and singular vectors, by our names."""
     inside = {"weight_orig": "parametrizations.weight.original", "bias": "bias"}
     inside |= {"weight_u": "parametrizations.weight.0.left", "weight_v": "parametrizations.weight.0.right"}
-    found = {}
-    for name, own in critic.items():
+    state = {}
+    for name, tensor in critic.items():
         if name.startswith(prefix):
-            layer, _, tensor = name.removeprefix(prefix).rpartition(".")
-            found[f"{place(layer)}.{inside[tensor]}"] = own
-    return found
+            layer, _, kind = name.removeprefix(prefix).rpartition(".")
+            state[f"{place(layer)}.{inside[kind]}"] = tensor
+    return state
 
 
 @pytest.fixture
@@ -183,10 +183,10 @@ def test_both_passes_of_a_step_can_be_backpropagated_together(
 ) -> None:
     critic, fake, real = trained
     hinge(fake, real).backward()
-    assert all(own.grad is not None and own.grad.isfinite().all() for own in critic.parameters())
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in critic.parameters())
 
 
 def test_a_pass_in_use_leaves_the_singular_vectors_alone(case: dict[str, Tensor], critic: ProjectionCritic) -> None:
-    before = {name: own.clone() for name, own in critic.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in critic.state_dict().items()}
     critic(case["projection.images"].double(), case["projection.labels"])
-    assert all(torch.equal(own, before[name]) for name, own in critic.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in critic.state_dict().items())

@@ -54,14 +54,14 @@ def test_the_poincare_distance_is_the_authors(case: dict[str, Tensor]) -> None:
 
 
 def test_the_poincare_distance_of_few_classes_is_the_authors(case: dict[str, Tensor]) -> None:
-    found = poincare(case["logits_of_6"].double(), case["labels_of_6"])
-    assert_recorded(found, case["poincare_of_6"])
+    distances = poincare(case["logits_of_6"].double(), case["labels_of_6"])
+    assert_recorded(distances, case["poincare_of_6"])
 
 
 def test_the_gradient_of_the_poincare_distance_is_the_authors(case: dict[str, Tensor]) -> None:
     logits = case["logits"].double().requires_grad_(True)
-    (found,) = torch.autograd.grad(poincare(logits, case["labels"]).sum(), logits)
-    assert_recorded(found, case["poincare_gradient"])
+    (gradient,) = torch.autograd.grad(poincare(logits, case["labels"]).sum(), logits)
+    assert_recorded(gradient, case["poincare_gradient"])
 
 
 # The search
@@ -74,7 +74,7 @@ def searched(case: dict[str, Tensor], networks: TinyNetworks, run: str) -> tuple
     states, losses = follow(
         attack, signed_access(networks), {"latents": case["starts"][:, 0].double()}, rows, steps=STEPS
     )
-    return torch.stack([own["variables"]["latents"] for own in states]), losses
+    return torch.stack([state["variables"]["latents"] for state in states]), losses
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -94,10 +94,10 @@ def pooled(case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any, **
     """What is found in the recorded pool, of which every entry is a start."""
     monkeypatch.setattr("workloads.inversion.style_search.draw_pool", lambda *_, **__: case["pool_z"])
     config = PpaConfig(pool=40, restarts=40, keep=40, cutoff=2, **settings)
-    found: dict[str, Tensor] = Ppa(config).prepare(
+    findings: dict[str, Tensor] = Ppa(config).prepare(
         signed_access(networks), torch.arange(IDENTITIES), context=context_at(Path())
     )
-    return found
+    return findings
 
 
 def test_the_pool_of_a_seed_is_the_one_the_authors_draw(case: dict[str, Tensor], networks: TinyNetworks) -> None:
@@ -109,29 +109,29 @@ def test_the_pool_of_a_seed_is_the_one_the_authors_draw(case: dict[str, Tensor],
 def test_official_confidences_of_the_pool_are_the_authors(
     case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
 ) -> None:
-    found = pooled(case, networks, monkeypatch, fidelity="official")
+    findings = pooled(case, networks, monkeypatch, fidelity="official")
     expected = case["pool_confidences"].sort(0, descending=True).values.T
-    assert_recorded(found["confidences"], expected)
+    assert_recorded(findings["confidences"], expected)
 
 
 def test_official_starts_are_the_first_styles_of_the_authors_candidates(
     case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
 ) -> None:
-    found = pooled(case, networks, monkeypatch, fidelity="official")
+    findings = pooled(case, networks, monkeypatch, fidelity="official")
     rows = Rows(case["initial_identities"], torch.arange(3).repeat(4), key="")
-    started = Ppa(PpaConfig()).start(signed_access(networks, **found), rows)["latents"]
+    started = Ppa(PpaConfig()).start(signed_access(networks, **findings), rows)["latents"]
     assert_recorded(started, case["initial_candidates"][:, 0])
 
 
 def test_a_start_is_scored_by_its_own_image_and_the_mirror_image_of_it(
     case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
 ) -> None:
-    found = pooled(case, networks, monkeypatch)
-    starts = found["starts"][found["candidates"]]  # (identities, 40, S)
+    findings = pooled(case, networks, monkeypatch)
+    starts = findings["starts"][findings["candidates"]]  # (identities, 40, S)
     for identity in range(IDENTITIES):
         images = networks.style.synthesis(starts[identity][:, None].expand(-1, 4, -1))[1].clamp(-1, 1)
-        either = [softmax(networks.target(own).numpy(), axis=1)[:, identity] for own in (images, images.flip(3))]
-        np.testing.assert_allclose(found["confidences"][identity].numpy(), np.mean(either, axis=0), atol=1e-12)
+        either = [softmax(networks.target(shown).numpy(), axis=1)[:, identity] for shown in (images, images.flip(3))]
+        np.testing.assert_allclose(findings["confidences"][identity].numpy(), np.mean(either, axis=0), atol=1e-12)
 
 
 def test_a_pool_smaller_than_its_starts_is_refused() -> None:
@@ -203,8 +203,8 @@ def test_every_image_shown_to_the_target_is_counted(tmp_path: Path) -> None:
 
 def test_measuring_memory_counts_no_query(tmp_path: Path) -> None:
     limited = replace(signed_access(golden_networks(torch.float32)), batches=MemoryBatches(memory_gb=1.0))
-    made = Ppa(PpaConfig(**SMALL)).run(limited, torch.arange(IDENTITIES), context=context_at(tmp_path))
-    assert made.queries == 2 * 20 + 18 * 10 + 18 * 4
+    reconstructions = Ppa(PpaConfig(**SMALL)).run(limited, torch.arange(IDENTITIES), context=context_at(tmp_path))
+    assert reconstructions.queries == 2 * 20 + 18 * 10 + 18 * 4
 
 
 def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:
@@ -215,11 +215,13 @@ def test_no_weight_ever_receives_a_gradient(tmp_path: Path) -> None:
 
 def test_only_some_identities_of_the_target_can_be_attacked(tmp_path: Path) -> None:
     wanted = torch.tensor([4, 1])
-    made = Ppa(PpaConfig(**SMALL)).run(
+    of_some = Ppa(PpaConfig(**SMALL)).run(
         signed_access(golden_networks(torch.float32)), wanted, context=context_at(tmp_path / "some")
     )
-    whole = attacked(tmp_path / "all")
-    torch.testing.assert_close(made.latents[3:], whole.latents[whole.identities == 1], rtol=0.0, atol=2e-5)
+    of_everyone = attacked(tmp_path / "all")
+    torch.testing.assert_close(
+        of_some.latents[3:], of_everyone.latents[of_everyone.identities == 1], rtol=0.0, atol=2e-5
+    )
 
 
 # Settings
@@ -227,8 +229,8 @@ def test_only_some_identities_of_the_target_can_be_attacked(tmp_path: Path) -> N
 
 def test_a_preset_fills_in_what_is_not_given() -> None:
     config = PpaConfig.model_validate_json('{"kind": "ppa", "preset": "midre", "restarts": 32}')
-    found = (config.restarts, config.keep, config.pool, config.pool_seed, config.steps, config.milestones, config.lr)
-    assert found == (32, 8, 2000, 42, 50, (30, 40), 0.005)
+    settings = (config.restarts, config.keep, config.pool, config.pool_seed, config.steps, config.milestones, config.lr)
+    assert settings == (32, 8, 2000, 42, 50, (30, 40), 0.005)
 
 
 def test_the_preset_of_dogs_looks_at_smaller_crops() -> None:
@@ -251,9 +253,9 @@ def test_a_realistic_image_costs_less_where_a_discriminator_counts(networks: Tin
     prior = networks.prior()
     target = networks.target
     images = networks.generator(torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
-    found = Ppa(PpaConfig(discriminator_weight=2.0)).prior_losses(access_to(WhiteBoxOracle(target), prior), images)
+    losses = Ppa(PpaConfig(discriminator_weight=2.0)).prior_losses(access_to(WhiteBoxOracle(target), prior), images)
     expected = 2 * np.log1p(np.exp(-networks.critic(images).flatten().numpy()))
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-12)
 
 
 def test_a_discriminator_refuses_cropped_images() -> None:

@@ -29,9 +29,9 @@ SETTINGS: dict[str, Any] = {"host": HOST, "pseudo_private": 2, "tune_steps": 5, 
 
 def prior() -> WganGp:
     config = WganGpConfig(width=2, latent_size=4, batch_size=4)
-    made: Any = PRIORS.build(config, channels=1, image_size=32, classes=1)
-    made.draw_weights(generator("test", "prior"))
-    return made.eval().requires_grad_(False)
+    wgan: Any = PRIORS.build(config, channels=1, image_size=32, classes=1)
+    wgan.draw_weights(generator("test", "prior"))
+    return wgan.eval().requires_grad_(False)
 
 
 def target_model() -> Classifier:
@@ -40,9 +40,9 @@ def target_model() -> Classifier:
     return model.eval().requires_grad_(False)
 
 
-def access_to(own: Prior | None = None) -> Access[WhiteBoxOracle]:
+def access_to(wgan: Prior | None = None) -> Access[WhiteBoxOracle]:
     public = torch.randint(256, (50, 1, 32, 32), dtype=torch.uint8, generator=generator("test", "public"))
-    return Access(WhiteBoxOracle(target_model()), CPU, 1, 32, own or prior(), public_images=public)
+    return Access(WhiteBoxOracle(target_model()), CPU, 1, 32, wgan or prior(), public_images=public)
 
 
 def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:
@@ -51,14 +51,14 @@ def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Re
 
 
 def test_every_identity_keeps_what_the_host_keeps_of_its_last_round(tmp_path: Path) -> None:
-    made = attacked(tmp_path)
-    assert made.identities.tolist() == [0] * 4 + [2] * 4
-    assert made.identities[made.kept].tolist() == [0, 0, 2, 2]
+    reconstructions = attacked(tmp_path)
+    assert reconstructions.identities.tolist() == [0] * 4 + [2] * 4
+    assert reconstructions.identities[reconstructions.kept].tolist() == [0, 0, 2, 2]
 
 
 def test_one_round_is_the_host_alone(tmp_path: Path) -> None:
-    made = attacked(tmp_path, rounds=1)
-    assert made.queries == 8 * 3 + 8  # rows x steps, and the final images
+    reconstructions = attacked(tmp_path, rounds=1)
+    assert reconstructions.queries == 8 * 3 + 8  # rows x steps, and the final images
 
 
 def test_queries_of_both_rounds_and_of_the_choice_between_are_counted(tmp_path: Path) -> None:
@@ -68,30 +68,30 @@ def test_queries_of_both_rounds_and_of_the_choice_between_are_counted(tmp_path: 
 
 def test_the_fitted_prior_itself_stays_as_it_was(tmp_path: Path) -> None:
     """A copy of it is: the prior of the first round serves every identity."""
-    own = prior()
-    before = {name: value.clone() for name, value in own.state_dict().items()}
-    Ppdgmi(PpdgmiConfig(**SETTINGS)).run(access_to(own), torch.tensor([0]), context=context_at(tmp_path))
-    assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
+    wgan = prior()
+    before = {name: value.clone() for name, value in wgan.state_dict().items()}
+    Ppdgmi(PpdgmiConfig(**SETTINGS)).run(access_to(wgan), torch.tensor([0]), context=context_at(tmp_path))
+    assert all(torch.equal(value, before[name]) for name, value in wgan.state_dict().items())
 
 
 def test_tuning_moves_the_prior_towards_what_it_is_shown(tmp_path: Path) -> None:
     """All images are black, so the images of the tuned prior darken."""
-    own, tuned = prior(), prior()
+    untuned, tuned = prior(), prior()
     black = torch.zeros(20, 1, 32, 32, dtype=torch.uint8)
     tuned.tune(black, steps=400, lr=0.01, context=context_at(tmp_path))
     latents = torch.randn(16, 4, generator=generator("test", "latents"))
-    assert tuned.synthesize(latents).mean() < 0.7 * own.synthesize(latents).mean()
+    assert tuned.synthesize(latents).mean() < 0.7 * untuned.synthesize(latents).mean()
     assert not any(weight.requires_grad for weight in tuned.parameters())
 
 
 @pytest.mark.parametrize("stop_at", [3])
 def test_an_interrupted_attack_ends_as_an_undisturbed_one(tmp_path: Path, stop_at: int) -> None:
-    whole = attacked(tmp_path / "whole")
+    undisturbed = attacked(tmp_path / "whole")
     with pytest.raises(Interrupted):
         attacked(tmp_path / "parts", stop_at=stop_at)
     again = attacked(tmp_path / "parts")
-    assert torch.equal(again.images, whole.images)
-    assert (again.queries, again.latent_steps) == (whole.queries, whole.latent_steps)
+    assert torch.equal(again.images, undisturbed.images)
+    assert (again.queries, again.latent_steps) == (undisturbed.queries, undisturbed.latent_steps)
 
 
 def test_a_prior_without_a_critic_is_refused() -> None:
@@ -99,7 +99,7 @@ def test_a_prior_without_a_critic_is_refused() -> None:
         def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
             return latents
 
-        def fit(self, images: Tensor, **given: Any) -> None:
+        def fit(self, images: Tensor, **rest: Any) -> None:
             """Nothing."""
 
     plain = Plain(WganGpConfig(), channels=1, image_size=32, classes=1)

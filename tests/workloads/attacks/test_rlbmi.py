@@ -29,7 +29,7 @@ ROWS = Rows(torch.tensor([4, 1]), torch.tensor([0, 2]), "key")
 
 
 def doubled(state: State) -> State:
-    return {name: doubled(own) if isinstance(own, dict) else own.double() for name, own in state.items()}
+    return {name: doubled(tensor) if isinstance(tensor, dict) else tensor.double() for name, tensor in state.items()}
 
 
 # Agents. The reference is one agent at a time, of torch's modules, optimiser and distributions.
@@ -53,11 +53,11 @@ def law(actor: nn.Module, states: Tensor) -> TransformedDistribution:
 
 def reference(agents: State, row: int, lessons: list[dict[str, Tensor]], *, official: bool) -> State:
     """The weights of one agent after it has learned from each lesson."""
-    networks = {name: module_of(own, row) for name, own in agents["networks"].items() if name != "temperature"}
+    networks = {name: module_of(weights, row) for name, weights in agents["networks"].items() if name != "temperature"}
     log_alpha = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    adams = {name: torch.optim.Adam(own.parameters(), lr=LR) for name, own in networks.items()}
+    adams = {name: torch.optim.Adam(network.parameters(), lr=LR) for name, network in networks.items()}
     adams["temperature"] = torch.optim.Adam([log_alpha], lr=LR)
-    critics = [own for name, own in networks.items() if name.startswith("critic")]
+    critics = [network for name, network in networks.items() if name.startswith("critic")]
 
     def descend(name: str, loss: Tensor) -> None:
         adams[name].zero_grad()
@@ -137,7 +137,7 @@ def test_agents_come_nearer_to_the_actions_worth_most_each_to_its_own() -> None:
         actions = method.act(agents, states, noise)
         rewards = -20 * (actions - wanted).square().sum(2)
         agents = method.learn(agents, states, actions, rewards, noise=more, step=step)
-    before, after = ((method.act(own, still, still) - wanted).norm(dim=2) for own in (begun, agents))
+    before, after = ((method.act(learned, still, still) - wanted).norm(dim=2) for learned in (begun, agents))
     assert (after < before / 2).all()
 
 
@@ -197,8 +197,8 @@ def test_a_score_of_nothing_gives_a_finite_reward() -> None:
 
 def test_a_full_memory_forgets_its_oldest_episodes() -> None:
     attack, access = Rlbmi(RlbmiConfig(steps=5, buffer=3, batch=100)), access_to(ScoreOracle(target()))
-    whole = Rlbmi(RlbmiConfig(steps=5, batch=100))
-    few, all_five = (searched(own, access, ROWS, 5)["past"]["actions"] for own in (attack, whole))
+    unbounded = Rlbmi(RlbmiConfig(steps=5, batch=100))
+    few, all_five = (searched(agent, access, ROWS, 5)["past"]["actions"] for agent in (attack, unbounded))
     assert torch.equal(few, all_five[:, [3, 4, 2]])
 
 
@@ -215,7 +215,9 @@ def test_the_image_that_scored_highest_when_shown_is_kept() -> None:
 def test_learning_begins_when_there_are_more_episodes_than_a_batch() -> None:
     attack, access = Rlbmi(RlbmiConfig(steps=10, batch=4, hidden=8)), access_to(ScoreOracle(target()))
     begun = attack.begin(access, ROWS)["agents"]["networks"]["actor"]["0.weight"]
-    after4, after5 = (searched(attack, access, ROWS, own)["agents"]["networks"]["actor"]["0.weight"] for own in (4, 5))
+    after4, after5 = (
+        searched(attack, access, ROWS, steps)["agents"]["networks"]["actor"]["0.weight"] for steps in (4, 5)
+    )
     assert torch.equal(after4, begun)
     assert not torch.equal(after5, begun)
 
@@ -231,22 +233,24 @@ def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Re
 
 
 def test_latents_lie_inside_the_unit_box(tmp_path: Path) -> None:
-    made = attacked(tmp_path)
-    assert made.latents.shape == (IDENTITIES, LATENT_SIZE)
-    assert made.latents.abs().max() < 1
+    reconstructions = attacked(tmp_path)
+    assert reconstructions.latents.shape == (IDENTITIES, LATENT_SIZE)
+    assert reconstructions.latents.abs().max() < 1
 
 
-@pytest.mark.parametrize(("fidelity", "asked"), [("fixed", 2), ("official", 3)])
-def test_queries_are_so_many_an_episode_and_one_for_each_image(tmp_path: Path, fidelity: str, asked: int) -> None:
-    assert attacked(tmp_path, fidelity=fidelity).queries == IDENTITIES * 30 * asked + IDENTITIES
+@pytest.mark.parametrize(("fidelity", "per_episode"), [("fixed", 2), ("official", 3)])
+def test_queries_are_counted_in_each_episode_and_once_for_each_image(
+    tmp_path: Path, fidelity: str, per_episode: int
+) -> None:
+    assert attacked(tmp_path, fidelity=fidelity).queries == IDENTITIES * 30 * per_episode + IDENTITIES
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 4])
 def test_the_size_of_a_chunk_changes_no_more_than_float_rounding(tmp_path: Path, chunk_rows: int) -> None:
-    whole = attacked(tmp_path / "whole", chunk_rows=256)
+    unsplit = attacked(tmp_path / "whole", chunk_rows=256)
     parts = attacked(tmp_path / "parts", chunk_rows=chunk_rows)
     # 22 steps of Adam at 5e-4 carry the rounding of batched products, 1e-7, on; far below one step.
-    torch.testing.assert_close(parts.latents, whole.latents, rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(parts.latents, unsplit.latents, rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"fidelity": "official"}, {"batch": 26, "chunk_rows": 1}])

@@ -29,7 +29,7 @@ ORDERS = torch.tensor([[3, 0, 4, 1, 2], [1, 4, 2, 0, 3], [2, 3, 0, 1, 4]])
 
 def anywhere(begun: Variables) -> Variables:
     """Variables of the same shapes, none of them 0."""
-    return {name: 0.3 * drawn(*own.shape, purpose=name) for name, own in begun.items()}
+    return {name: 0.3 * drawn(*tensor.shape, purpose=name) for name, tensor in begun.items()}
 
 
 # Laws
@@ -69,8 +69,8 @@ def test_a_flows_density_is_that_of_the_noise_over_the_jacobian(row: int) -> Non
     law, noise = anywhere(flow.begin(ROWS, device=CPU)), drawn(2, 1, SIZE, purpose="noise")
     latents, divergence = flow.draw(law, noise)
 
-    def latent_of(own: Tensor) -> Tensor:
-        return flow.draw(select(law, slice(row, row + 1)), own[None, None])[0].flatten()
+    def latent_of(numbers: Tensor) -> Tensor:
+        return flow.draw(select(law, slice(row, row + 1)), numbers[None, None])[0].flatten()
 
     jacobian = torch.autograd.functional.jacobian(latent_of, noise[row, 0])
     standard = MultivariateNormal(torch.zeros(SIZE, dtype=torch.float64), torch.eye(SIZE, dtype=torch.float64))
@@ -82,8 +82,8 @@ def test_a_flows_density_is_that_of_the_noise_over_the_jacobian(row: int) -> Non
 def test_a_flows_divergence_is_the_mean_over_its_draws() -> None:
     flow = Flow(ORDERS, hidden=4)
     law, noise = anywhere(flow.begin(ROWS, device=CPU)), drawn(2, 3, SIZE, purpose="noise")
-    each = torch.stack([flow.draw(law, noise[:, own : own + 1])[1] for own in range(3)])
-    torch.testing.assert_close(flow.draw(law, noise)[1], each.mean(0))
+    divergences = torch.stack([flow.draw(law, noise[:, draw : draw + 1])[1] for draw in range(3)])
+    torch.testing.assert_close(flow.draw(law, noise)[1], divergences.mean(0))
 
 
 def test_a_coupling_adds_to_the_second_half_what_its_network_makes_of_the_first() -> None:
@@ -127,7 +127,7 @@ def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Re
 
 def test_a_loss_is_mean_cross_entropy_and_weighted_divergence() -> None:
     networks, attack = golden_networks(torch.float32), Vmi(VmiConfig(**SMALL, family="gaussian", kl_weight=0.5))
-    law = {name: own.float() for name, own in anywhere(Gaussian(LATENT_SIZE).begin(ROWS, device=CPU)).items()}
+    law = {name: tensor.float() for name, tensor in anywhere(Gaussian(LATENT_SIZE).begin(ROWS, device=CPU)).items()}
     losses = attack.losses(white_box(networks), law, ROWS, 7)
     noise = ROWS.normal(4 * LATENT_SIZE, "samples", 7).view(2, 4, LATENT_SIZE)
     for row, identity in enumerate(ROWS.identities.tolist()):
@@ -143,16 +143,19 @@ def test_a_fitted_law_draws_what_the_target_names_more_often_than_the_prior_does
     settings: dict[str, Any] = {"family": family, "draws": 50, "keep": 50, "samples": 16, "lr": 0.05}
     before, after = (attacked(tmp_path / str(steps), steps=steps, **settings) for steps in (1, 80))
     target = golden_networks(torch.float32).target
-    named = [(target(made.images).argmax(1) == made.identities).float().mean() for made in (before, after)]
+    named = [
+        (target(reconstructions.images).argmax(1) == reconstructions.identities).float().mean()
+        for reconstructions in (before, after)
+    ]
     assert named[0] < 0.4  # 1 in 6 by chance
     assert named[1] > 0.8
 
 
 def test_each_law_gives_so_many_reconstructions(tmp_path: Path) -> None:
-    made = attacked(tmp_path, restarts=2, keep=4, steps=1)
-    assert made.identities.tolist() == [own for own in range(IDENTITIES) for _ in range(6)]
-    assert made.restarts[:6].tolist() == [0, 0, 0, 1, 1, 1]
-    assert made.identities[made.kept].bincount().tolist() == [4] * IDENTITIES
+    reconstructions = attacked(tmp_path, restarts=2, keep=4, steps=1)
+    assert reconstructions.identities.tolist() == [identity for identity in range(IDENTITIES) for _ in range(6)]
+    assert reconstructions.restarts[:6].tolist() == [0, 0, 0, 1, 1, 1]
+    assert reconstructions.identities[reconstructions.kept].bincount().tolist() == [4] * IDENTITIES
 
 
 def test_keeping_more_than_are_drawn_is_refused_with_the_way_out() -> None:
@@ -175,9 +178,9 @@ def test_queries_are_the_samples_of_each_step_and_one_for_each_image(tmp_path: P
 @pytest.mark.parametrize("family", ["gaussian", "flow"])
 @pytest.mark.parametrize("chunk_rows", [1, 4])
 def test_the_size_of_a_chunk_changes_no_more_than_float_rounding(tmp_path: Path, chunk_rows: int, family: str) -> None:
-    whole = attacked(tmp_path / "whole", family=family)
+    unsplit = attacked(tmp_path / "whole", family=family)
     parts = attacked(tmp_path / "parts", family=family, chunk_rows=chunk_rows)
-    torch.testing.assert_close(parts.latents, whole.latents, rtol=0.0, atol=1e-4)  # 30 steps of float32
+    torch.testing.assert_close(parts.latents, unsplit.latents, rtol=0.0, atol=1e-4)  # 30 steps of float32
 
 
 @pytest.mark.parametrize("family", ["gaussian", "flow"])
