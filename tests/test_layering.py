@@ -115,8 +115,8 @@ def test_the_folder_of_attacks_holds_attacks_alone() -> None:
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    known = {module: {name for name in imports(module, when_loaded=True) if name in MODULES} for module in MODULES}
-    assert len(list(TopologicalSorter(known).static_order())) == len(MODULES)  # raises CycleError, naming the cycle
+    imported = {module: {name for name in imports(module, when_loaded=True) if name in MODULES} for module in MODULES}
+    assert len(list(TopologicalSorter(imported).static_order())) == len(MODULES)  # raises CycleError, naming the cycle
 
 
 def test_the_command_line_loads_nothing_heavy_before_a_command_runs() -> None:

@@ -132,8 +132,10 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 def test_a_defense_leaves_nothing_on_the_network_it_trained(defended: Defended) -> None:
     network = defended.network
-    assert [name for name, layer in network.named_modules() if any(getattr(layer, own) for own in HOOKS)] == []
-    assert [name for name, own in network.named_parameters() if getattr(own, "grad_sample", None) is not None] == []
+    assert [name for name, layer in network.named_modules() if any(getattr(layer, hook) for hook in HOOKS)] == []
+    assert [
+        name for name, weight in network.named_parameters() if getattr(weight, "grad_sample", None) is not None
+    ] == []
     assert [name for name, layer in network.named_modules() if layer.training] == []
 
 
@@ -146,9 +148,9 @@ def test_a_defended_network_judges_as_the_one_that_is_stored(defended: Defended)
 
 
 def test_a_defense_leaves_evaluation_as_it_was(defended: Defended) -> None:
-    own, inherited = DEFENSES.class_of(config_for(DEFENSES, defended.kind)).change_model, Defense.change_model
-    changed = own.__func__ is not inherited.__func__  # type: ignore[attr-defined]
-    if changed and defended.kind not in WITHOUT_TRACE:
+    defense = DEFENSES.class_of(config_for(DEFENSES, defended.kind))
+    changes_model = next(cls for cls in defense.__mro__ if "change_model" in vars(cls)) is not Defense
+    if changes_model and defended.kind not in WITHOUT_TRACE:
         return  # its architecture is its own
     plain = MODELS.build(SmallCnnConfig(width=2, stages=2), classes=3, channels=3, image_size=SIZE).eval()
     plain.load_state_dict(defended.network.state_dict())
@@ -282,8 +284,8 @@ def measured(kind: str, order: Tensor, folder: Path) -> dict[str, Any]:
     shown = torch.rand(20, 3, 16, 16, generator=draw)
     private = (shown.flip(0) * 255).to(torch.uint8)
     if isinstance(metric, ClassifierMetric):
-        own = HeldOutEvidence(logits[order], identities[order])
-        return {name: found.value for name, found in metric.estimates(own).items()}
+        held_out = HeldOutEvidence(logits[order], identities[order])
+        return {name: estimate.value for name, estimate in metric.estimates(held_out).items()}
     assert isinstance(metric, AttackMetric)
     judge, names = model_of("small_cnn"), tuple(map(str, range(CLASSES)))
     evidence = ReconstructionEvidence(
@@ -297,8 +299,8 @@ def measured(kind: str, order: Tensor, folder: Path) -> dict[str, Any]:
         network=judge,
         traits={"hair": [0, 1, 2, 1], "nose": [0.1, 0.4, 0.2, 0.3]},
     )
-    found = metric.estimates(evidence, context=judging(folder))
-    return {name: own.value for name, own in found.items()}
+    estimates = metric.estimates(evidence, context=judging(folder))
+    return {name: estimate.value for name, estimate in estimates.items()}
 
 
 @pytest.mark.parametrize("kind", METRICS.kinds())

@@ -18,15 +18,15 @@ from workloads.training.classifiers import Architecture
 SIZE = 16
 
 
-def evidence(aimed: list[int], owners: list[int], **given: Any) -> ReconstructionEvidence:
+def evidence(aimed: list[int], owners: list[int], **changes: Any) -> ReconstructionEvidence:
     """Reconstructions aiming at `aimed` and private images of `owners`: black, with features and logits of 0.
 
-    `given` replaces any field, or `private_images` and `held_out_images`, (N, C, H, W) uint8, of `owners`.
+    `changes` replace any field, or `private_images` and `held_out_images`, (N, C, H, W) uint8, of `owners`.
     """
     black = torch.zeros(len(owners), 1, SIZE, SIZE, dtype=torch.uint8)
     names = tuple(f"person {identity}" for identity in range(max(aimed + owners) + 1))
     private, held_out = (
-        ImageSet(given.pop(f"{part}_images", black), torch.tensor(owners), names) for part in ("private", "held_out")
+        ImageSet(changes.pop(f"{part}_images", black), torch.tensor(owners), names) for part in ("private", "held_out")
     )
     fields: dict[str, Any] = {
         "images": torch.zeros(len(aimed), *private.images.shape[1:]),
@@ -38,13 +38,13 @@ def evidence(aimed: list[int], owners: list[int], **given: Any) -> Reconstructio
         "held_out": held_out,
         "network": network(channels=private.images.shape[1]),
     }
-    return ReconstructionEvidence(**{**fields, **given})
+    return ReconstructionEvidence(**{**fields, **changes})
 
 
 def network(channels: int = 1) -> Classifier:
     """Two stages of 4 and 8 channels for images of 16 pixels."""
-    shape = {"classes": 2, "channels": channels, "image_size": SIZE}
-    model = Architecture(model=SmallCnnConfig(width=4, stages=2), **shape).build()  # type: ignore[arg-type]
+    config = SmallCnnConfig(width=4, stages=2)
+    model = Architecture(model=config, classes=2, channels=channels, image_size=SIZE).build()
     model.draw_weights(generator("test", "network"))
     return model.eval().requires_grad_(False)
 

@@ -208,10 +208,17 @@ def assert_recorded(actual: Tensor, recorded: Tensor, *, atol: float = 1e-9) -> 
     torch.testing.assert_close(actual, recorded, rtol=0.0, atol=atol)
 
 
-def golden(case: str, *, weights: bool = False) -> dict[str, Tensor]:
-    """All numbers of a case, or the weights of its networks, where it has some of its own."""
+def golden(case: str, *, weights: bool = False, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """All numbers of a case, or the weights of its networks, where it has some of its own.
+
+    Floating-point tensors have the precision they are stored in, or `dtype`.
+    """
     stored = load_file(GOLDEN / f"{case}.safetensors")
-    return {name: tensor for name, tensor in stored.items() if name.startswith("weights.") is weights}
+    return {
+        name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+        for name, tensor in stored.items()
+        if name.startswith("weights.") is weights
+    }
 
 
 def golden_weights(network: nn.Module, case: str, name: str) -> nn.Module:

@@ -56,14 +56,14 @@ def numbers(sweep: Sweep) -> dict[str, dict[str, float]]:
 
 def digests(sweep: Sweep) -> dict[str, str]:
     """Digest of every result file by job, without the histories, which carry clock times."""
-    found = {}
+    results = {}
     for plan in sweep.plans():
         for job in plan.jobs:
             manifest = sweep.store.verified(job.key)
             assert manifest is not None
             files = {name: file.sha256 for name, file in manifest.files.items() if name != "history.json"}
-            found[job.key] = json.dumps(files, sort_keys=True)
-    return found
+            results[job.key] = json.dumps(files, sort_keys=True)
+    return results
 
 
 def finished_jobs(sweep: Sweep) -> Counter[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from workloads.datasets.avatars.drawing import SKINS, Circumstances, Traits, dra
 
 
 def avatars(**settings: int) -> Avatars:
-    return Avatars(AvatarsConfig(**{"people": 4, "images_per_identity": 3, "image_size": 32, **settings}))  # type: ignore[arg-type]
+    fields = {"people": 4, "images_per_identity": 3, "image_size": 32, **settings}
+    return Avatars(AvatarsConfig.model_validate(fields))
 
 
 def test_the_same_numbers_draw_the_same_pictures() -> None:
@@ -50,8 +52,8 @@ STILL = Circumstances(0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1, (0, 255, 0))
 PLAIN = dataclasses.replace(Traits.draw(np.random.default_rng(3)), style=0, beard=0, glasses=0, skin=0, hair=0)
 
 
-def drawn(**traits: float) -> np.ndarray:
-    face = draw_face(dataclasses.replace(PLAIN, **traits), STILL, 96)  # type: ignore[arg-type]
+def drawn(**traits: Any) -> np.ndarray:
+    face = draw_face(dataclasses.replace(PLAIN, **traits), STILL, 96)
     return np.asarray(face).astype(int)
 
 

@@ -40,9 +40,9 @@ def draws(name: str = "draws") -> torch.Generator:
 
 
 def build(config: DefenseConfig, **facts: Any) -> Defense:
-    known: dict[str, Any] = {"images": 100, "image_shape": (3, 16, 16), "channel_mean": torch.full((3,), 0.25)}
-    known["generator"] = lambda *name: generator("job", *name)
-    return DEFENSES.build(config, facts=TrainingFacts(**{**known, **facts}))
+    defaults: dict[str, Any] = {"images": 100, "image_shape": (3, 16, 16), "channel_mean": torch.full((3,), 0.25)}
+    defaults["generator"] = lambda *name: generator("job", *name)
+    return DEFENSES.build(config, facts=TrainingFacts(**{**defaults, **facts}))
 
 
 def batch_of(images: Tensor, identities: Tensor, classes: int) -> Batch:
@@ -84,7 +84,7 @@ def test_a_lattice_of_known_period_is_made_of_equal_squares() -> None:
     config = GridMaskConfig(min_period=0.25, max_period=0.25)
     (hidden,) = lattice(1, (32, 32), config, generator=draws())
     row = hidden.any(0)
-    lengths = [len(run) for run in "".join("x" if own else " " for own in row).split()]
+    lengths = [len(run) for run in "".join("x" if cell else " " for cell in row).split()]
     assert all(length == 4 for length in lengths[1:-1]) and len(lengths) >= 4
 
 
@@ -152,11 +152,11 @@ def test_early_stages_come_from_public_data_and_stay(through: str | None, frozen
     defense.start(model)
     assert isinstance(defense, TlDmi)
     defense.begin_epoch(0)
-    for name, own in model.state_dict().items():
+    for name, tensor in model.state_dict().items():
         if not name.startswith("head."):
-            assert torch.equal(own, public.state_dict()[name])
+            assert torch.equal(tensor, public.state_dict()[name])
     assert torch.equal(model.head.weight, head)
-    fixed = [not any(own.requires_grad for own in stage.parameters()) for _, stage in model.stages()]
+    fixed = [not any(weight.requires_grad for weight in stage.parameters()) for _, stage in model.stages()]
     assert fixed == [index < frozen for index in range(3)]
     assert [stage.training for _, stage in model.stages()] == [index >= frozen for index in range(3)]
 
@@ -196,7 +196,7 @@ def test_weakened_shortcuts_of_the_last_stage_are_those_of_a_network_built_so(ke
 
 
 def test_by_default_the_last_stage_alone_has_no_shortcuts() -> None:
-    names = [set(own.state_dict()) for own in (residual(), residual(RolssConfig()))]
+    names = [set(network.state_dict()) for network in (residual(), residual(RolssConfig()))]
     assert {name.split(".")[1] for name in names[0] - names[1]} == {"layer4"} and names[1] < names[0]
 
 
@@ -206,10 +206,10 @@ def test_by_default_the_last_stage_alone_has_no_shortcuts() -> None:
 def test_epsilon_of_one_step_on_all_data_is_that_of_the_gaussian_mechanism() -> None:
     # Renyi divergence alpha / (2 sigma^2), turned into (epsilon, delta) as in Balle et al., AISTATS 2020, theorem 21.
     sigma, delta = 2.0, 1e-5
-    orders = [1 + own / 10 for own in range(1, 100)] + list(range(12, 64))
+    orders = [1 + tenths / 10 for tenths in range(1, 100)] + list(range(12, 64))
     expected = min(
-        own / (2 * sigma**2) + math.log((own - 1) / own) - (math.log(delta) + math.log(own)) / (own - 1)
-        for own in orders
+        order / (2 * sigma**2) + math.log((order - 1) / order) - (math.log(delta) + math.log(order)) / (order - 1)
+        for order in orders
     )
     config = DpSgdConfig(noise_multiplier=sigma, delta=delta)
     assert epsilon(config, sample_rate=1.0, steps=1) == pytest.approx(expected, rel=1e-3)
@@ -241,7 +241,7 @@ def test_poisson_batches_have_the_size_asked_for_on_average() -> None:
     model = network("private", classes=4)
     defense.change_model(defense.config, model)
     defense.start(model)
-    batches = [len(own) for round in range(20) for own in defense.batches(generator=draws(str(round))) or ()]
+    batches = [len(batch) for round in range(20) for batch in defense.batches(generator=draws(str(round))) or ()]
     assert len(batches) == 200
     assert sum(batches) / 200 == pytest.approx(400, abs=5 * math.sqrt(MANY * 0.1 * 0.9 / 200))
     assert len(set(batches)) > 20

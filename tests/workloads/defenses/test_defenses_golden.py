@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -22,10 +22,15 @@ from workloads.defenses.negative_label_smoothing import (
     share,
 )
 from workloads.defenses.trap_mid import TrapMid, TrapMidConfig
+from workloads.models.base import Classifier
 from workloads.training.loop import cross_entropy
 
 LAYERS = ("hidden_0", "hidden_1", "hidden_2")
-KERNELS = {"label_linear": "linear", "label_gaussian": "gaussian", "label_IMQ": "imq"}
+KERNELS: dict[str, Literal["linear", "gaussian", "imq"]] = {
+    "label_linear": "linear",
+    "label_gaussian": "gaussian",
+    "label_IMQ": "imq",
+}
 DISTANCES = {"hsic": (hsic, 1e-6), "coco": (coco, 1e-10)}
 
 
@@ -39,14 +44,14 @@ def known() -> TrainingFacts:
 
 @pytest.fixture(scope="module")
 def activations() -> dict[str, Tensor]:
-    return {name: own.double() if own.is_floating_point() else own for name, own in golden("bido").items()}
+    return golden("bido", dtype=torch.float64)
 
 
 def other_kernel(case: dict[str, Tensor], other: str) -> Tensor:
     if other == "data":
         return gaussian_kernel(case["images"], 5.0)
     labels = F.one_hot(case["labels"], IDENTITIES).double()
-    return kernel_of_labels(labels, BidoConfig(label_kernel=KERNELS[other]))  # type: ignore[arg-type]
+    return kernel_of_labels(labels, BidoConfig(label_kernel=KERNELS[other]))
 
 
 @pytest.mark.parametrize("other", ["data", *KERNELS])
@@ -87,11 +92,11 @@ PENALISED: dict[str, tuple[dict[str, Any], float]] = {
 
 @pytest.mark.parametrize("name", PENALISED)
 def test_the_penalised_loss_is_the_authors(name: str) -> None:
-    case, (given, tolerance) = golden("bido"), PENALISED[name]
+    case, (settings, tolerance) = golden("bido"), PENALISED[name]
     targets, weights = F.one_hot(case["labels"], IDENTITIES).float(), torch.full((64,), 1 / 64)
     batch = Batch(case["images"], torch.arange(64), targets, weights)
     network: Any = Layers()
-    defense = Bido(BidoConfig(**given), facts=known())
+    defense = Bido(BidoConfig(**settings), facts=known())
     defense.start(network)
     loss = cross_entropy(case["logits"], batch)
     assert loss.item() == pytest.approx(case["bido_loss.cross_entropy"].item(), abs=1.1e-6)
@@ -132,7 +137,7 @@ def test_the_toy_of_six_rows_has_the_values_worked_out_for_it() -> None:
     images = (0.5 * rows + 0.3 * torch.arange(5.0, dtype=torch.float64)).sin()
     hidden = (0.2 * rows * torch.arange(4.0, dtype=torch.float64)).cos()
     labels = F.one_hot(torch.tensor([0, 1, 2, 0, 1, 2])).double()
-    image, layer = (gaussian_kernel(own, 5.0) for own in (images, hidden))
+    image, layer = (gaussian_kernel(features, 5.0) for features in (images, hidden))
     linear = kernel_of_labels(labels, BidoConfig(label_kernel="linear"))
     gaussian = kernel_of_labels(labels, BidoConfig(label_kernel="gaussian"))
     assert hsic(layer, image).item() == pytest.approx(1.888944, abs=1e-6)
@@ -154,7 +159,7 @@ class Headed(nn.Module):
 
 
 def test_the_bottleneck_is_the_authors(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = {name: own.double() if own.is_floating_point() else own for name, own in golden("vib_nls").items()}
+    case = golden("vib_nls", dtype=torch.float64)
     head = Bottleneck(12, 6, noise_in_evaluation=False).double()
     names = {"statistics": head.statistics, "head": head.output}
     for name, layer in names.items():
@@ -170,14 +175,14 @@ def test_the_bottleneck_is_the_authors(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = Batch(case["features"], torch.arange(8), targets, torch.full((8,), 1 / 8, dtype=torch.float64))
     loss = cross_entropy(logits, batch) + defense.penalty(batch)
     loss.backward()
-    found = {
+    computed = {
         "information": head.information,
         "logits": logits,
         "loss_beta_0.01": loss,
         "statistics_weight_gradient": head.statistics.weight.grad,
         "head_weight_gradient": head.output.weight.grad,
     }
-    for name, value in found.items():
+    for name, value in computed.items():
         torch.testing.assert_close(value, case[f"vib.{name}"], rtol=0, atol=1e-10)
 
 
@@ -283,14 +288,14 @@ def sgd(network: nn.Module) -> torch.optim.Optimizer:
 
 
 def test_an_epoch_of_trap_mid_is_the_authors() -> None:
-    case = {name: own.double() if own.is_floating_point() else own for name, own in golden("trap_mid").items()}
+    case = golden("trap_mid", dtype=torch.float64)
     target = Raw(golden_weights(TinyClassifier(width=6, outputs=6, norm=True), "trap_mid", "target"))
     judge = Raw(golden_weights(TinyClassifier(width=4, outputs=1, norm=True), "trap_mid", "trap_discriminator"))
     facts = TrainingFacts(24, (3, 8, 8), torch.zeros(3), lambda *name: generator("job", *name), classes=6)
     networks: dict[str, Any] = {"build_network": lambda outputs: judge, "build_optimizer": sgd}
     defense = TrapMid(TrapMidConfig(), facts=dataclasses.replace(facts, **networks))
     defense.triggers = case["triggers"]
-    defense.start(target)  # type: ignore[arg-type]
+    defense.start(cast(Classifier, target))
     defense.begin_epoch(0)
     defense._dealt = case["trap_identities"].flatten()
     optimizer = sgd(target)

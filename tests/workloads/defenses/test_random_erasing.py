@@ -145,15 +145,15 @@ def test_channels_last_batches_are_erased_at_the_same_pixels() -> None:
 
 
 def test_part_of_a_larger_batch_is_erased_without_touching_the_rest() -> None:
-    whole = photos()
-    defense().augment(whole[16:48], indices=torch.arange(32), generator=draws())
-    assert torch.equal(whole[:16], photos()[:16])
-    assert torch.equal(whole[48:], photos()[48:])
-    assert changed(whole[16:48], photos()[16:48]).flatten(1).any(1).all()
+    batch = photos()
+    defense().augment(batch[16:48], indices=torch.arange(32), generator=draws())
+    assert torch.equal(batch[:16], photos()[:16])
+    assert torch.equal(batch[48:], photos()[48:])
+    assert changed(batch[16:48], photos()[16:48]).flatten(1).any(1).all()
 
 
 def test_the_kind_is_registered_with_its_source() -> None:
-    (entry,) = [each for each in DEFENSES.describe() if each["kind"] == "random_erasing"]
+    (entry,) = [row for row in DEFENSES.describe() if row["kind"] == "random_erasing"]
     assert "TMLR 2025" in entry["source"]
     assert entry["summary"].endswith("never sees a whole one.")
 
@@ -189,8 +189,8 @@ def test_inside_draws_from_the_law_of_torchvision(name: str) -> None:
 @pytest.mark.parametrize("name", LAWS)
 def test_as_many_images_stay_whole_as_with_torchvision(name: str) -> None:
     theirs, ours = torchvision_boxes(LAWS[name]), our_boxes(LAWS[name])
-    whole = [[(boxes["height"] == 0).sum(), (boxes["height"] > 0).sum()] for boxes in (theirs, ours)]
-    assert stats.fisher_exact(whole).pvalue > SIGNIFICANCE
+    counts = [[(boxes["height"] == 0).sum(), (boxes["height"] > 0).sum()] for boxes in (theirs, ours)]
+    assert stats.fisher_exact(counts).pvalue > SIGNIFICANCE
 
 
 def test_wide_aspects_at_a_large_area_leave_the_known_share_whole() -> None:
@@ -356,8 +356,8 @@ def test_regions_are_views_that_name_their_image_and_box() -> None:
     images = torch.zeros(2, 1, 4, 4)
     column = torch.tensor([[0, 2], [3, 0]])
     boxes = Boxes(column, column, torch.tensor([[2, 1], [2, 0]]), torch.tensor([[1, 1], [1, 4]]))
-    found = [(image, box, tuple(region.shape)) for region, image, box in regions(images, boxes)]
-    assert found == [(0, 0, (1, 2, 1)), (0, 1, (1, 1, 1)), (1, 0, (1, 1, 1)), (1, 0, (1, 1, 1))]
+    named = [(image, box, tuple(region.shape)) for region, image, box in regions(images, boxes)]
+    assert named == [(0, 0, (1, 2, 1)), (0, 1, (1, 1, 1)), (1, 0, (1, 1, 1)), (1, 0, (1, 1, 1))]
 
 
 @pytest.mark.parametrize("boxes", [1, 3])

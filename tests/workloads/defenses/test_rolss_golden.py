@@ -21,14 +21,14 @@ def stage(factor: float) -> nn.Sequential:
     blocks = nn.Sequential(BasicBlock(4, 6, stride=2, downsample=shortcut), BasicBlock(6, 6))
     scale_block_shortcuts("stage", [blocks], [factor])
     case = golden_weights_of_stage()
-    kept = {name: own for name, own in case.items() if name in blocks.state_dict()}
+    kept = {name: tensor for name, tensor in case.items() if name in blocks.state_dict()}
     blocks.load_state_dict(kept, strict=False)
     return blocks.double().eval()
 
 
 def golden_weights_of_stage() -> dict[str, Tensor]:
     stored = golden("rolss", weights=True)
-    return {name.removeprefix("weights."): own for name, own in stored.items() if name.startswith("weights.")}
+    return {name.removeprefix("weights."): tensor for name, tensor in stored.items() if name.startswith("weights.")}
 
 
 @pytest.mark.parametrize(("factor", "name"), [(1.0, "full"), (0.6, "factor_0.6"), (0.0, "factor_0")])
@@ -41,9 +41,9 @@ def test_a_scaled_stage_is_the_authors(factor: float, name: str) -> None:
 
 
 def test_a_removed_shortcut_leaves_no_weights() -> None:
-    whole, cut = stage(1.0), stage(0.0)
-    assert set(whole.state_dict()) - set(cut.state_dict()) == {
-        name for name in whole.state_dict() if ".downsample." in name
+    full, cut = stage(1.0), stage(0.0)
+    assert set(full.state_dict()) - set(cut.state_dict()) == {
+        name for name in full.state_dict() if ".downsample." in name
     }
 
 

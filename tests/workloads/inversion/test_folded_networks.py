@@ -25,8 +25,9 @@ def shake(network: nn.Module) -> None:
     draws = generator("test", "statistics")
     for layer in network.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.running_mean.normal_(generator=draws)  # type: ignore[union-attr]
-            layer.running_var.uniform_(0.5, 2, generator=draws)  # type: ignore[union-attr]
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.normal_(generator=draws)
+            layer.running_var.uniform_(0.5, 2, generator=draws)
 
 
 @functools.cache
@@ -104,4 +105,4 @@ def test_a_network_that_folding_would_change_is_left_as_it_is() -> None:
     shake(network)
     network.eval().requires_grad_(False)
     rows = torch.randn(5, 3, generator=generator("test", "rows"))
-    assert torch.equal(folded(network, lambda own: own(rows))(rows), network(rows))
+    assert torch.equal(folded(network, lambda original: original(rows))(rows), network(rows))

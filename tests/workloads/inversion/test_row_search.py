@@ -67,8 +67,8 @@ def counted(
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 256])
 def test_rows_leave_when_they_are_settled_and_keep_their_places(tmp_path: Path, chunk_rows: int) -> None:
-    made = counted(tmp_path, steps=100, chunk_rows=chunk_rows)
-    assert made.latents.flatten().tolist() == [-1, 0, 0, 0, 0, 0]
+    reconstructions = counted(tmp_path, steps=100, chunk_rows=chunk_rows)
+    assert reconstructions.latents.flatten().tolist() == [-1, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 256])
@@ -84,12 +84,12 @@ def test_the_number_of_steps_ends_the_others(tmp_path: Path) -> None:
 def test_an_interrupted_search_ends_as_an_undisturbed_one(tmp_path: Path, stop_at: int) -> None:
     """A chunk of rows 0 to 3, done after 3 steps, and one of 30 to 33, reported on after 25 of at most 36 steps."""
     settings: dict[str, Any] = {"steps": 36, "chunk_rows": 4, "restarts": 4, "keep": 4, "identities": (0, 3)}
-    whole = counted(tmp_path / "whole", **settings)
+    undisturbed = counted(tmp_path / "whole", **settings)
     with pytest.raises(Interrupted):
         counted(tmp_path / "parts", stop_at=stop_at, **settings)
     again = counted(tmp_path / "parts", **settings)
-    assert torch.equal(again.latents, whole.latents)
-    assert (again.latent_steps, again.queries) == (whole.latent_steps, whole.queries)
+    assert torch.equal(again.latents, undisturbed.latents)
+    assert (again.latent_steps, again.queries) == (undisturbed.latent_steps, undisturbed.queries)
 
 
 def test_a_figure_that_is_no_number_ends_the_attack(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def settled(losses: list[float], window: int = 2, tolerance: float = 0.1) -> int
     """The number of steps after which a row with these losses retires; None where it never does."""
     rule = EarlyStopConfig(window=window, tolerance=tolerance)
     memory = rule.begin(1)
-    return next((at + 1 for at, own in enumerate(losses) if rule.watch(memory, torch.tensor([own]), at)[0]), None)
+    return next((at + 1 for at, loss in enumerate(losses) if rule.watch(memory, torch.tensor([loss]), at)[0]), None)
 
 
 def test_a_row_retires_when_a_window_brings_less_than_a_part_of_its_fall() -> None:
@@ -129,12 +129,12 @@ def test_a_row_retires_when_a_window_brings_less_than_a_part_of_its_fall() -> No
 
 
 def test_a_row_that_goes_on_falling_stays() -> None:
-    assert settled([float(100 - own) for own in range(20)]) is None
+    assert settled([float(100 - step) for step in range(20)]) is None
 
 
 def test_the_scale_and_the_zero_of_losses_do_not_matter() -> None:
     losses = [11, 9, 5, 5, 4.9, 4.9, 0, 0]
-    assert settled([1000 * own - 7 for own in losses]) == settled(losses)
+    assert settled([1000 * loss - 7 for loss in losses]) == settled(losses)
 
 
 # Memory.
@@ -150,9 +150,9 @@ def test_a_part_that_is_too_large_for_the_device_is_halved_until_it_fits() -> No
             raise torch.OutOfMemoryError
         return list(range(part.start, part.stop))
 
-    made = MemoryBatches(8).run(compute, 7)
-    assert [row for part in made for row in part] == list(range(7))
-    assert max(map(len, made)) <= 2
+    parts = MemoryBatches(8).run(compute, 7)
+    assert [row for part in parts for row in part] == list(range(7))
+    assert max(map(len, parts)) <= 2
 
 
 def test_an_image_is_counted_once_however_often_its_batch_was_too_large() -> None:
@@ -208,17 +208,17 @@ SHOWN = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 5.0, 1.0, 9.0]]).view(2, 1, 2,
 
 @pytest.mark.parametrize("oracle", [LabelOracle, ScoreOracle, WhiteBoxOracle])
 def test_every_image_shown_is_counted(oracle: type[LabelOracle]) -> None:
-    asked = oracle(Target())
-    asked.labels(SHOWN)
-    asked.confidence(SHOWN[:1], torch.tensor([0]))
-    assert asked.queries == 3
+    counting = oracle(Target())
+    counting.labels(SHOWN)
+    counting.confidence(SHOWN[:1], torch.tensor([0]))
+    assert counting.queries == 3
 
 
 def test_a_label_oracle_names_classes_and_has_neither_scores_nor_the_model() -> None:
-    asked = LabelOracle(Target())
-    assert asked.labels(SHOWN).tolist() == [0, 1]
-    assert asked.score(SHOWN, torch.tensor([0, 0])).tolist() == [1.0, 0.0]
-    assert not {"probabilities", "logits", "target_model"} & set(dir(asked))
+    oracle = LabelOracle(Target())
+    assert oracle.labels(SHOWN).tolist() == [0, 1]
+    assert oracle.score(SHOWN, torch.tensor([0, 0])).tolist() == [1.0, 0.0]
+    assert not {"probabilities", "logits", "target_model"} & set(dir(oracle))
 
 
 def test_a_score_oracle_gives_no_gradient() -> None:

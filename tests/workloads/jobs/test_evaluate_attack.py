@@ -65,7 +65,7 @@ class World:
         output.mkdir()
         data = DataInput(dataset=DATA, digest="")
         inputs = {role: self.folder / role for role in ("attack", "evaluation")}
-        context = dataclasses.replace(judging(output), inputs=inputs, load_images=lambda own: Avatars(DATA).load())
+        context = dataclasses.replace(judging(output), inputs=inputs, load_images=lambda source: Avatars(DATA).load())
         EvaluateAttack(EvaluateAttackConfig(data=data, split=SPLIT, metrics=metrics)).run(context)
         return output
 
@@ -83,8 +83,8 @@ def world(tmp_path: Path) -> World:
 
 
 def estimates(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["estimates"]
-    return found
+    numbers: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["estimates"]
+    return numbers
 
 
 def test_every_metric_of_reconstructions_runs_in_the_job(world: World) -> None:
@@ -101,8 +101,8 @@ def test_every_metric_of_reconstructions_runs_in_the_job(world: World) -> None:
         FeatureSpaceConfig(erasures=2),
         KnowledgeExtractionConfig(training=TrainingConfig(epochs=1, batch_size=8)),
     )
-    found = estimates(world.judged(*metrics))
-    assert {name.removesuffix("_evaluation") for name in found} == {
+    numbers = estimates(world.judged(*metrics))
+    assert {name.removesuffix("_evaluation") for name in numbers} == {
         "attack_accuracy",
         "knn_distance",
         "delta_eval",
@@ -114,21 +114,21 @@ def test_every_metric_of_reconstructions_runs_in_the_job(world: World) -> None:
         *("hull_overlap_erased", "manifold_precision_erased", "manifold_recall_erased", "distance_ratio"),
         *("knowledge_extraction_train_accuracy", "knowledge_extraction_test_accuracy"),
     }
-    assert all(own["low"] <= own["value"] <= own["high"] for own in found.values())
+    assert all(estimate["low"] <= estimate["value"] <= estimate["high"] for estimate in numbers.values())
 
 
 def test_held_out_images_of_the_identities_attacked_measure_what_a_student_learned(world: World) -> None:
-    found = estimates(world.judged(KnowledgeExtractionConfig(training=TrainingConfig(epochs=1, batch_size=8))))
-    counts = [found[f"knowledge_extraction_{part}_accuracy"]["n"] for part in ("train", "test")]
+    numbers = estimates(world.judged(KnowledgeExtractionConfig(training=TrainingConfig(epochs=1, batch_size=8))))
+    counts = [numbers[f"knowledge_extraction_{part}_accuracy"]["n"] for part in ("train", "test")]
     assert counts == [6 * ATTACKED, 2 * ATTACKED]  # of 8 images each, a quarter is held out
 
 
 def test_another_extractor_gives_other_numbers_by_another_name(world: World) -> None:
-    found = estimates(world.judged(PrdcConfig(), PrdcConfig(extractor=world.extractor()), KnnDistanceConfig()))
-    assert "density_small_cnn" in found and "density_evaluation" in found
-    assert found["density_small_cnn"]["value"] != found["density_evaluation"]["value"]
+    numbers = estimates(world.judged(PrdcConfig(), PrdcConfig(extractor=world.extractor()), KnnDistanceConfig()))
+    assert "density_small_cnn" in numbers and "density_evaluation" in numbers
+    assert numbers["density_small_cnn"]["value"] != numbers["density_evaluation"]["value"]
     alone = estimates(world.judged(KnnDistanceConfig(), name="alone"))
-    assert found["knn_distance"] == alone["knn_distance"], "the evaluation model's features stay its own"
+    assert numbers["knn_distance"] == alone["knn_distance"], "the evaluation model's features stay its own"
 
 
 def test_feature_space_leaves_its_points_under_the_names_of_the_people(world: World) -> None:
@@ -141,5 +141,5 @@ def test_feature_space_leaves_its_points_under_the_names_of_the_people(world: Wo
 def test_values_of_each_reconstruction_stand_beside_its_identity_and_restart(world: World) -> None:
     rows = load_file(world.judged(KnnDistanceConfig(), SsimConfig()) / "rows.safetensors")
     assert set(rows) == {"knn_distance", "ssim", "identities", "restarts"}
-    assert rows["identities"].tolist() == [own for own in range(ATTACKED) for _ in range(KEPT)]
+    assert rows["identities"].tolist() == [identity for identity in range(ATTACKED) for _ in range(KEPT)]
     assert len(rows["ssim"]) == ATTACKED * KEPT

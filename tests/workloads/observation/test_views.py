@@ -21,8 +21,8 @@ def rows(count: int) -> Rows:
     return Rows.of(torch.arange(count), 1, key="test")
 
 
-def viewed(config: ViewConfig, shown: Tensor, own: Rows) -> Tensor:
-    return RandomView(config)(shown, list(own.generators("view")))
+def viewed(config: ViewConfig, shown: Tensor, batch: Rows) -> Tensor:
+    return RandomView(config)(shown, list(batch.generators("view")))
 
 
 def test_the_neutral_view_is_the_image_itself() -> None:
@@ -38,8 +38,8 @@ def test_the_view_of_an_image_does_not_depend_on_its_batch() -> None:
 
 def test_per_batch_draws_give_every_image_the_same_view() -> None:
     shown = images(1).expand(5, -1, -1, -1)
-    made = viewed(FULL.model_copy(update={"draws": "per_batch"}), shown, rows(5))
-    assert torch.equal(made, made[:1].expand_as(made))
+    views = viewed(FULL.model_copy(update={"draws": "per_batch"}), shown, rows(5))
+    assert torch.equal(views, views[:1].expand_as(views))
 
 
 def test_a_certain_flip_mirrors_the_image() -> None:
@@ -57,8 +57,8 @@ def test_half_of_the_images_are_mirrored() -> None:
 def test_a_crop_shows_as_much_of_the_image_as_asked() -> None:
     """On a ramp along x the view spans the side of the crop: at area 0.25 half of the ramp."""
     ramp = ((torch.arange(SIZE) + 0.5) / SIZE).expand(8, 1, SIZE, SIZE)
-    made = viewed(ViewConfig(scale=(0.25, 0.25)), ramp, rows(8))
-    steps = made[:, 0, SIZE // 2].diff(dim=1)
+    views = viewed(ViewConfig(scale=(0.25, 0.25)), ramp, rows(8))
+    steps = views[:, 0, SIZE // 2].diff(dim=1)
     torch.testing.assert_close(steps, torch.full_like(steps, 0.5 / SIZE), rtol=0, atol=1e-6)
 
 
@@ -73,16 +73,16 @@ def test_a_wide_crop_is_wider_than_high() -> None:
 
 def test_brightness_scales_all_pixels_of_an_image_within_its_range() -> None:
     shown = torch.full((200, 3, SIZE, SIZE), 0.5)
-    made = viewed(ViewConfig(brightness=0.2), shown, rows(200))
-    factors = made[:, 0, 0, 0] / 0.5
-    torch.testing.assert_close(made, made[:, :1, :1, :1].expand_as(made), rtol=0, atol=1e-6)
+    views = viewed(ViewConfig(brightness=0.2), shown, rows(200))
+    factors = views[:, 0, 0, 0] / 0.5
+    torch.testing.assert_close(views, views[:, :1, :1, :1].expand_as(views), rtol=0, atol=1e-6)
     assert 0.8 <= float(factors.min()) < 0.85 and 1.15 < float(factors.max()) <= 1.2
 
 
 def test_contrast_keeps_the_mean_grey() -> None:
     shown = 0.25 + images(50) / 2
-    made = viewed(ViewConfig(contrast=0.2), shown, rows(50))
-    torch.testing.assert_close(made.mean((1, 2, 3)), shown.mean((1, 2, 3)), rtol=0, atol=1e-5)
+    views = viewed(ViewConfig(contrast=0.2), shown, rows(50))
+    torch.testing.assert_close(views.mean((1, 2, 3)), shown.mean((1, 2, 3)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("degrees", [90.0])
@@ -91,8 +91,8 @@ def test_a_quarter_turn_turns_the_image(degrees: float) -> None:
     shown = torch.zeros(1, 1, SIZE, SIZE)
     shown[..., : SIZE // 2] = 1
     many = shown.expand(300, -1, -1, -1)
-    made = viewed(ViewConfig(rotation=degrees, rotation_probability=1.0), many, rows(300))
-    nearest = (made - shown.mT).abs().mean((1, 2, 3)).min()
+    views = viewed(ViewConfig(rotation=degrees, rotation_probability=1.0), many, rows(300))
+    nearest = (views - shown.mT).abs().mean((1, 2, 3)).min()
     assert nearest < 0.02
 
 
@@ -105,21 +105,22 @@ def test_gradients_pass_through_a_view() -> None:
 def test_draws_of_a_batch_do_not_depend_on_which_rows_share_it() -> None:
     """Memory decides how a batch is split; the view must not."""
     view = RandomView(FULL.model_copy(update={"draws": "per_batch"}))
-    shown, own = images(6), rows(6)
-    whole = view(shown, own.generators("view", 3, shared=view.shares_draws))
+    shown, six_rows = images(6), rows(6)
+    unsplit = view(shown, six_rows.generators("view", 3, shared=view.shares_draws))
     parts = [
-        view(shown[part], own[part].generators("view", 3, shared=view.shares_draws)) for part in (slice(4), slice(4, 6))
+        view(shown[part], six_rows[part].generators("view", 3, shared=view.shares_draws))
+        for part in (slice(4), slice(4, 6))
     ]
-    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(torch.cat(parts), unsplit)
 
 
 def test_contrast_is_about_the_grey_of_the_crop() -> None:
     """A crop of one flat patch has no contrast to change, however much there is around it."""
     shown = torch.zeros(20, 1, SIZE, SIZE)
     shown[..., SIZE // 2 :, :] = 1
-    made = viewed(ViewConfig(scale=(1e-4, 1e-4), contrast=1.0), shown, rows(20))
-    flat = made.flatten(1).std(1) < 1e-6
-    values = made[flat][:, 0, 0, 0]
+    views = viewed(ViewConfig(scale=(1e-4, 1e-4), contrast=1.0), shown, rows(20))
+    flat = views.flatten(1).std(1) < 1e-6
+    values = views[flat][:, 0, 0, 0]
     assert int(flat.sum()) > 10
     assert bool(((values == 0) | (values == 1)).all())
 

@@ -63,17 +63,17 @@ def test_a_crop_is_torchvisions_resized_crop() -> None:
 
 
 def test_no_crop_and_no_turn_is_the_image_itself() -> None:
-    whole = augment(IMAGES.clone(), AugmentationConfig(crop_scale=(1.0, 1.0)), generator=draws())
-    torch.testing.assert_close(whole, IMAGES, rtol=0, atol=1e-5)
+    uncropped = augment(IMAGES.clone(), AugmentationConfig(crop_scale=(1.0, 1.0)), generator=draws())
+    torch.testing.assert_close(uncropped, IMAGES, rtol=0, atol=1e-5)
 
 
 def test_a_turn_is_torchvisions_rotation() -> None:
     varied = augment(IMAGES.clone(), AugmentationConfig(rotation=30.0), generator=draws())
     angles = (2 * torch.rand(4, len(IMAGES), generator=draws())[3] - 1) * 30
     bilinear = reference.InterpolationMode.BILINEAR
-    for image, own, angle in zip(IMAGES, varied, angles, strict=True):
+    for image, turned, angle in zip(IMAGES, varied, angles, strict=True):
         expected = reference.rotate(image, angle.item(), interpolation=bilinear)
-        torch.testing.assert_close(own[:, 7:17, 7:17], expected[:, 7:17, 7:17], rtol=0, atol=1e-4)
+        torch.testing.assert_close(turned[:, 7:17, 7:17], expected[:, 7:17, 7:17], rtol=0, atol=1e-4)
 
 
 def test_half_of_many_images_are_mirrored() -> None:

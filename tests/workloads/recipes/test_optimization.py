@@ -12,7 +12,7 @@ from workloads.recipes.optimization import TrainingConfig, build_optimizer, lear
 
 
 @pytest.mark.parametrize(
-    ("given", "first", "second"),
+    ("settings", "first", "second"),
     [
         # One weight begins at 1, its gradient is 0.5 twice, the learning rate is 0.1.
         ({"optimizer": "sgd", "momentum": 0.0}, 0.95, 0.9),
@@ -23,23 +23,23 @@ from workloads.recipes.optimization import TrainingConfig, build_optimizer, lear
         ({"optimizer": "adamw", "weight_decay": 0.1}, 0.89, 0.7811),  # 0.99 x 1 - 0.1, then 0.99 x 0.89 - 0.1
     ],
 )
-def test_two_steps_of_an_optimizer_by_hand(given: dict[str, Any], first: float, second: float) -> None:
+def test_two_steps_of_an_optimizer_by_hand(settings: dict[str, Any], first: float, second: float) -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)
-    optimizer = build_optimizer(model, TrainingConfig(**{"lr": 0.1, "weight_decay": 0.0, **given}))
-    found = []
+    optimizer = build_optimizer(model, TrainingConfig(**{"lr": 0.1, "weight_decay": 0.0, **settings}))
+    weights = []
     for _ in range(2):
         model.weight.grad = torch.full((1, 1), 0.5)
         optimizer.step()
-        found.append(model.weight.item())
-    assert found == pytest.approx([first, second], abs=1e-6)
+        weights.append(model.weight.item())
+    assert weights == pytest.approx([first, second], abs=1e-6)
 
 
 def test_frozen_weights_are_not_decayed() -> None:
     model = nn.Linear(1, 1)
     model.weight.requires_grad_(False)
     (group,) = build_optimizer(model, TrainingConfig(weight_decay=0.1)).param_groups
-    assert [id(own) for own in group["params"]] == [id(model.bias)]
+    assert [id(weight) for weight in group["params"]] == [id(model.bias)]
 
 
 def test_one_cycle_is_torchs() -> None:

@@ -30,8 +30,8 @@ CORNER = RandomErasingConfig(min_area=0.25, max_area=0.25, location="fixed_corne
 
 def build(config: DefenseConfig, *, images: int, size: int = 4) -> Defense:
     facts = {"image_shape": (1, size, size), "channel_mean": torch.zeros(1), "batch_size": images}
-    known: dict[str, Any] = {**facts, "generator": lambda *name: generator("job", *name)}
-    return DEFENSES.build(config, facts=TrainingFacts(images=images, **known))
+    values: dict[str, Any] = {**facts, "generator": lambda *name: generator("job", *name)}
+    return DEFENSES.build(config, facts=TrainingFacts(images=images, **values))
 
 
 # Images

@@ -76,9 +76,9 @@ def fitted(folder: Path, *, checkpoints: int | None = None) -> dict[str, Tensor]
     return prior.state_dict()
 
 
-def assert_same_bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+def assert_same_bits(states: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert states.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(states[name], expected[name])] == []
 
 
 DEFENDED: dict[str, tuple[DefenseConfig, ...]] = {
@@ -202,10 +202,10 @@ def epochs_of(
     **training: Any,
 ) -> list[dict[str, float]]:
     """Train on one batch an epoch, and the metrics of each epoch."""
-    given = {"epochs": 1, "batch_size": len(data), "lr": 0.15, "momentum": 0.0, "weight_decay": 0.0, **training}
+    settings = {"epochs": 1, "batch_size": len(data), "lr": 0.15, "momentum": 0.0, "weight_decay": 0.0, **training}
     context, metrics = context_at(folder), list[dict[str, float]]()
     context.on_progress = lambda progress: metrics.append(dict(progress.metrics))
-    train(model, data, TrainingConfig(**given), validation=validation, defenses=defenses, context=context)
+    train(model, data, TrainingConfig(**settings), validation=validation, defenses=defenses, context=context)
     return metrics
 
 
@@ -234,16 +234,16 @@ def test_the_model_is_the_moving_average_over_its_steps(tmp_path: Path) -> None:
 def test_validation_looks_at_the_moving_average_and_training_goes_on_without_it(tmp_path: Path) -> None:
     model = Linear([0.0, 0.5])
     metrics = epochs_of(tmp_path, model, black([0] * 4), validation=black([1] * 4), epochs=3, ema=0.75)
-    assert [own["validation_accuracy"] for own in metrics] == [1.0, 1.0, 1.0]
+    assert [epoch["validation_accuracy"] for epoch in metrics] == [1.0, 1.0, 1.0]
     expected = [math.log1p(math.exp(difference)) for difference in (0.5, 0.313262, 0.139958)]
-    assert [own["train_loss"] for own in metrics] == pytest.approx(expected, abs=2e-6)
+    assert [epoch["train_loss"] for epoch in metrics] == pytest.approx(expected, abs=2e-6)
 
 
 def test_the_model_is_the_first_of_those_that_validate_best(tmp_path: Path) -> None:
     model, validation = Linear([0.0, 0.5]), black([1] * 4)
     selection: dict[str, Any] = {"select": "best_validation", "validation_fraction": 0.5}
     metrics = epochs_of(tmp_path, model, black([0] * 4), validation=validation, epochs=3, **selection)
-    assert [own["validation_accuracy"] for own in metrics] == [1.0, 1.0, 0.0]
+    assert [epoch["validation_accuracy"] for epoch in metrics] == [1.0, 1.0, 0.0]
     assert_biases(model, 0.093369, 0.406631)
 
 
@@ -264,7 +264,7 @@ def test_the_norm_of_the_whole_gradient_is_bounded(tmp_path: Path, bound: float,
 
 
 def test_smoothed_labels_give_every_class_its_share(tmp_path: Path) -> None:
-    model = Linear([math.log(own) for own in (0.125, 0.25, 0.625)])
+    model = Linear([math.log(share) for share in (0.125, 0.25, 0.625)])
     (metrics,) = epochs_of(tmp_path, model, black([0] * 4), label_smoothing=0.3)
     # Targets are (0.8, 0.1, 0.1): -0.8 log 0.125 - 0.1 log 0.25 - 0.1 log 0.625. The gradient is p less those.
     assert metrics["train_loss"] == pytest.approx(1.849183, abs=1e-6)
