@@ -25,9 +25,9 @@ ACCESS = {"brepmi": "labels only", "rlbmi": "scores", "vmi": "white box", "deepi
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     folder = tmp_path_factory.mktemp("access")
     search = {"objectives": [{"metric": "natural_accuracy", "goal": "max"}]}
-    made = toy_sweep(folder, folder / "runs", attacks=ATTACKS, defenses=[], search=search)
-    made.run(InlineExecutor(), spec_file=None)
-    return made
+    sweep = toy_sweep(folder, folder / "runs", attacks=ATTACKS, defenses=[], search=search)
+    sweep.run(InlineExecutor(), spec_file=None)
+    return sweep
 
 
 def test_every_attack_yields_every_number(sweep: Sweep) -> None:
@@ -39,11 +39,11 @@ def test_every_attack_yields_every_number(sweep: Sweep) -> None:
 @pytest.mark.parametrize("kind", ACCESS)
 def test_an_attack_says_what_it_knew(sweep: Sweep, kind: str) -> None:
     job = next(plan.roles[f"attack/{kind}"] for plan in sweep.plans())
-    (protocol,) = [own for own in Path(sweep.store.root).rglob("protocol.json") if job in str(own)]
+    (protocol,) = [file for file in Path(sweep.store.root).rglob("protocol.json") if job in str(file)]
     assert json.loads(protocol.read_text())["access"] == ACCESS[kind]
 
 
 def test_an_attack_without_a_prior_waits_for_none(sweep: Sweep) -> None:
     plan = sweep.plans()[0]
-    (job,) = [own for own in plan.jobs if own.key == plan.roles["attack/deepinversion"]]
+    (job,) = [planned for planned in plan.jobs if planned.key == plan.roles["attack/deepinversion"]]
     assert set(job.inputs) == {"target"}

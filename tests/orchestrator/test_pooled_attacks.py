@@ -22,9 +22,9 @@ ATTACKS = [
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     folder = tmp_path_factory.mktemp("pooled")
     search = {"objectives": [{"metric": "natural_accuracy", "goal": "max"}], "seeds": [0], "baseline": False}
-    made = toy_sweep(folder, folder / "runs", attacks=ATTACKS, search=search)
-    made.run(InlineExecutor(), spec_file=None)
-    return made
+    sweep = toy_sweep(folder, folder / "runs", attacks=ATTACKS, search=search)
+    sweep.run(InlineExecutor(), spec_file=None)
+    return sweep
 
 
 def test_every_attack_ends_with_every_number(sweep: Sweep) -> None:
@@ -35,7 +35,7 @@ def test_every_attack_ends_with_every_number(sweep: Sweep) -> None:
 
 def test_what_an_attack_was_given_of_the_target_stands_beside_its_numbers(sweep: Sweep) -> None:
     (trial,) = sweep.result().trials
-    assert {label: own.protocol["access"] for label, own in trial.attacks.items()} == {
+    assert {label: result.protocol["access"] for label, result in trial.attacks.items()} == {
         "ppa": "white box",
         "mirror": "white box",
         "bred": "scores",
@@ -44,7 +44,7 @@ def test_what_an_attack_was_given_of_the_target_stands_beside_its_numbers(sweep:
 
 def test_queries_are_those_of_the_pool_the_search_and_the_selection(sweep: Sweep) -> None:
     (trial,) = sweep.result().trials
-    assert {label: own.protocol["queries"] for label, own in trial.attacks.items()} == {
+    assert {label: result.protocol["queries"] for label, result in trial.attacks.items()} == {
         "ppa": 2 * 10 + 6 * 3 + 6 * 2,
         "mirror": 10 + 4 * 3 + 2 * 4,
         "bred": 10 + 2 * 3 * 3 + 2,

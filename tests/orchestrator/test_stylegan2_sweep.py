@@ -19,8 +19,8 @@ NUMBERS = {"natural_accuracy", "gmi.attack_accuracy", "gmi.knn_distance"}
 
 
 def ran(folder: Path, **prior: Any) -> Sweep:
-    given = {"kind": "stylegan2", **SIZES, **prior}
-    sweep = toy_sweep(folder, folder / "runs", prior=given, search={"space": {}, "seeds": [0]})
+    config = {"kind": "stylegan2", **SIZES, **prior}
+    sweep = toy_sweep(folder, folder / "runs", prior=config, search={"space": {}, "seeds": [0]})
     sweep.run(InlineExecutor(), spec_file=None)
     return sweep
 
@@ -41,16 +41,16 @@ def prior_of(sweep: Sweep) -> Path:
 
 
 def test_a_sweep_with_a_fitted_prior_ends_with_every_number(fitted: Sweep) -> None:
-    assert [set(found) for found in numbers(fitted).values()] == [NUMBERS] * 2  # the defense and none
+    assert [set(metrics) for metrics in numbers(fitted).values()] == [NUMBERS] * 2  # the defense and none
 
 
 def test_a_sweep_with_a_prior_from_a_file_ends_with_every_number(read: Sweep) -> None:
-    assert [set(found) for found in numbers(read).values()] == [NUMBERS] * 2
+    assert [set(metrics) for metrics in numbers(read).values()] == [NUMBERS] * 2
 
 
 def test_a_prior_from_a_file_is_the_one_in_the_file(fitted: Sweep, read: Sweep) -> None:
-    given, found = (load_file(prior_of(sweep) / "prior.safetensors") for sweep in (fitted, read))
-    assert [name for name, own in found.items() if not torch.equal(own, given[name])] == []
+    written, stored = (load_file(prior_of(sweep) / "prior.safetensors") for sweep in (fitted, read))
+    assert [name for name, tensor in stored.items() if not torch.equal(tensor, written[name])] == []
 
 
 def test_a_prior_from_a_file_is_not_fitted(read: Sweep) -> None:

@@ -65,8 +65,8 @@ def test_run_prints_what_every_trial_came_to(finished: Finished) -> None:
     summary = finished.summary
     assert set(summary) == {"sweep", "run", "seconds", "jobs", "trials", "pareto"}
     assert summary["jobs"] == {"run": 11, "cached": 0, "failed": 0}
-    known = {"id", "status", "seed", "params", "defenses", "natural_accuracy", "attacks"}
-    assert [set(trial) for trial in summary["trials"]] == [known, known]
+    keys = {"id", "status", "seed", "params", "defenses", "natural_accuracy", "attacks"}
+    assert [set(trial) for trial in summary["trials"]] == [keys, keys]
     assert [trial["status"] for trial in summary["trials"]] == ["done", "done"]
     assert [trial["params"] for trial in summary["trials"]] == [{}, {AREA: 0.6}]
     assert [trial["defenses"] for trial in summary["trials"]] == [[], ["random_erasing"]]
@@ -113,8 +113,8 @@ def test_report_writes_the_page_anew_and_prints_what_run_printed(finished: Finis
 
 def test_status_counts_trials_and_jobs(finished: Finished) -> None:
     counts = {"started": 0, "done": 2, "failed": 0}
-    found = printed("status", finished.run)
-    assert found == {"run": str(finished.run), "trials": counts, "jobs_done": 11, "jobs_failed": 0}
+    status = printed("status", finished.run)
+    assert status == {"run": str(finished.run), "trials": counts, "jobs_done": 11, "jobs_failed": 0}
 
 
 def test_plan_prints_every_job_before_those_that_read_it(finished: Finished) -> None:
@@ -218,8 +218,8 @@ def test_a_rerun_prints_every_number_then_and_now(finished: Finished) -> None:
     assert Path(shape["run"]).is_relative_to(finished.run / "reruns")
     assert all(set(number) == {"trial", "name", "then", "now", "verdict"} for number in shape["numbers"])
     names = ("natural_accuracy", "gmi.attack_accuracy", "gmi.knn_distance")
-    asked = [(trial["id"], name) for trial in finished.summary["trials"] for name in names]
-    assert [(number["trial"], number["name"]) for number in shape["numbers"]] == asked
+    expected = [(trial["id"], name) for trial in finished.summary["trials"] for name in names]
+    assert [(number["trial"], number["name"]) for number in shape["numbers"]] == expected
     assert {number["verdict"] for number in shape["numbers"]} == {"identical"}
 
 

@@ -67,9 +67,9 @@ def test_a_continued_search_asks_the_points_it_asked_before(tmp_path: Path, kind
         sampler={"kind": kind, "points": 6, "startup_points": 3} if kind == "tpe" else {"kind": kind, "points": 6},
     )
     first = Search(spec)
-    asked = [first.next() for _ in range(4)]
-    history = [state_of(trial) for trial in asked if trial]
-    assert drain(Search(spec, history))[:4] == asked
+    trials = [first.next() for _ in range(4)]
+    history = [state_of(trial) for trial in trials if trial]
+    assert drain(Search(spec, history))[:4] == trials
 
 
 def test_tpe_goes_on_knowing_every_finished_trial(tmp_path: Path) -> None:
@@ -80,10 +80,10 @@ def test_tpe_goes_on_knowing_every_finished_trial(tmp_path: Path) -> None:
     def metrics(trial: Trial) -> dict[str, float]:
         return {"natural_accuracy": 1 - trial.params[AREA] ** 2, "gmi.attack_accuracy": trial.params[AREA]}
 
-    whole, points = Search(spec), []
-    while (trial := whole.next()) is not None:
+    undisturbed, points = Search(spec), []
+    while (trial := undisturbed.next()) is not None:
         points.append(trial)
-        whole.finish(trial.id, metrics(trial))
+        undisturbed.finish(trial.id, metrics(trial))
     again = Search(spec, [state_of(trial) for trial in points[:5]])
     for _ in range(5):
         trial = again.next()
@@ -96,9 +96,9 @@ def test_a_point_that_coincides_with_an_earlier_one_hides_nothing_that_came_afte
     """Six values and twelve points: some coincide, and the ledger has no trial of those."""
     space = {AREA: {"kind": "choice", "values": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}}
     spec = spec_with(tmp_path, space=space, sampler={"kind": "tpe", "points": 12, "startup_points": 12})
-    asked = drain(Search(spec))
-    assert asked[-1].point > len(asked) - 1, "no point coincides with one before another: take another seed"
-    assert Search(spec, [state_of(trial, status="done") for trial in asked]).trials == tuple(asked)
+    trials = drain(Search(spec))
+    assert trials[-1].point > len(trials) - 1, "no point coincides with one before another: take another seed"
+    assert Search(spec, [state_of(trial, status="done") for trial in trials]).trials == tuple(trials)
 
 
 def test_a_point_that_coincides_is_told_what_its_twin_yields(tmp_path: Path) -> None:
@@ -134,11 +134,11 @@ def test_a_point_whose_values_do_not_go_together_is_told_as_failed_and_passed_ov
     assert told == {0: None}
 
 
-def test_a_failed_or_missing_objective_is_told_as_a_failure(tmp_path: Path) -> None:
+def test_a_failed_or_missing_objective_is_told_as_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_with(tmp_path, space={AREA: {"kind": "choice", "values": [0.3]}}, baseline=False)
     told: list[object] = []
     search = Search(spec)
-    search._sampler.tell = lambda index, values: told.append(values)  # type: ignore[method-assign]
+    monkeypatch.setattr(search._sampler, "tell", lambda index, values: told.append(values))
     trial = search.next()
     assert trial is not None
     search.finish(trial.id, {"natural_accuracy": 0.9})
