@@ -271,14 +271,41 @@ def test_smoothed_labels_give_every_class_its_share(tmp_path: Path) -> None:
     assert_biases(model, -2.079442 + 0.15 * 0.675, -1.386294 - 0.15 * 0.15, -0.470004 - 0.15 * 0.525)
 
 
-def test_the_network_is_shown_augmented_images(tmp_path: Path) -> None:
+def test_a_smaller_last_batch_counts_by_its_mean_too(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, black([0] * 6), batch_size=4)
+    assert [len(images) for images in model.shown] == [4, 2]
+    assert_biases(model, 0.180021, 0.319979)
+
+
+def test_a_single_image_that_is_left_joins_the_batch_before_it(tmp_path: Path) -> None:
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, black([0] * 9), batch_size=4)
+    assert [len(images) for images in model.shown] == [4, 5]
+
+
+def test_every_epoch_shows_all_images_in_an_order_of_its_own(tmp_path: Path) -> None:
+    shades = torch.arange(16, dtype=torch.uint8)
+    images = shades[:, None, None, None].expand(-1, 1, 4, 4).contiguous()
+    model = Linear([0.0, 0.5])
+    epochs_of(tmp_path, model, ImageSet(images, torch.zeros(16).long(), ("a", "b")), epochs=2)
+    first, second = (shown[:, 0, 0, 0].mul(255).round() for shown in model.shown)
+    assert torch.equal(first.sort().values, shades.float()) and torch.equal(second.sort().values, shades.float())
+    assert not torch.equal(first, shades.float()) and not torch.equal(first, second)
+
+
+def test_the_network_is_shown_augmented_images_others_each_epoch(tmp_path: Path) -> None:
     images = torch.zeros(16, 1, 4, 4, dtype=torch.uint8)
     images[..., :2] = 255
+    data = ImageSet(images, torch.zeros(16).long(), ("a", "b"))
     model = Linear([0.0, 0.5])
-    epochs_of(tmp_path, model, ImageSet(images, torch.zeros(16).long(), ("a", "b")), augmentation={"flip": True})
-    (shown,) = model.shown
-    left, right = ((shown == half).flatten(1).all(1) for half in (images / 255, images.flip(3) / 255))
-    assert (left ^ right).all() and left.any() and right.any()
+    epochs_of(tmp_path, model, data, epochs=2, augmentation={"flip": True})
+    mirrored = []
+    for shown in model.shown:
+        left, right = ((shown == half).flatten(1).all(1) for half in (images / 255, images.flip(3) / 255))
+        assert (left ^ right).all() and left.any() and right.any()
+        mirrored.append(right)
+    assert not torch.equal(*mirrored)
 
 
 def test_two_trainings_under_one_key_give_the_same_bits(tmp_path: Path) -> None:
@@ -292,6 +319,11 @@ def test_a_training_that_diverges_says_where_and_what_to_lower(tmp_path: Path) -
     expected = r"^loss became (nan|inf) at epoch 0, step [0-3], lr 1e\+30: lower training\.lr\.$"
     with pytest.raises(DivergedError, match=expected):
         trained(tmp_path, classifier(lr=1e30))
+
+
+def test_a_loss_beyond_all_numbers_is_divergence_too(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"^loss became inf at epoch 0, step 0, lr 0\.15:"):
+        epochs_of(tmp_path, Linear([-3e38, 3e38]), black([0] * 4))
 
 
 def test_a_constant_learning_rate_stays() -> None:
