@@ -3,6 +3,7 @@
 - `paths.py` says where the repository's folders are.
 - `components.py` lists every registered component, with a config for each.
 - `toy.py` builds a whole sweep on digits that runs in seconds, and reads its numbers.
+- `training.py` trains a network small enough to work out its steps by hand.
 - `interruptions.py` stops a job at a step, so that a test can see whether it resumes with the same bits.
 - `golden_networks.py` holds the tiny networks behind the golden numbers, and those numbers.
 - `staged_networks.py` gives the same networks as priors that are made of stages.

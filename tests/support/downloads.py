@@ -52,7 +52,7 @@ def celeba(
 
 
 def folders(root: Path, people: Mapping[str, int], *, size: tuple[int, int] = (8, 8)) -> Path:
-    """So many images of each person, in a folder each, named as in LFW."""
+    """Images of each person, in a folder each, named as in LFW."""
     for person, count in people.items():
         for number in range(1, count + 1):
             picture(root / person / f"{Path(person).name}_{number:04d}.jpg", size)

@@ -21,7 +21,7 @@ def context_at(folder: Path, *, stop_at: int | None = None, stop_after: int | No
     Args:
         folder: holds the output and the checkpoint of one try, and of the next.
         stop_at: ends it at this reported step.
-        stop_after: ends it after so many checkpoints.
+        stop_after: ends it after that many checkpoints.
 
     One that is to end so checkpoints after every step, any other never.
     """

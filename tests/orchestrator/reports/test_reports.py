@@ -34,7 +34,7 @@ def estimate(value: float, half: float, *, n: int, method: str) -> dict[str, Any
     return {"value": value, "low": value - half, "high": value + half, "n": n, "method": method}
 
 
-def made(store: ArtifactStore, key: str, files: dict[str, bytes]) -> str:
+def stored(store: ArtifactStore, key: str, files: dict[str, bytes]) -> str:
     folder = store.new_attempt(key)
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -53,9 +53,9 @@ def roles(store: ArtifactStore, name: str, defenses: tuple[str, ...], judged: di
     evidence = {f"{index}.{kind}": facts for index, kind in enumerate(defenses)}
     maps = {f"{index}.{kind}.erased_map.png": png() for index, kind in enumerate(defenses)}
     return {
-        "target": made(store, f"target-{name}", {"defenses.json": json.dumps(evidence).encode(), **maps}),
-        "judged/gmi": made(store, f"judged-{name}", {"pairs.png": png(), **judged}),
-        "prior": made(store, "prior", {"samples.png": png()}),
+        "target": stored(store, f"target-{name}", {"defenses.json": json.dumps(evidence).encode(), **maps}),
+        "judged/gmi": stored(store, f"judged-{name}", {"pairs.png": png(), **judged}),
+        "prior": stored(store, "prior", {"samples.png": png()}),
     }
 
 

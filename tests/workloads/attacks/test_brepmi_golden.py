@@ -1,4 +1,4 @@
-"""BREP-MI against numbers recorded from its authors' code, and the laws of its batches.
+"""BREP-MI against numbers recorded from its authors' code, and what holds for its batches.
 
 Labels, acceptance and counts are exact and so are radii; centres within 1e-9 in float64, as the recording asks.
 """

@@ -1,4 +1,4 @@
-"""DeepInversion against an independent loop with torch's own batch norm and optimiser, its terms by hand, its laws."""
+"""DeepInversion against an independent loop with torch's own batch norm and optimiser, its terms by hand, and its queries."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def measured_gap(target: TinyClassifier, images: Tensor) -> Tensor:
 def independent(
     target: TinyClassifier, start: Tensor, identity: int, config: DeepinversionConfig, steps: int
 ) -> Tensor:
-    """Variables of one batch after so many steps."""
+    """Variables of one batch after `steps` steps."""
     variables = start.clone().requires_grad_(True)
     adam = torch.optim.Adam([variables], lr=config.lr, betas=config.betas)
     for step in range(steps):

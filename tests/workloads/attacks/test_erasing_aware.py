@@ -12,7 +12,6 @@ from torch import Tensor
 
 from tests.support.golden_networks import IDENTITIES, golden_networks
 from tests.support.interruptions import Interrupted, context_at
-from tests.workloads.inversion.test_row_search import any_prior
 from workloads.attacks.battery import Battery, BatteryConfig
 from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.deepinversion import DeepinversionConfig
@@ -33,7 +32,7 @@ from workloads.observation.views import Generators
 from workloads.training.classifiers import Architecture
 
 CPU = torch.device("cpu")
-LAW = RandomErasingConfig(min_area=0.3, max_area=0.3)
+ERASING = RandomErasingConfig(min_area=0.3, max_area=0.3)
 HOST = GmiConfig(restarts=2, keep=2, steps=4, batch_reference=6)
 
 
@@ -55,9 +54,9 @@ def access_to(model: Classifier | None = None) -> Access[WhiteBoxOracle]:
 # The view through a box.
 
 
-def through_boxes(images: Tensor, law: RandomErasingConfig = LAW, colour: float = 0.2) -> Tensor:
+def through_boxes(images: Tensor, erasing: RandomErasingConfig = ERASING, colour: float = 0.2) -> Tensor:
     rows = Rows.of(torch.arange(len(images)), 1, key="test")
-    view = ErasedView(law, torch.full((3,), colour), WhiteBoxOracle(target_model()))
+    view = ErasedView(erasing, torch.full((3,), colour), WhiteBoxOracle(target_model()))
     return view(images, list(rows.generators("boxes")))
 
 
@@ -75,7 +74,7 @@ def test_the_box_has_the_colour_of_public_images() -> None:
 
 def test_the_official_colour_is_painted_after_normalisation() -> None:
     """The model's mean and deviation are 0.5: 0.485 becomes 0.5 x 0.485 + 0.5."""
-    erased = through_boxes(torch.zeros(1, 3, 8, 8), LAW.model_copy(update={"fill": "official"}))
+    erased = through_boxes(torch.zeros(1, 3, 8, 8), ERASING.model_copy(update={"fill": "official"}))
     expected = torch.tensor([0.7425, 0.728, 0.703])
     torch.testing.assert_close(erased.amax((0, 2, 3)), expected, rtol=0, atol=1e-6)
 
@@ -90,10 +89,10 @@ def test_no_gradient_comes_from_under_a_box() -> None:
 
 @pytest.mark.parametrize("fill", ["mean", "pixel_noise", "box_colour"])
 def test_the_boxes_of_an_image_do_not_depend_on_its_batch(fill: str) -> None:
-    law = LAW.model_copy(update={"fill": fill})
+    erasing = ERASING.model_copy(update={"fill": fill})
     shown = torch.rand(6, 3, 8, 8, generator=generator("test", "shown"))
     rows = Rows.of(torch.arange(6), 1, key="test")
-    view = ErasedView(law, torch.full((3,), 0.2), WhiteBoxOracle(target_model()))
+    view = ErasedView(erasing, torch.full((3,), 0.2), WhiteBoxOracle(target_model()))
     alone = view(shown[4:5], list(rows[4:5].generators("boxes")))
     assert torch.equal(view(shown, list(rows.generators("boxes")))[4:5], alone)
 
@@ -102,9 +101,9 @@ def test_the_boxes_of_an_image_do_not_depend_on_its_batch(fill: str) -> None:
 
 
 def test_it_uses_the_law_of_the_targets_own_defense() -> None:
-    config = ErasingAwareConfig(host=HOST).against([LAW])
+    config = ErasingAwareConfig(host=HOST).against([ERASING])
     assert isinstance(config, ErasingAwareConfig)
-    assert config.erasing == LAW
+    assert config.erasing == ERASING
 
 
 def test_against_an_undefended_target_it_is_its_host() -> None:
@@ -113,7 +112,7 @@ def test_against_an_undefended_target_it_is_its_host() -> None:
 
 def test_a_law_of_its_own_comes_before_that_of_the_defense() -> None:
     erasing = RandomErasingConfig(max_area=0.9)
-    config = ErasingAwareConfig(host=HOST, erasing=erasing).against([LAW])
+    config = ErasingAwareConfig(host=HOST, erasing=erasing).against([ERASING])
     assert isinstance(config, ErasingAwareConfig)
     assert config.erasing == erasing
 
@@ -129,7 +128,7 @@ def test_boxes_that_hide_nothing_leave_the_host_as_it_was(tmp_path: Path) -> Non
 
 
 def test_every_draw_of_boxes_is_a_query(tmp_path: Path) -> None:
-    attack = ErasingAware(ErasingAwareConfig(host=HOST, erasing=LAW, draws=3))
+    attack = ErasingAware(ErasingAwareConfig(host=HOST, erasing=ERASING, draws=3))
     reconstructions = attack.run(access_to(), torch.arange(IDENTITIES), context=context_at(tmp_path))
     assert reconstructions.queries == 12 * 4 * 3 + 12  # rows x steps x draws, and the final images, whole
 
@@ -182,7 +181,7 @@ def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
             shown.append(super().__call__(images, generators))
             return shown[-1]
 
-    rows, lens = Rows.of(torch.arange(IDENTITIES), 1, key="test"), Shown(LAW, torch.full((3,), 0.2), access.target)
+    rows, lens = Rows.of(torch.arange(IDENTITIES), 1, key="test"), Shown(ERASING, torch.full((3,), 0.2), access.target)
     Gmi(HOST).viewed_losses(replace(access, lenses=(lens,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, 0)
     of_first_row = shown[0][:4]
     assert len(of_first_row.flatten(1).unique(dim=0)) > 1
@@ -190,9 +189,9 @@ def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
 
 @pytest.mark.parametrize("host", [BrepmiConfig(), MirrorConfig(search="genetic"), ErasingAwareConfig(host=HOST)])
 def test_an_attack_without_gradients_through_the_target_cannot_be_wrapped(host: Any) -> None:
-    config = ErasingAwareConfig(host=host, erasing=LAW)
+    config = ErasingAwareConfig(host=host, erasing=ERASING)
     with pytest.raises(ConfigError, match=f"host: {host.kind} does not descend on the target model itself"):
-        ErasingAware(config).check(prior=any_prior(), classes=IDENTITIES)
+        ErasingAware(config).check(prior=golden_networks().prior(), classes=IDENTITIES)
 
 
 # The battery.
@@ -247,7 +246,7 @@ def test_an_interrupted_battery_ends_as_an_undisturbed_one(tmp_path: Path, stop_
 
 def test_the_defense_reaches_every_attack_of_a_battery_and_equals_are_run_once() -> None:
     config = BatteryConfig(attacks=(HOST, ErasingAwareConfig(host=HOST)))
-    knowing, unaware = config.against([LAW]), config.against([])
+    knowing, unaware = config.against([ERASING]), config.against([])
     assert isinstance(knowing, BatteryConfig) and isinstance(unaware, BatteryConfig)
     assert [attack.kind for attack in knowing.attacks] == ["gmi", "erasing_aware"]
     assert [attack.kind for attack in unaware.attacks] == ["gmi"]

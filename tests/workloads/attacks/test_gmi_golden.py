@@ -1,4 +1,4 @@
-"""GMI against numbers recorded from its authors' code, and the laws of the loop that drives it.
+"""GMI against numbers recorded from its authors' code, and what holds for the loop that drives it.
 
 Tolerances are those the recording asks for: 1e-9 on latents and velocity, 1e-8 on losses, in float64.
 """

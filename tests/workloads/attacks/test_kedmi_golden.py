@@ -57,7 +57,7 @@ class Fit:
         return torch.stack([state["variables"][name] for state in self.states])
 
     def images(self) -> list[Tensor]:
-        """What each step looked at."""
+        """The images that each step looked at."""
         return [
             self.attack.images_of(self.access, state["variables"], self.rows, step)
             for step, state in enumerate(self.states[:-1])

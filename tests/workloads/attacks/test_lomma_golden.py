@@ -69,7 +69,7 @@ class Trajectory:
         return torch.stack([state["variables"][name] for state in self.states])
 
     def mean_losses(self, term: str) -> Tensor:
-        """Of one of the two terms, at the images that each step looked at. Shape: (T,)."""
+        """Mean of one of the two terms, at the images that each step looked at. Shape: (T,)."""
         means = []
         for step, state in enumerate(self.states[:-1]):
             images = self.attack.images_of(self.access, state["variables"], self.rows, step)

@@ -1,4 +1,4 @@
-"""RLB-MI: its agents against torch's own networks, optimiser and distributions; its rewards by hand; its laws."""
+"""RLB-MI: its agents against torch's own networks, optimiser and distributions; its rewards by hand; its queries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def module_of(weights: Variables, row: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def law(actor: nn.Module, states: Tensor) -> TransformedDistribution:
+def policy_of(actor: nn.Module, states: Tensor) -> TransformedDistribution:
     mean, log_std = actor(states).chunk(2, -1)
     return TransformedDistribution(Independent(Normal(mean, log_std.clamp(-20, 2).exp()), 1), TanhTransform())
 
@@ -70,7 +70,7 @@ def reference(agents: State, row: int, lessons: list[dict[str, Tensor]], *, offi
             if name.startswith("critic"):
                 values = critic(torch.cat((states, actions), -1))[:, 0]
                 descend(name, 0.5 * nn.functional.mse_loss(values, lesson["rewards"][row]))
-        policy = law(networks["actor"], states)
+        policy = policy_of(networks["actor"], states)
         mean, log_std = networks["actor"](states).chunk(2, -1)
         noise = lesson["noise"][row, 0, 0] if official else lesson["noise"][row]
         chosen = (mean + log_std.exp() * noise).tanh()

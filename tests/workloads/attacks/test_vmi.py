@@ -1,4 +1,4 @@
-"""VMI: its laws against torch's distributions and explicit Jacobians, its objective by hand, its batches."""
+"""VMI: its distributions against torch's distributions and explicit Jacobians, its objective by hand, its batches."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def anywhere(begun: Variables) -> Variables:
     return {name: 0.3 * drawn(*tensor.shape, purpose=name) for name, tensor in begun.items()}
 
 
-# Laws
+# Distributions
 
 
 def test_a_gaussians_divergence_is_that_of_torchs_distributions() -> None:
-    law = anywhere(Gaussian(SIZE).begin(ROWS, device=CPU))
-    _, divergence = Gaussian(SIZE).draw(law, drawn(2, 1, SIZE, purpose="noise"))
+    distribution = anywhere(Gaussian(SIZE).begin(ROWS, device=CPU))
+    _, divergence = Gaussian(SIZE).draw(distribution, drawn(2, 1, SIZE, purpose="noise"))
     standard = Normal(torch.zeros(SIZE, dtype=torch.float64), 1.0)
-    expected = kl_divergence(Normal(law["mean"], law["log_std"].exp()), standard).sum(1)
+    expected = kl_divergence(Normal(distribution["mean"], distribution["log_std"].exp()), standard).sum(1)
     torch.testing.assert_close(divergence, expected)
 
 
 def test_a_gaussians_divergence_by_hand() -> None:
     # (mean^2 + std^2 - 1) / 2 - log std: (1 + 4 - 1) / 2 - log 2 and (9 + 1 - 1) / 2 - 0
-    law = {"mean": torch.tensor([[1.0, 3.0]]), "log_std": torch.tensor([[2.0, 1.0]]).log()}
-    _, divergence = Gaussian(2).draw(law, torch.zeros(1, 1, 2))
+    distribution = {"mean": torch.tensor([[1.0, 3.0]]), "log_std": torch.tensor([[2.0, 1.0]]).log()}
+    _, divergence = Gaussian(2).draw(distribution, torch.zeros(1, 1, 2))
     assert divergence.item() == pytest.approx(2 - 0.693147 + 4.5, abs=1e-5)
 
 
 def test_a_gaussian_moves_and_stretches_noise() -> None:
-    law = {"mean": torch.tensor([[1.0, 3.0]]), "log_std": torch.tensor([[2.0, 1.0]]).log()}
-    latents, _ = Gaussian(2).draw(law, torch.tensor([[[1.0, -1.0], [0.0, 2.0]]]))
+    distribution = {"mean": torch.tensor([[1.0, 3.0]]), "log_std": torch.tensor([[2.0, 1.0]]).log()}
+    latents, _ = Gaussian(2).draw(distribution, torch.tensor([[[1.0, -1.0], [0.0, 2.0]]]))
     torch.testing.assert_close(latents, torch.tensor([[[3.0, 2.0], [1.0, 5.0]]]))
 
 
@@ -66,11 +66,11 @@ def test_a_flow_begins_as_the_law_of_the_prior() -> None:
 @pytest.mark.parametrize("row", [0, 1])
 def test_a_flows_density_is_that_of_the_noise_over_the_jacobian(row: int) -> None:
     flow = Flow(ORDERS, hidden=4)
-    law, noise = anywhere(flow.begin(ROWS, device=CPU)), drawn(2, 1, SIZE, purpose="noise")
-    latents, divergence = flow.draw(law, noise)
+    distribution, noise = anywhere(flow.begin(ROWS, device=CPU)), drawn(2, 1, SIZE, purpose="noise")
+    latents, divergence = flow.draw(distribution, noise)
 
     def latent_of(numbers: Tensor) -> Tensor:
-        return flow.draw(select(law, slice(row, row + 1)), numbers[None, None])[0].flatten()
+        return flow.draw(select(distribution, slice(row, row + 1)), numbers[None, None])[0].flatten()
 
     jacobian = torch.autograd.functional.jacobian(latent_of, noise[row, 0])
     standard = MultivariateNormal(torch.zeros(SIZE, dtype=torch.float64), torch.eye(SIZE, dtype=torch.float64))
@@ -81,21 +81,21 @@ def test_a_flows_density_is_that_of_the_noise_over_the_jacobian(row: int) -> Non
 
 def test_a_flows_divergence_is_the_mean_over_its_draws() -> None:
     flow = Flow(ORDERS, hidden=4)
-    law, noise = anywhere(flow.begin(ROWS, device=CPU)), drawn(2, 3, SIZE, purpose="noise")
-    divergences = torch.stack([flow.draw(law, noise[:, draw : draw + 1])[1] for draw in range(3)])
-    torch.testing.assert_close(flow.draw(law, noise)[1], divergences.mean(0))
+    distribution, noise = anywhere(flow.begin(ROWS, device=CPU)), drawn(2, 3, SIZE, purpose="noise")
+    divergences = torch.stack([flow.draw(distribution, noise[:, draw : draw + 1])[1] for draw in range(3)])
+    torch.testing.assert_close(flow.draw(distribution, noise)[1], divergences.mean(0))
 
 
 def test_a_coupling_adds_to_the_second_half_what_its_network_makes_of_the_first() -> None:
     flow = Flow(ORDERS[:1], hidden=4)
-    law = anywhere(flow.begin(ROWS, device=CPU))
-    law |= {name: torch.zeros_like(law[name]) for name in ("0.log_scale", "0.shift")}
+    distribution = anywhere(flow.begin(ROWS, device=CPU))
+    distribution |= {name: torch.zeros_like(distribution[name]) for name in ("0.log_scale", "0.shift")}
     noise = drawn(2, 6, SIZE, purpose="noise")
-    latents, permuted = flow.draw(law, noise)[0][1], noise[1][:, ORDERS[0]]
+    latents, permuted = flow.draw(distribution, noise)[0][1], noise[1][:, ORDERS[0]]
     hidden = permuted[:, :2]
     for layer in range(3):
         hidden = hidden if layer == 0 else F.elu(hidden)
-        weight, bias = law[f"0.coupling.{layer}.weight"][1], law[f"0.coupling.{layer}.bias"][1, 0]
+        weight, bias = distribution[f"0.coupling.{layer}.weight"][1], distribution[f"0.coupling.{layer}.bias"][1, 0]
         hidden = F.linear(hidden, weight.T, bias)
     torch.testing.assert_close(latents, torch.cat((permuted[:, :2], permuted[:, 2:] + hidden), 1))
 
@@ -127,11 +127,13 @@ def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Re
 
 def test_a_loss_is_mean_cross_entropy_and_weighted_divergence() -> None:
     networks, attack = golden_networks(torch.float32), Vmi(VmiConfig(**SMALL, family="gaussian", kl_weight=0.5))
-    law = {name: tensor.float() for name, tensor in anywhere(Gaussian(LATENT_SIZE).begin(ROWS, device=CPU)).items()}
-    losses = attack.losses(white_box(networks), law, ROWS, 7)
+    distribution = {
+        name: tensor.float() for name, tensor in anywhere(Gaussian(LATENT_SIZE).begin(ROWS, device=CPU)).items()
+    }
+    losses = attack.losses(white_box(networks), distribution, ROWS, 7)
     noise = ROWS.normal(4 * LATENT_SIZE, "samples", 7).view(2, 4, LATENT_SIZE)
     for row, identity in enumerate(ROWS.identities.tolist()):
-        mean, std = law["mean"][row], law["log_std"][row].exp()
+        mean, std = distribution["mean"][row], distribution["log_std"][row].exp()
         logits = networks.target(networks.generator(mean + std * noise[row]))
         looks = F.cross_entropy(logits, torch.full((4,), identity))
         divergence = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum()

@@ -1,4 +1,4 @@
-"""The laws of the simpler defenses by hand, what privacy costs by formula, and that a defense is one file."""
+"""The simpler defenses by hand, what privacy costs by formula, and that a defense is one file."""
 
 from __future__ import annotations
 

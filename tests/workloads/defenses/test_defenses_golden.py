@@ -34,8 +34,8 @@ KERNELS: dict[str, Literal["linear", "gaussian", "imq"]] = {
 DISTANCES = {"hsic": (hsic, 1e-6), "coco": (coco, 1e-10)}
 
 
-def known() -> TrainingFacts:
-    """What a defense knows of a training of which it asks nothing but draws."""
+def facts_of_one_image() -> TrainingFacts:
+    """Facts of a training on one image of one pixel, for a defense that asks only for random draws."""
     return TrainingFacts(1, (1, 1, 1), torch.zeros(1), lambda *name: generator("job", *name))
 
 
@@ -96,7 +96,7 @@ def test_the_penalised_loss_is_the_authors(name: str) -> None:
     targets, weights = F.one_hot(case["labels"], IDENTITIES).float(), torch.full((64,), 1 / 64)
     batch = Batch(case["images"], torch.arange(64), targets, weights)
     network: Any = Layers()
-    defense = Bido(BidoConfig(**settings), facts=known())
+    defense = Bido(BidoConfig(**settings), facts=facts_of_one_image())
     defense.start(network)
     loss = cross_entropy(case["logits"], batch)
     assert loss.item() == pytest.approx(case["bido_loss.cross_entropy"].item(), abs=1.1e-6)
@@ -109,7 +109,7 @@ def test_the_penalised_loss_is_the_authors(name: str) -> None:
 
 def test_what_the_network_does_in_evaluation_is_not_penalised() -> None:
     network: Any = Layers()
-    defense = Bido(BidoConfig(), facts=known())
+    defense = Bido(BidoConfig(), facts=facts_of_one_image())
     defense.start(network)
     rows = torch.rand(4, 5, generator=generator("test", "rows"))
     network.eval()
@@ -164,7 +164,7 @@ def test_the_bottleneck_is_the_authors(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"statistics": head.statistics, "head": head.output}
     for name, layer in names.items():
         layer.load_state_dict({part: case[f"{name}_{part}"] for part in ("weight", "bias")})
-    defense = Mid(MidConfig(weight=0.01), facts=known())
+    defense = Mid(MidConfig(weight=0.01), facts=facts_of_one_image())
     network: Any = Headed(head)
     defense.start(network)
     defense.begin_epoch(0)
@@ -191,18 +191,18 @@ def test_the_noise_of_training_is_named_after_the_epoch() -> None:
     with torch.no_grad():
         head.statistics.weight.zero_()
         head.statistics.bias[6:] = 6.0  # a standard deviation worth seeing
-    defense = Mid(MidConfig(), facts=known())
+    defense = Mid(MidConfig(), facts=facts_of_one_image())
     network: Any = Headed(head)
     defense.start(network)
 
-    def made(epoch: int) -> Tensor:
+    def logits_of(epoch: int) -> Tensor:
         defense.begin_epoch(epoch)
         logits: Tensor = head(torch.zeros(4, 12))
         return logits
 
-    first = made(0)
+    first = logits_of(0)
     assert not torch.equal(first[0], first[1]), "each row has its own"
-    assert torch.equal(made(0), first) and not torch.equal(made(1), first)
+    assert torch.equal(logits_of(0), first) and not torch.equal(logits_of(1), first)
 
 
 def test_information_of_two_codes_by_hand() -> None:

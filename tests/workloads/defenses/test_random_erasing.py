@@ -1,4 +1,4 @@
-"""Random erasing: its law against torchvision's own, every fill and place, and the record it keeps."""
+"""Random erasing: its distribution against torchvision's own, every fill and place, and the record it keeps."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def bounds(mask: Tensor) -> tuple[slice, slice]:
 
 
 @dataclass(frozen=True)
-class Law:
+class Erasing:
     """One setting to compare with torchvision on images of (H, W) pixels."""
 
     size: tuple[int, int]
@@ -70,37 +70,37 @@ class Law:
     aspect: tuple[float, float]
 
 
-LAWS = {
-    "squares": Law((32, 32), (0.1, 0.4), (1.0, 1.0)),
-    "torchvision's defaults": Law((48, 48), (0.02, 0.33), (0.3, 3.3)),
-    "often redrawn": Law((48, 48), (0.1, 0.8), (0.3, 3.3)),
-    "often given up": Law((64, 64), (0.8, 0.8), (0.3, 3.3)),
-    "never upright": Law((32, 32), (0.05, 0.5), (0.25, 0.5)),
-    "wide images": Law((32, 56), (0.1, 0.7), (0.5, 2.0)),
+ERASINGS = {
+    "squares": Erasing((32, 32), (0.1, 0.4), (1.0, 1.0)),
+    "torchvision's defaults": Erasing((48, 48), (0.02, 0.33), (0.3, 3.3)),
+    "often redrawn": Erasing((48, 48), (0.1, 0.8), (0.3, 3.3)),
+    "often given up": Erasing((64, 64), (0.8, 0.8), (0.3, 3.3)),
+    "never upright": Erasing((32, 32), (0.05, 0.5), (0.25, 0.5)),
+    "wide images": Erasing((32, 56), (0.1, 0.7), (0.5, 2.0)),
 }
 
 
 @functools.cache
-def torchvision_boxes(law: Law, count: int = 6000) -> dict[str, np.ndarray]:
+def torchvision_boxes(erasing: Erasing, count: int = 6000) -> dict[str, np.ndarray]:
     """Boxes that torchvision draws; all 0 for one that it gave up, which it reports as the whole image."""
-    image = torch.zeros(1, *law.size)
+    image = torch.zeros(1, *erasing.size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(20)
-        rows = [TorchvisionErasing.get_params(image, law.area, law.aspect, [0.0])[:4] for _ in range(count)]
+        rows = [TorchvisionErasing.get_params(image, erasing.area, erasing.aspect, [0.0])[:4] for _ in range(count)]
     top, left, height, width = np.array(rows).T
-    is_kept = ~((height == law.size[0]) & (width == law.size[1]))
+    is_kept = ~((height == erasing.size[0]) & (width == erasing.size[1]))
     return {"top": top, "left": left, "height": height * is_kept, "width": width * is_kept}
 
 
-def our_boxes(law: Law, count: int = 6000) -> dict[str, np.ndarray]:
+def our_boxes(erasing: Erasing, count: int = 6000) -> dict[str, np.ndarray]:
     """Boxes that we draw; all 0 for one given up."""
     settings: dict[str, Any] = {
-        "min_area": law.area[0],
-        "max_area": law.area[1],
-        "min_aspect": law.aspect[0],
-        "max_aspect": law.aspect[1],
+        "min_area": erasing.area[0],
+        "max_area": erasing.area[1],
+        "min_aspect": erasing.aspect[0],
+        "max_aspect": erasing.aspect[1],
     }
-    boxes = draw_boxes(count, law.size, RandomErasingConfig(**settings), generator=draws())
+    boxes = draw_boxes(count, erasing.size, RandomErasingConfig(**settings), generator=draws())
     is_kept = boxes.height[:, 0] > 0
     names = ("top", "left", "height", "width")
     return {name: (getattr(boxes, name)[:, 0] * is_kept).numpy() for name in names}
@@ -179,23 +179,23 @@ def test_a_square_as_large_as_the_image_is_given_up() -> None:
     assert erasing.evidence()[0]["unerased_share"] == 1.0
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", ERASINGS)
 def test_inside_draws_from_the_law_of_torchvision(name: str) -> None:
-    theirs, ours = measures(torchvision_boxes(LAWS[name])), measures(our_boxes(LAWS[name]))
+    theirs, ours = measures(torchvision_boxes(ERASINGS[name])), measures(our_boxes(ERASINGS[name]))
     p_values = {measure: stats.ks_2samp(theirs[measure], ours[measure]).pvalue for measure in theirs}
     assert min(p_values.values()) > SIGNIFICANCE, p_values
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", ERASINGS)
 def test_as_many_images_stay_whole_as_with_torchvision(name: str) -> None:
-    theirs, ours = torchvision_boxes(LAWS[name]), our_boxes(LAWS[name])
+    theirs, ours = torchvision_boxes(ERASINGS[name]), our_boxes(ERASINGS[name])
     counts = [[(boxes["height"] == 0).sum(), (boxes["height"] > 0).sum()] for boxes in (theirs, ours)]
     assert stats.fisher_exact(counts).pvalue > SIGNIFICANCE
 
 
 def test_wide_aspects_at_a_large_area_leave_the_known_share_whole() -> None:
     """0.134 of 20,000 draws of torchvision's algorithm at 224 px; two such shares differ by 0.0034 (one sigma)."""
-    ours = our_boxes(Law((224, 224), (0.8, 0.8), (0.3, 3.3)), 20_000)
+    ours = our_boxes(Erasing((224, 224), (0.8, 0.8), (0.3, 3.3)), 20_000)
     assert (ours["height"] == 0).mean() == pytest.approx(0.134, abs=0.0135)
 
 
@@ -265,7 +265,7 @@ def test_uniform_draws_every_corner_equally_often_whatever_the_size() -> None:
 
 
 def test_inside_favours_the_centre_and_uniform_does_not() -> None:
-    """At areas 0.1 to 0.4 and 64 px, torchvision's law hides the centre in 0.763 of the images, a corner in < 0.001."""
+    """At areas 0.1 to 0.4 and 64 px, torchvision hides the centre in 0.763 of the images, a corner in < 0.001."""
     maps = {}
     for location in ("inside", "uniform"):
         erasing = defense((1, 64, 64), 4000, location=location)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.golden_networks import golden_networks
 from tests.support.interruptions import Interrupted, context_at
 from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError, DivergedError
@@ -18,8 +19,6 @@ from workloads.inversion.memory_batches import GIB, MemoryBatches
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
-from workloads.priors.base import PRIORS, Prior
-from workloads.priors.wgan_gp import WganGpConfig
 
 CPU = torch.device("cpu")
 
@@ -48,10 +47,6 @@ class Countdown(RowSearch[LabelOracle]):
 
     def render(self, access: Access[LabelOracle], latents: Tensor, rows: Rows) -> Tensor:
         return latents[:, :, None, None].expand(-1, 1, 2, 2).abs() / 100
-
-
-def any_prior() -> Prior:
-    return PRIORS.build(WganGpConfig(width=2), channels=3, image_size=32, classes=3)
 
 
 def counted(
@@ -105,7 +100,7 @@ def test_a_figure_that_is_no_number_ends_the_attack(tmp_path: Path) -> None:
 
 def test_more_identities_than_classes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"attacks the first 9 classes, but the target model has 3: lower it"):
-        Countdown(CountdownConfig(identities=9)).check(prior=any_prior(), classes=3)
+        Countdown(CountdownConfig(identities=9)).check(prior=golden_networks().prior(), classes=3)
 
 
 def test_an_attack_without_a_prior_is_refused_where_it_needs_one() -> None:

@@ -29,21 +29,21 @@ def target_model() -> Classifier:
     return model.eval().requires_grad_(False)
 
 
-def asked(folder: Path, law: RandomErasingConfig | None) -> ScoreOracle:
+def scores_of(folder: Path, erasing: RandomErasingConfig | None) -> ScoreOracle:
     public = torch.full((4, 3, 8, 8), 51, dtype=torch.uint8)  # 0.2 of white
-    oracle = teacher(ScoreOracle, target_model(), erasing=law, public=public, context=context_at(folder))
+    oracle = teacher(ScoreOracle, target_model(), erasing=erasing, public=public, context=context_at(folder))
     assert isinstance(oracle, ScoreOracle)
     return oracle
 
 
-def test_without_a_law_the_teacher_sees_images_whole(tmp_path: Path) -> None:
+def test_without_erasing_the_teacher_sees_images_whole(tmp_path: Path) -> None:
     images = torch.rand(5, 3, 8, 8, generator=generator("test", "images"))
     expected = target_model()(images).softmax(1)
-    torch.testing.assert_close(asked(tmp_path, None).probabilities(images), expected)
+    torch.testing.assert_close(scores_of(tmp_path, None).probabilities(images), expected)
 
 
-def test_what_a_law_hides_the_teacher_sees_in_the_public_mean(tmp_path: Path) -> None:
-    oracle, images = asked(tmp_path, CORNER), torch.rand(5, 3, 8, 8, generator=generator("test", "images"))
+def test_what_is_erased_the_teacher_sees_in_the_public_mean(tmp_path: Path) -> None:
+    oracle, images = scores_of(tmp_path, CORNER), torch.rand(5, 3, 8, 8, generator=generator("test", "images"))
     told = oracle.probabilities(images)
     images[:, :, :4, :4] = 0.2
     torch.testing.assert_close(told, target_model()(images).softmax(1))
@@ -52,10 +52,10 @@ def test_what_a_law_hides_the_teacher_sees_in_the_public_mean(tmp_path: Path) ->
 
 def test_boxes_depend_on_how_much_was_asked_before_alone(tmp_path: Path) -> None:
     images = torch.rand(6, 3, 8, 8, generator=generator("test", "images"))
-    whole, resumed = (asked(tmp_path, RandomErasingConfig(min_area=0.3, max_area=0.3)) for _ in range(2))
-    whole.probabilities(images[:4])
+    undisturbed, resumed = (scores_of(tmp_path, RandomErasingConfig(min_area=0.3, max_area=0.3)) for _ in range(2))
+    undisturbed.probabilities(images[:4])
     resumed.queries = 4  # as a job that was killed there begins again
-    assert torch.equal(whole.probabilities(images[4:]), resumed.probabilities(images[4:]))
+    assert torch.equal(undisturbed.probabilities(images[4:]), resumed.probabilities(images[4:]))
 
 
 def test_labels_may_be_all_that_a_teacher_tells(tmp_path: Path) -> None:
@@ -64,26 +64,26 @@ def test_labels_may_be_all_that_a_teacher_tells(tmp_path: Path) -> None:
     assert type(oracle) is LabelOracle
 
 
-def laws_of_teaching(folder: Path, attack: dict[str, Any]) -> dict[str, Any]:
-    """By role, the law by which each taught job of a defended trial shows images."""
+def erasing_of_taught_jobs(folder: Path, attack: dict[str, Any]) -> dict[str, Any]:
+    """How each taught job of a defended trial erases images before the target model sees them, by role."""
     surrogate = {"kind": "small_cnn", "width": 2, "stages": 2}
     host = {"kind": "lomma", "host": {"kind": "kedmi"}, "distillation": {"models": [surrogate]}}
     sweep: Sweep = toy_sweep(folder, folder / "runs", attacks=[{"kind": "gmi"}, {**attack, "host": host}])
-    own = next(known for known in sweep.plans() if not known.trial.baseline)
-    jobs = {job.key: job for job in plan(sweep.resolved, own.trial).jobs}
+    defended = next(planned for planned in sweep.plans() if not planned.trial.baseline)
+    jobs = {job.key: job for job in plan(sweep.resolved, defended.trial).jobs}
     return {
         role: job_from(jobs[key].config).config.erasing  # type: ignore[attr-defined]
-        for role, key in own.roles.items()
+        for role, key in defended.roles.items()
         if role.startswith(("prior/", "surrogate."))
     }
 
 
 def test_an_attacker_who_erases_for_teachers_has_prior_and_surrogates_taught_so(tmp_path: Path) -> None:
-    laws = laws_of_teaching(tmp_path, {"kind": "erasing_aware", "erase_teacher": True})
-    assert laws.pop("prior/gmi") is None  # no teacher
-    assert laws.keys() == {"prior/erasing_aware", "surrogate.0/erasing_aware"}
-    assert all(isinstance(law, RandomErasingConfig) for law in laws.values())
+    by_role = erasing_of_taught_jobs(tmp_path, {"kind": "erasing_aware", "erase_teacher": True})
+    assert by_role.pop("prior/gmi") is None  # no teacher
+    assert by_role.keys() == {"prior/erasing_aware", "surrogate.0/erasing_aware"}
+    assert all(isinstance(erasing, RandomErasingConfig) for erasing in by_role.values())
 
 
 def test_by_default_teachers_see_images_whole(tmp_path: Path) -> None:
-    assert set(laws_of_teaching(tmp_path, {"kind": "erasing_aware"}).values()) == {None}
+    assert set(erasing_of_taught_jobs(tmp_path, {"kind": "erasing_aware"}).values()) == {None}

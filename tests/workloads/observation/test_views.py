@@ -1,4 +1,4 @@
-"""Random views: their laws, and that an image's view is its own."""
+"""Random views: how they are distributed, and that no image shares a view with its batch."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.support.interruptions import context_at
-from tests.workloads.training.test_training import Linear, assert_biases, black, epochs_of
+from tests.support.training import Linear, assert_biases, black, epochs_of
 from workloads.context import DataInput
 from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.support.interruptions import Interrupted, context_at
+from tests.support.training import Linear, assert_biases, black, epochs_of
 from workloads.context import DataInput, JobContext
 from workloads.core.errors import DivergedError
 from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.digits import DigitsConfig
-from workloads.defenses.base import Defense, DefenseConfig
+from workloads.defenses.base import DefenseConfig
 from workloads.defenses.bido import BidoConfig
 from workloads.defenses.cutmix import CutmixConfig
 from workloads.defenses.cutout import CutoutConfig
@@ -31,12 +31,10 @@ from workloads.defenses.negative_label_smoothing import NegativeLabelSmoothingCo
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.defenses.trap_mid import TrapMidConfig
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
-from workloads.models.base import Classifier, ModelConfig
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 from workloads.recipes.augmentation import AugmentationConfig
 from workloads.recipes.optimization import TrainingConfig, learning_rate
-from workloads.training.loop import train
 
 IMAGES = torch.randint(256, (40, 1, 32, 32), generator=generator("test", "images"), dtype=torch.uint8)
 DATA = ImageSet(IMAGES, torch.arange(40) % 4, ("a", "b", "c", "d"))
@@ -70,7 +68,7 @@ def trained(folder: Path, job: TrainClassifier, *, stop_at: int | None = None) -
 
 
 def fitted(folder: Path, *, checkpoints: int | None = None) -> dict[str, Tensor]:
-    """A fitted prior, or `Interrupted` after so many checkpoints, one a step."""
+    """A fitted prior, or `Interrupted` after N checkpoints, one a step."""
     prior = WganGp(WganGpConfig(latent_size=6, width=2, steps=12, batch_size=4), channels=1, image_size=32, classes=1)
     prior.fit(IMAGES, context=context_at(folder, stop_after=checkpoints))
     return prior.state_dict()
@@ -161,56 +159,6 @@ def test_a_resumed_prior_ends_with_the_same_bits(tmp_path: Path, checkpoints: in
 
 
 # By hand
-
-
-class Linear(Classifier):
-    """A linear layer on pixels as they are, so that of black images only the biases learn; it keeps what it is shown.
-
-    Shape: (B, 1, size, size) to (B, len(biases)).
-    """
-
-    def __init__(self, biases: Sequence[float], *, size: int = 4) -> None:
-        config = ModelConfig(kind="linear", input_mean=0.0, input_std=1.0)
-        super().__init__(config, classes=len(biases), channels=1, image_size=size)
-        self.head: nn.Linear = nn.Linear(size * size, len(biases))
-        nn.init.zeros_(self.head.weight)
-        self.head.bias = nn.Parameter(torch.tensor(biases))
-        self.shown: list[Tensor] = []
-
-    def features(self, normalized: Tensor) -> Tensor:
-        return normalized.flatten(1)
-
-    def stages(self) -> list[tuple[str, nn.Module]]:
-        return []
-
-    def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
-        self.shown.append(normalized.clone())
-        return super().training_logits(normalized)
-
-
-def black(labels: list[int], *, size: int = 4) -> ImageSet:
-    return ImageSet(torch.zeros(len(labels), 1, size, size, dtype=torch.uint8), torch.tensor(labels), ("a", "b"))
-
-
-def epochs_of(
-    folder: Path,
-    model: Linear,
-    data: ImageSet,
-    *,
-    validation: ImageSet | None = None,
-    defenses: Sequence[Defense] = (),
-    **training: Any,
-) -> list[dict[str, float]]:
-    """Train on one batch an epoch, and the metrics of each epoch."""
-    settings = {"epochs": 1, "batch_size": len(data), "lr": 0.15, "momentum": 0.0, "weight_decay": 0.0, **training}
-    context, metrics = context_at(folder), list[dict[str, float]]()
-    context.on_progress = lambda progress: metrics.append(dict(progress.metrics))
-    train(model, data, TrainingConfig(**settings), validation=validation, defenses=defenses, context=context)
-    return metrics
-
-
-def assert_biases(model: Linear, *expected: float) -> None:
-    torch.testing.assert_close(model.head.bias.detach(), torch.tensor(expected), rtol=0, atol=2e-6)
 
 
 # All images are of class 0 and the biases begin at (0, 0.5). With d their difference and p = 1 / (1 + exp(-d)), the
