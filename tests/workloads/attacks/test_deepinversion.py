@@ -1,4 +1,4 @@
-"""DeepInversion against an independent loop with torch's own batch norm and optimiser, its terms by hand, and its queries."""
+"""DeepInversion against an independent loop of torch's own batch norm and optimiser; its terms and queries by hand."""
 
 from __future__ import annotations
 
