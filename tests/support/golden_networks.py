@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -201,6 +202,11 @@ def follow(
         states.append(state)
         losses.append(loss)
     return states, torch.stack(losses)
+
+
+def trajectory(states: Sequence[State], name: str) -> Tensor:
+    """One variable in each of the states. Shape: (states, B, ...)."""
+    return torch.stack([state["variables"][name] for state in states])
 
 
 def assert_recorded(actual: Tensor, recorded: Tensor, *, atol: float = 1e-9) -> None:

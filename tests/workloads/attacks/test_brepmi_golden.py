@@ -21,7 +21,7 @@ from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access, Reconstructions
 from workloads.inversion.rows import Rows
-from workloads.observation.oracles import LabelOracle
+from workloads.observation.oracles import Answer, LabelOracle
 
 CPU = torch.device("cpu")
 RUNS = ["run0", "run1", "run2", "run3"]
@@ -31,7 +31,7 @@ PATIENCE = 15
 class Watched(LabelOracle):
     """Remembers its answers."""
 
-    def __init__(self, logits: Any) -> None:
+    def __init__(self, logits: Answer) -> None:
         super().__init__(logits)
         self.answers: list[Tensor] = []
 
@@ -71,6 +71,10 @@ class Followed:
     last: State
 
 
+Run = tuple[str, Followed, list[Tensor]]
+"""Name of a run, what our code did, and what the target answered."""
+
+
 def access_to(oracle: LabelOracle, networks: TinyNetworks) -> Access[LabelOracle]:
     prior = networks.prior()
     return Access(oracle, CPU, prior=prior)
@@ -105,7 +109,7 @@ def follow(case: dict[str, Tensor], runs: list[str], oracle: LabelOracle, label:
 
 
 @pytest.fixture(scope="module", params=RUNS)
-def run(request: pytest.FixtureRequest, case: dict[str, Tensor]) -> tuple[str, Followed, list[Tensor]]:
+def run(request: pytest.FixtureRequest, case: dict[str, Tensor]) -> Run:
     """A run's name, what our code did, and what the target answered to it: 32 labels and one, by turns."""
     name, networks = request.param, golden_networks()
     oracle = Watched(networks.target)
@@ -113,37 +117,37 @@ def run(request: pytest.FixtureRequest, case: dict[str, Tensor]) -> tuple[str, F
     return name, followed, oracle.answers
 
 
-def test_centres_follow_the_authors(case: dict[str, Tensor], run: Any) -> None:
+def test_centres_follow_the_authors(case: dict[str, Tensor], run: Run) -> None:
     name, followed, _ = run
     assert_recorded(followed.centre[:, 0], case[f"{name}.centre"])
     assert_recorded(followed.last["centre"][0], case[f"{name}.final_centre"])
 
 
-def test_radii_are_the_authors(case: dict[str, Tensor], run: Any) -> None:
+def test_radii_are_the_authors(case: dict[str, Tensor], run: Run) -> None:
     name, followed, _ = run
     assert torch.equal(followed.radius[:, 0], case[f"{name}.radius"])
     assert followed.last["radius"].item() == case[f"{name}.final_radius"].item()
 
 
-def test_the_target_names_the_points_on_the_spheres_as_recorded(case: dict[str, Tensor], run: Any) -> None:
+def test_the_target_names_the_points_on_the_spheres_as_recorded(case: dict[str, Tensor], run: Run) -> None:
     name, _, answers = run
     inside = torch.stack(answers[0::2]) == case[f"{name}.label"]
     assert torch.equal(inside, case[f"{name}.inside"] > 0)
 
 
-def test_moves_are_accepted_as_recorded(case: dict[str, Tensor], run: Any) -> None:
+def test_moves_are_accepted_as_recorded(case: dict[str, Tensor], run: Run) -> None:
     name, _, answers = run
     accepted = torch.cat(answers[1::2]) == case[f"{name}.label"]
     assert torch.equal(accepted, case[f"{name}.accepted"] > 0)
 
 
-def test_moves_and_growth_are_counted_as_by_the_authors(case: dict[str, Tensor], run: Any) -> None:
+def test_moves_and_growth_are_counted_as_by_the_authors(case: dict[str, Tensor], run: Run) -> None:
     name, followed, _ = run
     assert followed.last["moves"].item() == case[f"{name}.counted_iterations"].item()
     assert followed.last["grown_at"].item() == case[f"{name}.last_growth_at"].item()
 
 
-def test_patience_ends_a_search_where_it_ended_the_authors(run: Any) -> None:
+def test_patience_ends_a_search_where_it_ended_the_authors(run: Run) -> None:
     _, followed, _ = run
     assert Brepmi(BrepmiConfig(patience=PATIENCE)).settled(followed.last).tolist() == [True]
     assert Brepmi(BrepmiConfig(patience=PATIENCE + 1)).settled(followed.last).tolist() == [False]
@@ -191,7 +195,7 @@ class Recorded(Brepmi):
 
     pooled: Tensor
 
-    def pool(self, access: Any, batch: int, *, context: JobContext) -> Tensor:
+    def pool(self, access: Access[LabelOracle], batch: int, *, context: JobContext) -> Tensor:
         return self.pooled[batch].double()
 
 

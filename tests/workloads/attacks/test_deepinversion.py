@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,9 @@ def test_no_hook_stays_on_the_target() -> None:
 
 def test_a_step_shows_each_batch_rolled_by_draws_of_its_row() -> None:
     class Watched(WhiteBoxOracle):
-        def logits_and_inputs(self, images: Tensor, layers: Any) -> Any:
+        def logits_and_inputs(
+            self, images: Tensor, layers: Sequence[nn.Module]
+        ) -> tuple[Tensor, list[tuple[nn.Module, Tensor]]]:
             shown.append(images)
             return super().logits_and_inputs(images, layers)
 

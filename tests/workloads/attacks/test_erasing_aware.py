@@ -23,7 +23,7 @@ from workloads.attacks.vmi import VmiConfig
 from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.inversion.attack import ATTACKS, Access
+from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions, SearchConfig
 from workloads.inversion.rows import Rows
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
@@ -165,7 +165,7 @@ class Watched:
         (DeepinversionConfig(restarts=1, images=3, keep=3, steps=3), 3),
     ],
 )
-def test_every_look_of_an_objective_goes_through_the_lens(tmp_path: Path, host: Any, images: int) -> None:
+def test_every_look_of_an_objective_goes_through_the_lens(tmp_path: Path, host: SearchConfig, images: int) -> None:
     lens = Watched()
     access = replace(access_to(), lenses=(lens,))
     reconstructions = ATTACKS.build(host).run(access, torch.arange(IDENTITIES), context=context_at(tmp_path))
@@ -188,7 +188,7 @@ def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("host", [BrepmiConfig(), MirrorConfig(search="genetic"), ErasingAwareConfig(host=HOST)])
-def test_an_attack_without_gradients_through_the_target_cannot_be_wrapped(host: Any) -> None:
+def test_an_attack_without_gradients_through_the_target_cannot_be_wrapped(host: AttackConfig) -> None:
     config = ErasingAwareConfig(host=host, erasing=ERASING)
     with pytest.raises(ConfigError, match=f"host: {host.kind} does not descend on the target model itself"):
         ErasingAware(config).check(prior=golden_networks().prior(), classes=IDENTITIES)
@@ -199,7 +199,7 @@ def test_an_attack_without_gradients_through_the_target_cannot_be_wrapped(host: 
 FIRST, SECOND = HOST.model_copy(update={"name": "short"}), HOST.model_copy(update={"name": "long", "steps": 30})
 
 
-def battery(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Any:
+def battery(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:
     config = BatteryConfig(attacks=(FIRST, SECOND), **{"views": 3, **settings})
     members = (access_to(), access_to())
     access = Access(members[0].target, CPU, image_size=8, members=members)

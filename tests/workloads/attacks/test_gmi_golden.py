@@ -19,6 +19,7 @@ from tests.support.golden_networks import (
     assert_recorded,
     follow,
     golden_networks,
+    trajectory,
     white_box,
 )
 from tests.support.interruptions import Interrupted, context_at
@@ -53,7 +54,7 @@ def descend(access: Access[WhiteBoxOracle], start: Tensor, *, batch_reference: i
     rows = Rows.of(torch.arange(len(start)), 1, key="")
     states, losses = follow(attack, access, {"latents": start.double()}, rows, steps=STEPS)
     return Trajectory(
-        torch.stack([state["variables"]["latents"] for state in states]),
+        trajectory(states, "latents"),
         torch.stack([state["memory"]["latents"] for state in states[:-1]]),
         losses,
     )
@@ -71,17 +72,23 @@ def test_the_target_gives_the_recorded_logits(case: dict[str, Tensor], networks:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_latents_follow_the_authors_in_a_batch_of_six(case: dict[str, Tensor], batch6: Any, seed: int) -> None:
+def test_latents_follow_the_authors_in_a_batch_of_six(
+    case: dict[str, Tensor], batch6: list[Trajectory], seed: int
+) -> None:
     assert_recorded(batch6[seed].latents, case["batch6.latents"][seed])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_velocity_follows_the_authors_in_a_batch_of_six(case: dict[str, Tensor], batch6: Any, seed: int) -> None:
+def test_velocity_follows_the_authors_in_a_batch_of_six(
+    case: dict[str, Tensor], batch6: list[Trajectory], seed: int
+) -> None:
     assert_recorded(batch6[seed].velocity, case["batch6.velocity_before_step"][seed])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_mean_loss_is_the_authors_total_in_a_batch_of_six(case: dict[str, Tensor], batch6: Any, seed: int) -> None:
+def test_mean_loss_is_the_authors_total_in_a_batch_of_six(
+    case: dict[str, Tensor], batch6: list[Trajectory], seed: int
+) -> None:
     assert_recorded(batch6[seed].losses.mean(1), case["batch6.total_loss"][seed], atol=1e-8)
 
 
@@ -107,7 +114,9 @@ def test_the_wrong_batch_reference_is_far_from_the_authors(case: dict[str, Tenso
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_later_code_with_the_critic_moves_alike(case: dict[str, Tensor], batch6: Any, seed: int) -> None:
+def test_the_later_code_with_the_critic_moves_alike(
+    case: dict[str, Tensor], batch6: list[Trajectory], seed: int
+) -> None:
     assert_recorded(batch6[seed].latents, case["ked_critic.latents"][seed])
 
 

@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, TinyNetworks, assert_recorded, golden_networks
+from tests.support.golden_networks import IDENTITIES, TinyNetworks, assert_recorded, golden_networks, trajectory
 from tests.support.interruptions import Interrupted, context_at
 from tests.support.staged_networks import TinyStaged, signed_access
 from workloads.attacks.ifgmi import Ifgmi, IfgmiConfig
@@ -27,6 +27,8 @@ from workloads.observation.views import ViewConfig
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 
 Fidelity = Literal["fixed", "official"]
+Official = tuple[str, list[State], Tensor]
+"""Name of a run by the authors' settings, its states, and its losses."""
 
 STAGES = (8, 5, 5)
 STARTS, ENDS = (0, 8, 13), (8, 13, 18)
@@ -85,50 +87,50 @@ def searched(
 
 
 @pytest.fixture(scope="module", params=RUNS)
-def official(request: Any, case: dict[str, Tensor], networks: TinyNetworks) -> tuple[str, list[State], Tensor]:
+def official(request: pytest.FixtureRequest, case: dict[str, Tensor], networks: TinyNetworks) -> Official:
     return (request.param, *searched(case, networks, request.param))
 
 
-def test_styles_follow_the_authors_through_all_stages(case: dict[str, Tensor], official: Any) -> None:
+def test_styles_follow_the_authors_through_all_stages(case: dict[str, Tensor], official: Official) -> None:
     run, states, _ = official
-    styles = torch.stack([state["variables"]["latents"] for state in states[:-1]])
+    styles = trajectory(states[:-1], "latents")
     assert_recorded(styles, case[f"{run}.w_before_step"])
 
 
-def test_styles_end_each_stage_where_the_authors_do(case: dict[str, Tensor], official: Any) -> None:
+def test_styles_end_each_stage_where_the_authors_do(case: dict[str, Tensor], official: Official) -> None:
     run, states, _ = official
     styles = torch.stack([states[end]["variables"]["latents"] for end in ENDS])
     assert_recorded(styles, case[f"{run}.w_after_stage"])
 
 
-def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], official: Any) -> None:
+def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], official: Official) -> None:
     run, _, losses = official
     assert_recorded(losses.mean(1), case[f"{run}.loss"])
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_features_begin_a_stage_as_the_authors_do(case: dict[str, Tensor], official: Any, stage: int) -> None:
+def test_features_begin_a_stage_as_the_authors_do(case: dict[str, Tensor], official: Official, stage: int) -> None:
     run, states, _ = official
     begun = states[STARTS[stage] + 1]["kept"]["anchors"]["features"]
     assert_recorded(begun, case[f"{run}.features_before_step_stage{stage}"][0])
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_features_follow_the_authors(case: dict[str, Tensor], official: Any, stage: int) -> None:
+def test_features_follow_the_authors(case: dict[str, Tensor], official: Official, stage: int) -> None:
     run, states, _ = official
-    features = torch.stack([state["variables"]["features"] for state in states[STARTS[stage] + 1 : ENDS[stage]]])
+    features = trajectory(states[STARTS[stage] + 1 : ENDS[stage]], "features")
     assert_recorded(features, case[f"{run}.features_before_step_stage{stage}"][1:])
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_features_end_a_stage_where_the_authors_do(case: dict[str, Tensor], official: Any, stage: int) -> None:
+def test_features_end_a_stage_where_the_authors_do(case: dict[str, Tensor], official: Official, stage: int) -> None:
     run, states, _ = official
     features = states[ENDS[stage]]["variables"]["features"]
     assert_recorded(features, case[f"{run}.features_at_end_of_stage{stage}"])
 
 
 def test_the_image_kept_is_that_of_the_authors_stages_which_the_target_likes_best(
-    case: dict[str, Tensor], networks: TinyNetworks, official: Any
+    case: dict[str, Tensor], networks: TinyNetworks, official: Official
 ) -> None:
     run, states, _ = official
     stages = case[f"{run}.images"].clamp(-1, 1)  # (stage, row, C, H, W)

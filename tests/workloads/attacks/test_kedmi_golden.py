@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.golden_networks import IDENTITIES, assert_recorded, follow, golden_networks, white_box
+from tests.support.golden_networks import IDENTITIES, assert_recorded, follow, golden_networks, trajectory, white_box
 from tests.support.interruptions import Interrupted, context_at
 from workloads.attacks.kedmi import Kedmi, KedmiConfig
 from workloads.context import JobContext
@@ -54,7 +54,7 @@ class Fit:
     losses: Tensor
 
     def trajectory(self, name: str) -> Tensor:
-        return torch.stack([state["variables"][name] for state in self.states])
+        return trajectory(self.states, name)
 
     def images(self) -> list[Tensor]:
         """The images that each step looked at."""

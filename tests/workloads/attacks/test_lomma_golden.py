@@ -19,6 +19,7 @@ from tests.support.golden_networks import (
     assert_recorded,
     follow,
     golden_networks,
+    trajectory,
     white_box,
 )
 from tests.support.interruptions import Interrupted, context_at
@@ -66,7 +67,7 @@ class Trajectory:
     losses: Tensor
 
     def of(self, name: str) -> Tensor:
-        return torch.stack([state["variables"][name] for state in self.states])
+        return trajectory(self.states, name)
 
     def mean_losses(self, term: str) -> Tensor:
         """Mean of one of the two terms, at the images that each step looked at. Shape: (T,)."""
@@ -101,8 +102,14 @@ def search(case: dict[str, Tensor], config: LommaConfig, start: State | None = N
     return Trajectory(attack, access, rows, states, losses)
 
 
+OnGmi = dict[tuple[str, int], Trajectory]
+"""Searches by variant and start."""
+OnKedmi = dict[tuple[str, str], Trajectory]
+"""Searches by variant and clip."""
+
+
 @pytest.fixture(scope="module")
-def on_gmi(case: dict[str, Tensor]) -> dict[tuple[str, int], Trajectory]:
+def on_gmi(case: dict[str, Tensor]) -> OnGmi:
     host = GmiHost(batch_reference=6)
     return {
         (variant, start): search(case, LommaConfig(host=host, **VARIANTS[variant]), {"latents": case["starts"][start]})
@@ -111,7 +118,7 @@ def on_gmi(case: dict[str, Tensor]) -> dict[tuple[str, int], Trajectory]:
 
 
 @pytest.fixture(scope="module")
-def on_kedmi(case: dict[str, Tensor]) -> dict[tuple[str, str], Trajectory]:
+def on_kedmi(case: dict[str, Tensor]) -> OnKedmi:
     return {
         (variant, clip): search(
             case, LommaConfig(host=KedmiHost(batch_reference=6, clip=CLIPS[clip]), **VARIANTS[variant])
@@ -121,14 +128,14 @@ def on_kedmi(case: dict[str, Tensor]) -> dict[tuple[str, str], Trajectory]:
 
 
 @pytest.mark.parametrize(("variant", "start"), ON_GMI)
-def test_latents_follow_the_authors_on_gmi(case: dict[str, Tensor], on_gmi: Any, variant: str, start: int) -> None:
+def test_latents_follow_the_authors_on_gmi(case: dict[str, Tensor], on_gmi: OnGmi, variant: str, start: int) -> None:
     assert_recorded(on_gmi[variant, start].of("latents"), case[f"gmi.{variant}.latents"][start])
 
 
 @pytest.mark.parametrize("term", ["identity", "prior"])
 @pytest.mark.parametrize(("variant", "start"), ON_GMI)
 def test_losses_are_the_authors_on_gmi(
-    case: dict[str, Tensor], on_gmi: Any, variant: str, start: int, term: str
+    case: dict[str, Tensor], on_gmi: OnGmi, variant: str, start: int, term: str
 ) -> None:
     losses = on_gmi[variant, start].mean_losses(term)
     assert_recorded(losses, case[f"gmi.{variant}.{term}_loss"][start], atol=1e-8)
@@ -136,7 +143,7 @@ def test_losses_are_the_authors_on_gmi(
 
 @pytest.mark.parametrize(("variant", "start"), ON_GMI)
 def test_the_loss_is_realism_and_a_hundred_times_the_identitys(
-    case: dict[str, Tensor], on_gmi: Any, variant: str, start: int
+    case: dict[str, Tensor], on_gmi: OnGmi, variant: str, start: int
 ) -> None:
     terms = {name: case[f"gmi.{variant}.{name}_loss"][start] for name in ("prior", "identity")}
     total = terms["prior"] + 100 * terms["identity"]
@@ -147,7 +154,7 @@ def test_the_loss_is_realism_and_a_hundred_times_the_identitys(
 @pytest.mark.parametrize("name", ["mean", "log_variance"])
 @pytest.mark.parametrize(("variant", "clip"), ON_KEDMI)
 def test_the_gaussians_follow_the_authors_on_kedmi(
-    case: dict[str, Tensor], on_kedmi: Any, variant: str, clip: str, name: str
+    case: dict[str, Tensor], on_kedmi: OnKedmi, variant: str, clip: str, name: str
 ) -> None:
     assert_recorded(on_kedmi[variant, clip].of(name), case[f"ked.{variant}.{clip}.{name}"])
 
@@ -155,7 +162,7 @@ def test_the_gaussians_follow_the_authors_on_kedmi(
 @pytest.mark.parametrize("term", ["identity", "prior"])
 @pytest.mark.parametrize(("variant", "clip"), ON_KEDMI)
 def test_losses_are_the_authors_on_kedmi(
-    case: dict[str, Tensor], on_kedmi: Any, variant: str, clip: str, term: str
+    case: dict[str, Tensor], on_kedmi: OnKedmi, variant: str, clip: str, term: str
 ) -> None:
     losses = on_kedmi[variant, clip].mean_losses(term)
     assert_recorded(losses, case[f"ked.{variant}.{clip}.{term}_loss"], atol=1e-8)

@@ -8,19 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.support.golden_networks import (
-    IDENTITIES,
-    TinyNetworks,
-    assert_recorded,
-    follow,
-    golden_networks,
-)
+from tests.support.golden_networks import IDENTITIES, TinyNetworks, assert_recorded, follow, golden_networks, trajectory
 from tests.support.interruptions import Interrupted, context_at
 from tests.support.staged_networks import OneBlock, TinyStaged, access_to
 from workloads.attacks.mirror import GeneticMirror, GradientMirror, Mirror, MirrorConfig
@@ -109,7 +103,11 @@ def coin(heads: bool) -> torch.Generator:
 
 
 def searched(
-    case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str, fidelity: Any = "official"
+    case: dict[str, Tensor],
+    networks: TinyNetworks,
+    findings: State,
+    run: str,
+    fidelity: Literal["fixed", "official"] = "official",
 ) -> tuple[list[State], Tensor]:
     flip = 0.5 if run == "flip" else 0.0
     config = MirrorConfig(steps=STEPS, flip=flip, fidelity=fidelity, **UNTRUNCATED)
@@ -122,7 +120,7 @@ def searched(
 @pytest.mark.parametrize("run", ["plain", "flip"])
 def test_latents_follow_the_authors(case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str) -> None:
     states, _ = searched(case, networks, findings, run)
-    latents = torch.stack([state["variables"]["latents"] for state in states])
+    latents = trajectory(states, "latents")
     assert_recorded(latents, case[f"{run}.latents"])
 
 
@@ -147,14 +145,14 @@ def test_each_row_keeps_the_latents_whose_own_loss_was_smallest(
     case: dict[str, Tensor], networks: TinyNetworks, findings: State, run: str
 ) -> None:
     states, losses = searched(case, networks, findings, run, "fixed")
-    measured = torch.stack([state["variables"]["latents"] for state in states[:-1]])
+    measured = trajectory(states[:-1], "latents")
     expected = measured[losses.argmin(0), torch.arange(8)]
     assert torch.equal(states[-1]["kept"]["best"], expected)
 
 
 def test_steps_end_in_the_box(case: dict[str, Tensor], networks: TinyNetworks, findings: State) -> None:
     states, _ = searched(case, networks, findings, "plain", "fixed")
-    latents = torch.stack([state["variables"]["latents"] for state in states[1:]])
+    latents = trajectory(states[1:], "latents")
     assert ((latents >= findings["lower"]) & (latents <= findings["upper"])).all()
 
 
@@ -210,7 +208,9 @@ def recorded_draws(case: dict[str, Tensor], generation: int) -> Draws:
     return Draws(uniform["parent"].unflatten(1, (2, 11)), uniform["crossover"], masks, sizes)
 
 
-def bred(case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any) -> list[State]:
+def bred(
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: pytest.MonkeyPatch
+) -> list[State]:
     """The authors' populations, from the recorded draws."""
     config = MirrorConfig(search="genetic", population=12, steps=GENERATIONS, fidelity="official", **UNTRUNCATED)
     attack, access_to_scores = GeneticMirror(config), access(networks, ScoreOracle, **findings)
@@ -224,7 +224,7 @@ def bred(case: dict[str, Tensor], networks: TinyNetworks, findings: State, monke
 
 
 def test_populations_are_the_authors(
-    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = bred(case, networks, findings, monkeypatch)
     populations = torch.cat([state["population"] for state in states])
@@ -232,7 +232,7 @@ def test_populations_are_the_authors(
 
 
 def test_log_probabilities_are_the_authors(
-    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = bred(case, networks, findings, monkeypatch)
     fitness = torch.cat([state["fitness"] for state in states]).log()
@@ -240,7 +240,7 @@ def test_log_probabilities_are_the_authors(
 
 
 def test_the_elite_is_the_authors(
-    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, findings: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elite = GeneticMirror(MirrorConfig(search="genetic")).outcome(bred(case, networks, findings, monkeypatch)[-1])
     assert_recorded(elite["elite"][0], case["genetic.final"])

@@ -22,7 +22,8 @@ from workloads.inversion.attack import Access, Reconstructions
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import WhiteBoxOracle
-from workloads.priors.base import PRIORS, Prior
+from workloads.priors.adversarial import AdversarialPrior
+from workloads.priors.base import PRIORS, Prior, PriorConfig
 from workloads.priors.ked_gan import KedGanConfig
 from workloads.priors.plg_gan import PlgGanConfig
 from workloads.priors.stylegan2.prior import StyleGan2Config
@@ -43,11 +44,11 @@ def drawn(network: Network, purpose: str) -> Network:
     return network.eval().requires_grad_(False)
 
 
-def prior_of(config: Any) -> Any:
+def prior_of(config: PriorConfig) -> Prior:
     return drawn(PRIORS.build(config, channels=1, image_size=32, classes=CLASSES), "prior")
 
 
-def access_to(config: Any) -> Access[WhiteBoxOracle]:
+def access_to(config: PriorConfig) -> Access[WhiteBoxOracle]:
     architecture = Architecture(model=SmallCnnConfig(width=2, stages=2), classes=CLASSES, channels=1, image_size=32)
     public = torch.randint(256, (PUBLIC, 1, 32, 32), dtype=torch.uint8, generator=generator("test", "public"))
     return Access(
@@ -103,20 +104,14 @@ def test_what_tuning_asks_is_added_to_what_was_asked_before(tmp_path: Path) -> N
     assert reconstructions.queries == 2 * 3 + 2 * (2 + tuned_on + 3)
 
 
-def test_tuning_goes_on_after_the_steps_of_the_fit(tmp_path: Path) -> None:
-    """Or a schedule would begin anew: T-ACGAN would learn no classes, StyleGAN2 would forget its average."""
-
-    class Steps:
-        def __init__(self, prior: Any) -> None:
-            self.seen: list[int] = []
-            prior.begin_step = self.seen.append
-            prior._update = lambda step, *rest: prior.begin_step(step)
-
-    prior = prior_of(TacganConfig(width=2, latent_size=4, batch_size=4, steps=7))
-    steps = Steps(prior)
-    prior.tune(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), steps=2, lr=0.1, target=access_to(WGAN).target,
-               context=context_at(tmp_path))  # fmt: skip
-    assert steps.seen == [7, 8]
+def test_tuning_goes_on_after_the_steps_of_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a schedule would begin anew: T-ACGAN would learn no classes, StyleGAN2 would forget its average."""
+    prior, steps = prior_of(TacganConfig(width=2, latent_size=4, batch_size=4, steps=7)), list[int]()
+    assert isinstance(prior, AdversarialPrior)
+    monkeypatch.setattr(prior, "_update", lambda step, *_: steps.append(step))
+    black, target = torch.zeros(4, 1, 32, 32, dtype=torch.uint8), access_to(WGAN).target
+    prior.tune(black, steps=2, lr=0.1, target=target, context=context_at(tmp_path))
+    assert steps == [7, 8]
 
 
 def test_a_published_prior_is_not_tuned() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.sweep import Sweep
 from tests.support.golden_networks import IDENTITIES, golden_networks
 from tests.support.interruptions import Interrupted, context_at
 from tests.support.toy import numbers, toy_sweep
@@ -22,7 +23,7 @@ from workloads.inversion.attack import Access, Reconstructions
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, ViewConfig
-from workloads.priors.base import PRIORS
+from workloads.priors.base import PRIORS, Prior, PriorConfig
 from workloads.priors.plg_gan import PlgGanConfig
 from workloads.priors.tacgan import TacganConfig
 from workloads.priors.wgan_gp import WganGpConfig
@@ -86,7 +87,7 @@ def test_the_protocol_says_how_the_search_was_done() -> None:
 # Priors that are refused
 
 
-def built(config: Any) -> Any:
+def built(config: PriorConfig) -> Prior:
     with torch.device("meta"):
         return PRIORS.build(config, channels=3, image_size=32, classes=IDENTITIES)
 
@@ -200,7 +201,7 @@ LOKT = {
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     folder = tmp_path_factory.mktemp("sweep")
     search = {"baseline": False, "objectives": [{"metric": "natural_accuracy", "goal": "max"}]}
     sweep = toy_sweep(folder, folder / "runs", attacks=[PLGMI, LOKT], search=search, prior=None)
@@ -208,13 +209,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return sweep
 
 
-def protocol(sweep: Any, attack: str) -> dict[str, Any]:
+def protocol(sweep: Sweep, attack: str) -> dict[str, Any]:
     (plan,) = sweep.plans()
     protocol: dict[str, Any] = sweep.store.read_json(plan.roles[f"attack/{attack}"], "protocol.json")
     return protocol
 
 
-def test_a_sweep_of_both_attacks_finishes_with_all_numbers(sweep: Any) -> None:
+def test_a_sweep_of_both_attacks_finishes_with_all_numbers(sweep: Sweep) -> None:
     (metrics,) = numbers(sweep).values()
     judged = {f"{attack}.{name}" for attack in ("plgmi", "lokt") for name in ("attack_accuracy", "knn_distance")}
     assert set(metrics) == judged | {"natural_accuracy"}
@@ -229,7 +230,7 @@ def test_a_sweep_of_both_attacks_finishes_with_all_numbers(sweep: Any) -> None:
         ("lokt", 9 * 8 + 2 * 6, 4),
     ],
 )
-def test_a_sweep_counts_every_query(sweep: Any, attack: str, before: int, during: int) -> None:
+def test_a_sweep_counts_every_query(sweep: Sweep, attack: str, before: int, during: int) -> None:
     counted = protocol(sweep, attack)
     assert (counted["queries_before"], counted["queries"]) == (before, before + during)
 

@@ -5,18 +5,14 @@ Everything runs in float64; the recording asks for 1e-9 on latents.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.support.golden_networks import (
-    IDENTITIES,
-    assert_recorded,
-    follow,
-    golden_networks,
-)
+from tests.support.golden_networks import IDENTITIES, assert_recorded, follow, golden_networks, trajectory
 from workloads.attacks.plgmi import Plgmi, PlgmiConfig
 from workloads.inversion.attack import Access
 from workloads.inversion.rows import Rows
@@ -37,7 +33,9 @@ RECORDED = {"margin": "margin", "cross_entropy": "ce", "poincare": "poincare"}
     [(margin, "margin"), (cross_entropy, "cross_entropy"), (poincare, "poincare")],
     ids=["margin", "cross_entropy", "poincare"],
 )
-def test_a_loss_has_the_recorded_mean(case: dict[str, Tensor], loss: Any, name: str) -> None:
+def test_a_loss_has_the_recorded_mean(
+    case: dict[str, Tensor], loss: Callable[[Tensor, Tensor], Tensor], name: str
+) -> None:
     assert_recorded(loss(case["logits"].double(), case["labels"]).mean(), case[name])
 
 
@@ -68,7 +66,7 @@ def search(
     attack = Plgmi(PlgmiConfig(objective=objective, view=ViewConfig(), batch_reference=batch))
     rows = Rows.of(identities, 1, key="")
     states, losses = follow(attack, access, {"latents": start.double()}, rows, steps=STEPS)
-    return torch.stack([state["variables"]["latents"] for state in states]), losses
+    return trajectory(states, "latents"), losses
 
 
 @pytest.mark.parametrize("start", [0, 1])

@@ -16,13 +16,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
-from tests.support.golden_networks import (
-    IDENTITIES,
-    TinyNetworks,
-    assert_recorded,
-    follow,
-    golden_networks,
-)
+from tests.support.golden_networks import IDENTITIES, TinyNetworks, assert_recorded, follow, golden_networks, trajectory
 from tests.support.interruptions import Interrupted, context_at
 from tests.support.staged_networks import TinyStaged, access_to, signed_access
 from workloads.attacks.ppa import Ppa, PpaConfig
@@ -74,7 +68,7 @@ def searched(case: dict[str, Tensor], networks: TinyNetworks, run: str) -> tuple
     states, losses = follow(
         attack, signed_access(networks), {"latents": case["starts"][:, 0].double()}, rows, steps=STEPS
     )
-    return torch.stack([state["variables"]["latents"] for state in states]), losses
+    return trajectory(states, "latents"), losses
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -90,7 +84,9 @@ def test_the_mean_loss_is_the_authors(case: dict[str, Tensor], networks: TinyNet
 # The pool
 
 
-def pooled(case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any, **settings: Any) -> dict[str, Tensor]:
+def pooled(
+    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> dict[str, Tensor]:
     """What is found in the recorded pool, of which every entry is a start."""
     monkeypatch.setattr("workloads.inversion.style_search.draw_pool", lambda *_, **__: case["pool_z"])
     config = PpaConfig(pool=40, restarts=40, keep=40, cutoff=2, **settings)
@@ -107,7 +103,7 @@ def test_the_pool_of_a_seed_is_the_one_the_authors_draw(case: dict[str, Tensor],
 
 
 def test_official_confidences_of_the_pool_are_the_authors(
-    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = pooled(case, networks, monkeypatch, fidelity="official")
     expected = case["pool_confidences"].sort(0, descending=True).values.T
@@ -115,7 +111,7 @@ def test_official_confidences_of_the_pool_are_the_authors(
 
 
 def test_official_starts_are_the_first_styles_of_the_authors_candidates(
-    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = pooled(case, networks, monkeypatch, fidelity="official")
     rows = Rows(case["initial_identities"], torch.arange(3).repeat(4), key="")
@@ -124,7 +120,7 @@ def test_official_starts_are_the_first_styles_of_the_authors_candidates(
 
 
 def test_a_start_is_scored_by_its_own_image_and_the_mirror_image_of_it(
-    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: Any
+    case: dict[str, Tensor], networks: TinyNetworks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = pooled(case, networks, monkeypatch)
     starts = findings["starts"][findings["candidates"]]  # (identities, 40, S)

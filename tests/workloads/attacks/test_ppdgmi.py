@@ -18,7 +18,7 @@ from workloads.inversion.attack import Access, Reconstructions
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import WhiteBoxOracle
-from workloads.priors.base import PRIORS, Prior
+from workloads.priors.base import Prior
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 from workloads.training.classifiers import Architecture
 
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {"host": HOST, "pseudo_private": 2, "tune_steps": 5, 
 
 def prior() -> WganGp:
     config = WganGpConfig(width=2, latent_size=4, batch_size=4)
-    wgan: Any = PRIORS.build(config, channels=1, image_size=32, classes=1)
+    wgan = WganGp(config, channels=1, image_size=32, classes=1)
     wgan.draw_weights(generator("test", "prior"))
     return wgan.eval().requires_grad_(False)
 

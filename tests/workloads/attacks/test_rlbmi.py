@@ -21,7 +21,7 @@ from workloads.inversion.attack import Access, Reconstructions
 from workloads.inversion.optimizers import Variables
 from workloads.inversion.rows import Rows, select
 from workloads.inversion.soft_actor_critic import SoftActorCritic
-from workloads.observation.oracles import ScoreOracle
+from workloads.observation.oracles import Answer, ScoreOracle
 
 CPU = torch.device("cpu")
 SIZE, HIDDEN, BATCH, LR = 3, 5, 7, 1e-2
@@ -154,7 +154,7 @@ class Fixed(ScoreOracle):
 class Watched(ScoreOracle):
     """Remembers its answers."""
 
-    def __init__(self, logits: Any) -> None:
+    def __init__(self, logits: Answer) -> None:
         super().__init__(logits)
         self.answers: list[Tensor] = []
 
