@@ -145,6 +145,17 @@ def test_the_loss_is_a_mean_over_draws() -> None:
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-5)
 
 
+def test_every_step_and_every_draw_has_boxes_of_its_own() -> None:
+    access, rows = access_to(), Rows.of(torch.arange(IDENTITIES), 1, key="test")
+    latents = {"latents": torch.ones(IDENTITIES, 8) / 2}
+    lens = ErasedView(ERASING, torch.full((3,), 0.2), access.target)
+    first, next_step, two_draws = (
+        Gmi(HOST).losses(replace(access, lenses=(lens,) * draws), latents, rows, step)
+        for draws, step in ((1, 0), (1, 1), (2, 0))
+    )
+    assert not torch.equal(first, next_step) and not torch.equal(first, two_draws)
+
+
 class Watched:
     """A lens that changes nothing and counts what goes through it."""
 

@@ -50,11 +50,17 @@ class Countdown(RowSearch[LabelOracle]):
 
 
 def counted(
-    folder: Path, *, identities: tuple[int, ...] = (0, 1, 2), stop_at: int | None = None, **settings: Any
+    folder: Path,
+    *,
+    identities: tuple[int, ...] = (0, 1, 2),
+    stop_at: int | None = None,
+    stop_after: int | None = None,
+    **settings: Any,
 ) -> Reconstructions:
     attack = Countdown(CountdownConfig(**{"restarts": 2, "keep": 2, **settings}))
     target = LabelOracle(lambda images: images.flatten(1)[:, :3])
-    return attack.run(Access(target, CPU), torch.tensor(identities), context=context_at(folder, stop_at=stop_at))
+    context = context_at(folder, stop_at=stop_at, stop_after=stop_after)
+    return attack.run(Access(target, CPU), torch.tensor(identities), context=context)
 
 
 # Rows 0, 1, 10, 11, 20, 21 take 1 step (the first is at zero already), 1, 10, 11, 20 and 21 steps.
@@ -85,6 +91,18 @@ def test_an_interrupted_search_ends_as_an_undisturbed_one(tmp_path: Path, stop_a
     again = counted(tmp_path / "parts", **settings)
     assert torch.equal(again.latents, undisturbed.latents)
     assert (again.latent_steps, again.queries) == (undisturbed.latent_steps, undisturbed.queries)
+
+
+def test_a_search_lost_between_two_chunks_does_not_repeat_the_first(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        counted(tmp_path, steps=100, chunk_rows=3, stop_after=10)  # the steps of the first chunk
+    assert counted(tmp_path, steps=100, chunk_rows=3).latent_steps == 1 + 1 + 10 + 11 + 20 + 21
+
+
+@pytest.mark.parametrize(("shared", "streams"), [(False, 4), (True, 1)])
+def test_rows_have_draws_of_their_own_or_all_the_same(shared: bool, streams: int) -> None:
+    generators = Rows.of(torch.arange(2), 2, key="test").generators("view", shared=shared)
+    assert len({torch.rand((), generator=draws).item() for draws in generators}) == streams
 
 
 def test_a_figure_that_is_no_number_ends_the_attack(tmp_path: Path) -> None:

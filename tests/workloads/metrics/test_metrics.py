@@ -83,6 +83,15 @@ def test_two_groups_of_equal_size_resample_to_their_own_means() -> None:
     assert (estimate.low, estimate.high) == (0.0, 1.0)
 
 
+def test_a_resampled_group_weighs_as_much_as_it_has_rows() -> None:
+    # Of 20 groups one has 100 rows of 1, the others a row of 0 each. Drawn k times of 20, it gives 100 k / (100 k + 20
+    # - k). By the binomial distribution k is 0 in 36 % of the resamples, above 2 in 7.5 % and above 3 in 1.6 %.
+    values = torch.cat((torch.ones(100), torch.zeros(19)))
+    groups = torch.cat((torch.zeros(100), torch.arange(1, 20))).long()
+    estimate = bootstrap_over_groups(values, groups, generator=draws())
+    assert (estimate.low, estimate.high) == pytest.approx((0.0, 300 / 317))
+
+
 def test_one_group_gives_the_range_seen() -> None:
     estimate = bootstrap_over_groups(torch.tensor([1.0, 5.0, 3.0]), torch.zeros(3).long(), generator=draws())
     assert (estimate.low, estimate.high, estimate.method) == (1.0, 5.0, "range")
