@@ -37,6 +37,12 @@ def test_the_node_without_gpus_takes_the_job_that_needs_none() -> None:
     assert chosen.id == "cpu"
 
 
+def test_a_job_takes_all_that_a_node_has() -> None:
+    node, request = Node("a", 2, (1.0,), 8.0), Request(2, 1, 8.0)
+    assert place(request, [node]) == node
+    assert node.without(request) == Node("a", 0, (0.0,), 0.0)
+
+
 def test_an_impossible_request_says_what_the_largest_node_has() -> None:
     nodes = [Node("a", 2, (), 8), Node("b", 4, (1.0,), 8)]
     assert list(why_not(Request(1, 2, 1), nodes)) == [

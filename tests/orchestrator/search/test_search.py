@@ -58,6 +58,31 @@ def test_log_uniform_draws_fall_evenly_in_logarithm(tmp_path: Path) -> None:
     assert abs(below - 100) < 4 * math.sqrt(200 * 0.25)  # four standard deviations of a fair coin
 
 
+@pytest.mark.parametrize("sampler", [{"kind": "random", "points": 3}, {"kind": "tpe", "points": 3}])
+def test_a_search_has_its_points_and_no_more(tmp_path: Path, sampler: dict[str, Any]) -> None:
+    space = {AREA: {"kind": "uniform", "low": 0.2, "high": 0.9}}
+    search = Search(spec_with(tmp_path, space=space, sampler=sampler, seeds=[0, 1]))
+    assert search.size == len(drain(search)) == (1 + 3) * 2
+
+
+def test_integers_are_drawn_from_both_ends_of_their_range_on(tmp_path: Path) -> None:
+    space = {
+        "target.training.epochs": {"kind": "integer", "low": 1, "high": 3},
+        "target.training.batch_size": {"kind": "integer", "low": 4, "high": 4},
+    }
+    trials = drain(Search(spec_with(tmp_path, space=space, sampler={"kind": "random", "points": 40}, baseline=False)))
+    assert {trial.params["target.training.epochs"] for trial in trials} == {1, 2, 3}
+    assert {trial.params["target.training.batch_size"] for trial in trials} == {4}
+
+
+def test_a_trial_that_was_given_back_comes_next(tmp_path: Path) -> None:
+    search = Search(spec_with(tmp_path, space={}, seeds=[0, 1]))
+    first = search.next()
+    assert first is not None
+    search.give_back(first)
+    assert search.next() == first
+
+
 @pytest.mark.parametrize("kind", ["random", "tpe"])
 def test_a_continued_search_asks_the_points_it_asked_before(tmp_path: Path, kind: str) -> None:
     space = {AREA: {"kind": "uniform", "low": 0.2, "high": 0.9}}
@@ -90,6 +115,16 @@ def test_tpe_goes_on_knowing_every_finished_trial(tmp_path: Path) -> None:
         assert trial is not None
         again.finish(trial.id, metrics(trial))
     assert drain(again)[0] == points[5]
+
+
+def test_tpe_comes_near_to_what_is_best_by_both_objectives(tmp_path: Path) -> None:
+    space = {AREA: {"kind": "uniform", "low": 0.1, "high": 0.9}}
+    sampler = {"kind": "tpe", "points": 30, "startup_points": 10}
+    search, distances = Search(spec_with(tmp_path, space=space, sampler=sampler, baseline=False)), []
+    while (trial := search.next()) is not None:
+        distances.append(abs(trial.params[AREA] - 0.5))
+        search.finish(trial.id, {"natural_accuracy": 1 - distances[-1], "gmi.attack_accuracy": distances[-1]})
+    assert sum(distances[-10:]) < sum(distances[:10]) / 2
 
 
 def test_a_point_that_coincides_with_an_earlier_one_hides_nothing_that_came_after_it(tmp_path: Path) -> None:
@@ -154,3 +189,8 @@ def test_hypervolume_of_two_points_is_the_union_of_two_rectangles() -> None:
     # From (0, 1): 0.9 x 0.5 and 0.6 x 0.8 overlap in 0.6 x 0.5.
     area = hypervolume([(0.9, 0.5), (0.6, 0.2)], reference=(0.0, 1.0), objectives=GOALS)
     assert area == pytest.approx(0.9 * 0.5 + 0.6 * 0.8 - 0.6 * 0.5)
+
+
+def test_points_that_another_beats_add_nothing_to_the_hypervolume() -> None:
+    points = [(0.6, 0.2), (0.5, 0.9), (0.4, 0.7)]
+    assert hypervolume(points, reference=(0.0, 1.0), objectives=GOALS) == pytest.approx(0.6 * 0.8)

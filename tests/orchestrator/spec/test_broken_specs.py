@@ -169,6 +169,8 @@ MALFORMED = {
                           "uniform: use kind: choice, or sampler random or tpe."),
     "low_above_high": ("{kind: choice, values: [0.2, 0.5]}", "{kind: uniform, low: 0.5, high: 0.2}",
                        "18: search.space.defenses.0.max_area: low 0.5 is not below high 0.2."),
+    "low_at_high": ("{kind: choice, values: [0.2, 0.5]}", "{kind: uniform, low: 0.2, high: 0.2}",
+                    "18: search.space.defenses.0.max_area: low 0.2 is not below high 0.2."),
     "integers_out_of_order": ("{kind: choice, values: [0.2, 0.5]}", "{kind: integer, low: 5, high: 2}",
                               "18: search.space.defenses.0.max_area: low 5 is above high 2."),
     "logarithm_of_nothing": ("{kind: choice, values: [0.2, 0.5]}", "{kind: log_uniform, low: 0, high: 2}",
@@ -244,8 +246,8 @@ INCONSISTENT = {
                             "'natural_accuracy'? Available: natural_accuracy, gmi.attack_accuracy."),
     "too_few_reconstructions": ("{kind: attack_accuracy}]", "{kind: attack_accuracy}, {kind: prdc}]", "15: metrics.2: "
                                 "needs 4 reconstructions of each identity, but gmi keeps 1: raise its keep."),
-    "too_few_private_images": ("restarts: 5}\nmetrics: [", "restarts: 200, keep: 200}\nmetrics: [{kind: prdc, k: 150},",
-                               "15: metrics.0: needs 151 training images of each identity, but '0' has 142: lower its "
+    "too_few_private_images": ("restarts: 5}\nmetrics: [", "restarts: 200, keep: 200}\nmetrics: [{kind: prdc, k: 142},",
+                               "15: metrics.0: needs 143 training images of each identity, but '0' has 142: lower its "
                                "k, or leave out who has few."),  # 36 of 178 are held out
     "single_image": ("\"1\"], image_size: 32}", "\"1\"], image_size: 32, max_per_identity: 1}",
                      "3: data.private.identities: '0' and 1 more have a single image: one has to train and another to "
@@ -312,7 +314,12 @@ UNREADABLE = {
         ("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))).encode(),
         ": more than 20000 values once its aliases are followed: write it out.",
     ),
+    "giggles": (
+        ("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 5))).encode(),
+        ": more than 20000 values once its aliases are followed: write it out.",
+    ),
     "list_inside_itself": (b"a: &a [*a]\n", ": values are nested too deeply: write it flatter."),
+    "sixty_lists": (b"a: " + b"[" * 60 + b"]" * 60, ": values are nested too deeply: write it flatter."),
     "thousand_lists": (b"a: " + b"[" * 5000, ": values are nested too deeply: write it flatter."),
 }
 
@@ -416,6 +423,16 @@ def test_a_model_that_cannot_take_the_size_is_refused_beside_the_prior(folder: P
         "spec.yaml:11: evaluation.model: vgg16_bn halves the image five times and needs 32 pixels or more, got 16.",
         "FOLDER/spec.yaml:12: prior: wgan_gp makes images of 32 or 64 pixels, not 16: set image_size to one of them.",
     ]
+
+
+def test_people_in_a_folder_and_in_a_table_are_told_by_their_names(folder: Path) -> None:
+    (folder / "nothing" / "anna" / "portrait.png").touch()
+    (folder / "nothing" / "bob").mkdir()
+    (folder / "nothing" / "bob" / "portrait.png").touch()
+    text = edited(PRIVATE, "private: {kind: image_folder, path: nothing}")
+    text = text.replace(PUBLIC, "public: {kind: parquet, path: table.parquet}")
+    line = "4: data.public.identities: 'anna' is private too: what the attacker has must not hold what must not leak."
+    assert refusal(folder, text) == f"spec.yaml:{line}"
 
 
 def test_a_misspelt_section_is_reported_as_unknown_and_as_missing(folder: Path) -> None:

@@ -59,6 +59,24 @@ def test_a_changed_file_is_noticed_on_reading(store: ArtifactStore, tmp_path: Pa
         store.open(KEY)
 
 
+def test_a_changed_number_is_noticed_on_reading(store: ArtifactStore, tmp_path: Path) -> None:
+    put(store, "1.5")
+    assert store.read_json(KEY, "result.txt") == 1.5
+    stored(tmp_path).write_text("2.5")
+    with pytest.raises(DamagedArtifact, match=r"result\.txt is not what its manifest says"):
+        store.read_json(KEY, "result.txt")
+
+
+def test_artifacts_with_the_same_bytes_have_the_same_digest_and_no_others(store: ArtifactStore) -> None:
+    digests = []
+    for text in ("first", "first", "second"):
+        put(store, text)
+        manifest = store.manifest(KEY)
+        assert manifest is not None
+        digests.append(manifest.digest())
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_a_missing_file_is_noticed_on_reading(store: ArtifactStore, tmp_path: Path) -> None:
     put(store)
     stored(tmp_path).unlink()

@@ -54,3 +54,21 @@ def test_the_state_of_a_run_keeps_the_last_outcome_of_a_trial(tmp_path: Path) ->
         ledger.append("trial_done", trial="t", metrics={"natural_accuracy": 0.5})
     trial = run_state(tmp_path / "ledger.jsonl").trials["t"]
     assert (trial.status, trial.error, trial.metrics) == ("done", "", {"natural_accuracy": 0.5})
+
+
+def test_a_job_has_failed_only_if_it_was_not_tried_again_and_not_done_later(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        ledger.append("job_failed", key="retried", final=False)
+        for key in ("given up", "done later"):
+            ledger.append("job_failed", key=key, final=True)
+        ledger.append("job_done", key="done later")
+    state = run_state(tmp_path / "ledger.jsonl")
+    assert (set(state.jobs_failed), set(state.jobs_done)) == ({"given up"}, {"done later"})
+
+
+def test_a_run_that_was_continued_started_when_it_first_did(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        first, again = ledger.append("sweep_started", commit="old"), ledger.append("sweep_started", commit="new")
+    state = run_state(tmp_path / "ledger.jsonl")
+    assert (state.started_at, state.updated_at) == (first["time"], again["time"])
+    assert state.provenance["commit"] == "new"
