@@ -1,4 +1,4 @@
-"""The experiment spec: everything a sweep is asked to do, as frozen plain data."""
+"""The experiment spec: everything that defines a sweep, as frozen plain data."""
 
 from __future__ import annotations
 
@@ -23,35 +23,41 @@ from workloads.priors.base import PRIORS, PriorConfig
 from workloads.recipes.optimization import TrainingConfig
 
 WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage"})
-"""Sections that say where and how a sweep runs, or describe it: they change no result and no identity."""
+"""Sections that describe a sweep or say where and how it runs; they change neither its results nor its id."""
 
-OPENED = frozenset({"file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
-"""Schemes of artifact stores that pyarrow opens."""
+STORE_SCHEMES = frozenset({"file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
+"""URI schemes that pyarrow can open as an artifact store."""
 
 
 class DataConfig(FrozenConfig):
-    """What must not leak, and what the attacker has."""
+    """The private data that must not leak, and the public data that the attacker has."""
 
     private: Annotated[DatasetConfig, DATASETS]
+    """Images that the target and the evaluation model are trained on, and that attacks try to reconstruct."""
     public: Annotated[DatasetConfig, DATASETS]
+    """Images that the attacker has, for example to train a prior. It must not hold private identities."""
     split: SplitConfig = SplitConfig()
+    """How the private images are divided into those for training and those held out for measuring."""
 
 
 class ClassifierConfig(FrozenConfig):
     """A classifier and how it is trained."""
 
     model: Annotated[ModelConfig, MODELS]
+    """Architecture, and the weights that it starts from."""
     training: TrainingConfig = TrainingConfig()
+    """Epochs, optimizer, learning rate and augmentation of its training."""
 
 
 class ResourceConfig(FrozenConfig):
-    """What one job of a kind occupies while it runs."""
+    """What one job of a kind reserves while it runs."""
 
     cpus: PositiveInt = 1
-    """CPUs, and threads of the job: results are bit for bit the same for the same number only."""
+    """CPU cores, and torch threads, per job. Changing it changes results in the last bits."""
     gpus: NonNegativeFloat = 0.0
-    """GPUs; a fraction shares one with other jobs, which is an agreement and not a limit."""
+    """GPUs per job. A fraction shares one GPU with other jobs; nothing enforces the share."""
     memory_gb: PositiveFloat = 1.0
+    """Main memory per job, in GiB. It decides how many jobs a machine takes at a time; nothing enforces it."""
 
     @field_validator("gpus")
     @classmethod
@@ -61,6 +67,7 @@ class ResourceConfig(FrozenConfig):
         return gpus
 
     def request(self) -> Request:
+        """The same numbers, as planner and executors take them."""
         return Request(self.cpus, self.gpus, self.memory_gb)
 
 
@@ -68,28 +75,40 @@ class ResourcesConfig(FrozenConfig):
     """Resources by kind of job."""
 
     train_classifier: ResourceConfig = ResourceConfig()
+    """Training a target model, an evaluation model or a model on public data."""
     fit_prior: ResourceConfig = ResourceConfig()
+    """Training a prior on public data."""
     fit_surrogate: ResourceConfig = ResourceConfig()
+    """Training a surrogate of the target model."""
     run_attack: ResourceConfig = ResourceConfig()
+    """Reconstructing identities with one attack."""
     evaluate_classifier: ResourceConfig = ResourceConfig()
+    """Measuring a classifier on held-out private images."""
     evaluate_attack: ResourceConfig = ResourceConfig()
+    """Measuring the reconstructions of one attack."""
 
 
 def without_secret(uri: str | None, instead: str) -> str | None:
-    """Refuse a URI with a password: it would lie in resolved.json, in reports and in MLflow."""
+    """The URI unchanged.
+
+    Raises:
+        ValueError: if it has a password, which would be stored in resolved.json, in reports and in MLflow.
+    """
     if uri is not None and urlsplit(uri).password is not None:
         raise ValueError(f"holds a password, which would be stored with the results: put it into {instead}")
     return uri
 
 
 class TrackingConfig(FrozenConfig):
-    """Where MLflow is."""
+    """Whether and where results are sent to MLflow."""
 
     enabled: bool = True
+    """Send results to MLflow at the end of a run. `midre sync` does so later for a run without it."""
     uri: str | None = None
-    """Tracking server or database; a SQLite file beside the runs where omitted. Credentials belong into MLflow's
-    own environment variables, never here."""
+    """MLflow tracking server or database; a SQLite file beside the runs if omitted. Put credentials into MLflow's
+    environment variables, never here."""
     experiment: Annotated[str, Field(min_length=1)] = "midre"
+    """Name of the MLflow experiment that the runs are filed under."""
 
     @field_validator("uri")
     @classmethod
@@ -98,45 +117,59 @@ class TrackingConfig(FrozenConfig):
 
 
 class StorageConfig(FrozenConfig):
-    """Where results lie."""
+    """Where results are stored."""
 
     runs: str | None = None
-    """Folder of runs; `--runs` and MIDRE_RUNS come first, ./runs last."""
+    """Folder of runs. The option `--runs` and the variable MIDRE_RUNS take precedence; ./runs if none is set."""
     artifacts: str | None = None
-    """Folder or URI (s3://, gs://) of the artifact store; `store` inside the folder of runs where omitted."""
+    """Folder or URI (s3://, gs://) of the artifact store; the folder `store` beside the runs if omitted."""
     checkpoint_every_s: PositiveFloat = 20.0
-    """How often a running job saves where it stands: what a killed worker may lose."""
+    """Seconds between checkpoints of a running job, so the most work that a killed worker loses."""
 
     @field_validator("artifacts")
     @classmethod
     def _can_be_opened(cls, artifacts: str | None) -> str | None:
         scheme, separator, _ = (artifacts or "").partition("://")
-        if separator and scheme not in OPENED:
-            raise ValueError(f"{scheme}:// cannot be opened: take a folder, or one of {', '.join(sorted(OPENED))}")
-        return without_secret(artifacts, "the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if separator and scheme not in STORE_SCHEMES:
+            raise ValueError(
+                f"{scheme}:// cannot be opened: take a folder, or one of {', '.join(sorted(STORE_SCHEMES))}"
+            )
+        return without_secret(artifacts, "environment variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 
 class Spec(FrozenConfig):
-    """One sweep."""
+    """One sweep: data, models, defenses, attacks, metrics, and what is searched over."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    """Name of the sweep; the name of its run folder begins with it."""
     description: str = ""
+    """A note for readers of the report. It has no effect on results."""
     data: DataConfig
+    """Private data, public data, and how the private images are split."""
     target: ClassifierConfig
+    """The target model: the classifier that is defended and attacked."""
     defenses: tuple[Annotated[DefenseConfig, DEFENSES], ...] = ()
+    """Defenses of the target model, applied together in this order. `kind: none` stands for no defense."""
     evaluation: ClassifierConfig
+    """The evaluation model: a classifier that judges reconstructions and that no attack can query."""
     prior: Annotated[PriorConfig, PRIORS] | None = None
-    """Of attacks that name none of their own."""
+    """Prior used by every attack that does not set one."""
     attacks: Annotated[tuple[Annotated[AttackConfig, ATTACKS], ...], Field(min_length=1)]
+    """Attacks that every trial runs against its target model, at least one."""
     metrics: Annotated[tuple[Annotated[MetricConfig, METRICS], ...], Field(min_length=1)] = (
         NaturalAccuracyConfig(),
         AttackAccuracyConfig(),
         KnnDistanceConfig(),
     )
+    """What is measured of target model and reconstructions: at least one metric of each."""
     search: SearchConfig = SearchConfig()
+    """Which fields are varied, by which sampler, and which numbers are traded against each other."""
     resources: ResourcesConfig = ResourcesConfig()
+    """CPUs, GPUs and memory of each kind of job."""
     tracking: TrackingConfig = TrackingConfig()
+    """Whether and where results are sent to MLflow."""
     storage: StorageConfig = StorageConfig()
+    """Where runs and artifacts are stored, and how often jobs save checkpoints."""
 
     @field_validator("defenses")
     @classmethod
@@ -147,13 +180,13 @@ class Spec(FrozenConfig):
     def _distinct(self) -> Spec:
         labels = [attack.label for attack in self.attacks]
         metrics = [metric.label for metric in self.metrics]
-        for what, names, way_out in (
-            ("attacks", labels, "remove it or give it a name of its own"),
+        for section, names, way_out in (
+            ("attacks", labels, "remove it or set its name"),
             ("metrics", metrics, "remove it"),
         ):
             for index, name in enumerate(names):
                 if name in names[:index]:
-                    raise AtField(f"{name!r} is there already: {way_out}", what, index)
+                    raise AtField(f"{name!r} is there already: {way_out}", section, index)
         return self
 
     def plain(self) -> dict[str, Any]:
@@ -162,15 +195,18 @@ class Spec(FrozenConfig):
 
 
 class ResolvedSpec(FrozenConfig):
-    """A spec with the digests of the data it names: the identity of a sweep."""
+    """A spec with the digests of its data; together they identify a sweep."""
 
     spec: Spec
+    """The spec, every default written out."""
     private_digest: str
+    """SHA-256 of the private data, as 64 hexadecimal digits."""
     public_digest: str
+    """SHA-256 of the public data, as 64 hexadecimal digits."""
 
     @property
     def sweep(self) -> str:
-        """`<name>-<first 8 hex of the hash>`; where and how it runs has no part in it."""
-        asked = {name: value for name, value in content(self.spec).items() if name not in WHERE_AND_HOW}
-        hashed = digest({"spec": asked, "private": self.private_digest, "public": self.public_digest})
+        """Id of the sweep, `<name>-<first 8 hex of the hash>`. Where and how it runs does not enter the hash."""
+        determining = {name: value for name, value in content(self.spec).items() if name not in WHERE_AND_HOW}
+        hashed = digest({"spec": determining, "private": self.private_digest, "public": self.public_digest})
         return f"{self.spec.name}-{hashed[:8]}"

@@ -7,8 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from workloads.core.field_docs import field_descriptions
 
 ACCEPTS_LISTS = Field(strict=False)
 """For a tuple field of a config with a preset: its validator returns Python objects, where JSON's lists stay lists."""
@@ -41,6 +45,16 @@ class FrozenConfig(BaseModel):
         validate_default=True,
         defer_build=True,  # a schema is built when it is used: planning does not wait for those it never needs
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe each field by the string below it; pydantic's own setting would parse every module at import."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, description in field_descriptions(cls).items():
+            if name in properties:
+                properties[name].setdefault("description", description)
+        return schema
 
 
 class ComponentConfig(FrozenConfig):

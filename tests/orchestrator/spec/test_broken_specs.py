@@ -146,7 +146,8 @@ MALFORMED = {
                            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
     "password_of_the_store": ("search:\n", "storage: {artifacts: 's3://key:hunter2@bucket'}\nsearch:\n",
                               "16: storage.artifacts: holds a password, which would be stored with the results: put it "
-                              "into the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
+                              "into environment variables, such as AWS_ACCESS_KEY_ID and "
+                              "AWS_SECRET_ACCESS_KEY."),
     "store_of_no_kind": ("search:\n", "storage: {artifacts: 'foo://bucket'}\nsearch:\n", "16: storage.artifacts: "
                          "foo:// cannot be opened: take a folder, or one of abfs, abfss, file, gcs, gs, hdfs, s3."),
     "battery_inside_another": ("{kind: gmi, steps: 5, restarts: 5}", "{kind: ppdgmi, host: {kind: battery, attacks: "
@@ -160,7 +161,7 @@ MALFORMED = {
                       "add it."),
     "missing_path": (PUBLIC, "public: {kind: parquet}", "4: data.public.path: is missing: add it."),
     "attacks_twice": ("restarts: 5}", "restarts: 5}\n  - {kind: gmi}", "15: attacks.1: 'gmi' is there already: "
-                      "remove it or give it a name of its own."),
+                      "remove it or set its name."),
     "metrics_twice": ("{kind: attack_accuracy}", "{kind: natural_accuracy}", "15: metrics.1: 'natural_accuracy' is "
                       "there already: remove it."),
     "seeds_repeated": ("[0, 1]", "[0, 0]", "19: search.seeds: [0, 0] repeats one: each is trained once."),
