@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.planning.graph import PlannedJob, Request, Trial, TrialPlan
+from orchestrator.planning.graph import PlannedJob, Request, Trial, TrialKeys, TrialPlan
 from orchestrator.planning.machine import this_machine
 from orchestrator.store.artifacts import ArtifactStore
 from workloads.core.config import digest
@@ -43,7 +43,8 @@ def plan(trial: Trial) -> TrialPlan:
     """Plan a trial of one job that does nothing."""
     config = {"kind": "probe", "name": trial.id, "value": 0.5}
     job = PlannedJob(digest(config), "probe", config, {}, Request(cpus=1, memory_gb=0.5))
-    return TrialPlan(trial, (), (job,), {"natural": job.key})
+    keys = TrialKeys(evaluation=job.key, target=job.key, natural=job.key, judge=job.key)
+    return TrialPlan(trial, (), (job,), keys)
 
 
 def measure(executor: Executor, folder: Path, trials: int) -> float:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one job occupies while it runs. CPUs are also its threads; a fraction of a GPU shares one."""
+    """What one job occupies while it runs."""
 
     cpus: int = 1
+    """CPU cores, and torch threads."""
     gpus: float = 0.0
+    """GPUs; a fraction shares one with other jobs."""
     memory_gb: float = 1.0
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One unit of compute: its identity, its config as plain data, the keys it reads, what it occupies."""
+    """One unit of compute: its identity, its config as plain data, what it reads, what it occupies."""
 
     key: str
+    """SHA-256 of all that determines its result."""
     kind: str
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
+    """Keys of the jobs whose artifacts it reads, by the role they have for it."""
     request: Request
 
 
@@ -33,10 +37,67 @@ class Trial:
 
     id: str
     point: int
-    """Position of the point in the order of asking; 0 is the baseline."""
+    """Position of the point in the order in which the sampler gave them; 0 is the baseline."""
     params: Mapping[str, Any]
+    """Values of the searched fields, by dotted path."""
     seed: int
+    """Training seed of the target model."""
     baseline: bool
+    """Whether the trial is one without any defense."""
+
+
+@dataclass(frozen=True)
+class MemberKeys:
+    """Keys of the jobs that prepare one attack of a battery, or the one attack there is."""
+
+    prior: str | None = None
+    """The job that fits its prior; None for an attack without one."""
+    surrogates: tuple[str, ...] = ()
+    """The jobs that fit its surrogates, in their order."""
+
+
+@dataclass(frozen=True)
+class AttackKeys:
+    """Keys of the jobs of one attack of a spec."""
+
+    attack: str
+    """The job that runs it."""
+    judged: str
+    """The job that judges its reconstructions by the evaluation model."""
+    members: Mapping[str, MemberKeys]
+    """What the attacks that run are prepared by, by their labels: several for a battery."""
+
+
+@dataclass(frozen=True)
+class TrialKeys:
+    """Keys of the jobs of a trial by what they are to it. Two roles may be one job."""
+
+    evaluation: str
+    """Trains the evaluation model."""
+    target: str
+    """Trains the target model."""
+    natural: str
+    """Measures the target model on held-out images."""
+    judge: str
+    """Measures the evaluation model on held-out images."""
+    attacks: Mapping[str, AttackKeys] = field(default_factory=dict)
+    """By the attacks' labels."""
+    public: str | None = None
+    """Trains the classifier on public data that a defense starts from; None where none does."""
+
+    def named(self) -> dict[str, str]:
+        """Every key by the name of its role, as people read it: 'target', 'prior/gmi', 'attack/gmi', 'judged/gmi'."""
+        keys = {"evaluation": self.evaluation}
+        if self.public is not None:
+            keys["public"] = self.public
+        keys |= {"target": self.target, "natural": self.natural, "judge": self.judge}
+        for label, attack in self.attacks.items():
+            for member_label, member in attack.members.items():
+                if member.prior is not None:
+                    keys[f"prior/{member_label}"] = member.prior
+                keys |= {f"surrogate.{number}/{member_label}": key for number, key in enumerate(member.surrogates)}
+            keys |= {f"attack/{label}": attack.attack, f"judged/{label}": attack.judged}
+        return keys
 
 
 @dataclass(frozen=True)
@@ -45,19 +106,18 @@ class TrialPlan:
 
     trial: Trial
     defenses: tuple[str, ...]
+    """Kinds of the target model's defenses."""
     jobs: tuple[PlannedJob, ...]
-    roles: Mapping[str, str]
-    """Keys of its jobs by what they are to the trial, such as 'target', 'prior', 'attack/gmi' and 'judged/gmi'."""
+    keys: TrialKeys
 
-    def job(self, role: str) -> PlannedJob:
-        return next(job for job in self.jobs if job.key == self.roles[role])
+    def job(self, key: str) -> PlannedJob:
+        """The job with this key."""
+        return next(job for job in self.jobs if job.key == key)
 
     def measured(self) -> dict[str, str]:
-        """Keys of the jobs that leave metrics, by the prefix their numbers get: '' or the attack's name and a dot."""
-        prefixes = {"natural": ""} | {
-            role: f"{role.removeprefix('judged/')}." for role in self.roles if role.startswith("judged/")
-        }
-        return {prefix: self.roles[role] for role, prefix in prefixes.items()}
+        """Keys of the jobs that leave metrics, by the prefix of their names: '' or the attack's label and a dot."""
+        judged = {f"{label}.": attack.judged for label, attack in self.keys.attacks.items()}
+        return {"": self.keys.natural} | judged
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""From a spec and one assignment to the jobs that answer it: pure, and the same for every executor."""
+"""From a spec and a point of its search to the jobs that answer it: pure, and the same for every executor."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-from orchestrator.planning.graph import PlannedJob, Request, Trial, TrialPlan
+from orchestrator.planning.graph import AttackKeys, MemberKeys, PlannedJob, Trial, TrialKeys, TrialPlan
 from orchestrator.spec.apply import applied, undefended
-from orchestrator.spec.model import ClassifierConfig, ResolvedSpec, Spec
+from orchestrator.spec.model import ResolvedSpec, Spec
 from workloads.context import DataInput
 from workloads.core.config import content, digest
 from workloads.inversion.attack import AttackConfig
@@ -15,7 +15,7 @@ from workloads.jobs.evaluate_attack import EvaluateAttackConfig
 from workloads.jobs.evaluate_classifier import EvaluateClassifierConfig
 from workloads.jobs.fit_prior import FitPriorConfig
 from workloads.jobs.fit_surrogate import FitSurrogateConfig
-from workloads.jobs.run_attack import RunAttackConfig
+from workloads.jobs.run_attack import RunAttackConfig, prior_input, surrogate_input
 from workloads.jobs.train_classifier import TrainClassifierConfig
 from workloads.metrics.base import METRICS, ClassifierMetric
 from workloads.priors.base import PRIORS
@@ -24,85 +24,114 @@ from workloads.priors.base import PRIORS
 def plan(resolved: ResolvedSpec, trial: Trial) -> TrialPlan:
     """The jobs of one trial with their keys, inputs before those that read them."""
     spec = undefended(resolved.spec) if trial.baseline else applied(resolved.spec, trial.params)
-    private = DataInput(dataset=spec.data.private, digest=resolved.private_digest)
-    public = DataInput(dataset=spec.data.public, digest=resolved.public_digest)
-    judge_metrics, utility_metrics = _metrics(spec)
-    build = _Builder(spec)
-    measured: dict[str, Any] = {"data": private, "split": spec.data.split}
-    evaluation = build.job("evaluation", _classifier(spec.evaluation, role="evaluation", **measured))
-    target_config = _classifier(spec.target, role="target", defenses=spec.defenses, seed=trial.seed, **measured)
-    target = build.job("target", target_config, **_starting_point(spec, public, build))
-    build.job("natural", EvaluateClassifierConfig(metrics=utility_metrics, **measured), model=target)
-    # How good the judge is bounds what its verdicts are worth, so it is measured as well.
-    build.job("judge", EvaluateClassifierConfig(metrics=utility_metrics, **measured), model=evaluation)
-    for asked in spec.attacks:
-        assert isinstance(asked, AttackConfig)
-        config = asked.against(spec.defenses).with_prior(spec.prior)
-        inputs = _knowledge(config, public, target, build)
-        attack = build.job(f"attack/{asked.label}", RunAttackConfig(attack=config, public=public), **inputs)
-        judge = EvaluateAttackConfig(metrics=judge_metrics, **measured)
-        build.job(f"judged/{asked.label}", judge, attack=attack, evaluation=evaluation)
-    return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(build.jobs), build.roles)
+    planner = _Planner(spec, resolved, trial.seed)
+    keys = planner.plan()
+    return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(planner.jobs), keys)
 
 
-def job_key(config: JobConfig, inputs: dict[str, str]) -> str:
+def job_key(config: JobConfig, inputs: Mapping[str, str]) -> str:
     """SHA-256 of the kind, all settings, the version of every component in them, and the keys of the inputs."""
-    return digest({"config": content(config), "inputs": inputs})
+    return digest({"config": content(config), "inputs": dict(inputs)})
 
 
-class _Builder:
-    """Collects the jobs of a trial by role."""
+class _Planner:
+    """Collects the jobs of a trial."""
 
-    def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+    def __init__(self, spec: Spec, resolved: ResolvedSpec, seed: int) -> None:
+        self._spec, self._seed = spec, seed
+        self._private = DataInput(dataset=spec.data.private, digest=resolved.private_digest)
+        self._public = DataInput(dataset=spec.data.public, digest=resolved.public_digest)
         self.jobs: list[PlannedJob] = []
-        self.roles: dict[str, str] = {}
 
-    def job(self, role: str, config: JobConfig, **inputs: str) -> str:
+    def plan(self) -> TrialKeys:
+        evaluation = self._add(self._train_evaluation_model())
+        public = self._starting_point()
+        target = self._add(self._train_target_model(), **({"public": public} if public else {}))
+        utility = tuple(
+            metric for metric in self._spec.metrics if issubclass(METRICS.class_of(metric), ClassifierMetric)
+        )
+        measure = EvaluateClassifierConfig(data=self._private, split=self._spec.data.split, metrics=utility)
+        return TrialKeys(
+            evaluation=evaluation,
+            target=target,
+            natural=self._add(measure, model=target),
+            # How good the judge is bounds what its verdicts are worth, so it is measured as well.
+            judge=self._add(measure, model=evaluation),
+            attacks={attack.label: self._attack(attack, target, evaluation) for attack in self._spec.attacks},
+            public=public,
+        )
+
+    def _add(self, config: JobConfig, **inputs: str) -> str:
+        """Plan a job, once however often it is added; its key."""
         key = job_key(config, inputs)
-        self.roles[role] = key
-        if any(job.key == key for job in self.jobs):
-            return key
-        request: Request = getattr(self._spec.resources, config.kind).request()
-        self.jobs.append(PlannedJob(key, config.kind, config.model_dump(mode="json"), inputs, request))
+        if all(job.key != key for job in self.jobs):
+            request = self._spec.resources.of(config.kind).request()
+            self.jobs.append(PlannedJob(key, config.kind, config.model_dump(mode="json"), inputs, request))
         return key
 
+    def _train_evaluation_model(self) -> TrainClassifierConfig:
+        classifier, split = self._spec.evaluation, self._spec.data.split
+        return TrainClassifierConfig(
+            role="evaluation", data=self._private, split=split, model=classifier.model, training=classifier.training
+        )
 
-def _classifier(config: ClassifierConfig, **rest: Any) -> TrainClassifierConfig:
-    return TrainClassifierConfig(model=config.model, training=config.training, **rest)
+    def _train_target_model(self) -> TrainClassifierConfig:
+        return TrainClassifierConfig(
+            role="target",
+            data=self._private,
+            split=self._spec.data.split,
+            model=self._spec.target.model,
+            training=self._spec.target.training,
+            defenses=self._spec.defenses,
+            seed=self._seed,
+        )
 
+    def _starting_point(self) -> str | None:
+        """The classifier trained on public data that a defense starts from; None where none does."""
+        starts = (defense.starts_from for defense in self._spec.defenses)
+        training = next((start for start in starts if start is not None), None)
+        if training is None:
+            return None
+        model = self._spec.target.model
+        return self._add(
+            TrainClassifierConfig(role="public", data=self._public, split=None, model=model, training=training)
+        )
 
-def _starting_point(spec: Spec, public: DataInput, build: _Builder) -> dict[str, str]:
-    """The classifier trained on public data that a defense begins with, as an input; nothing where none does."""
-    asked = (defense.starts_from for defense in spec.defenses)
-    training = next((own for own in asked if own is not None), None)
-    if training is None:
-        return {}
-    config = TrainClassifierConfig(role="public", data=public, split=None, model=spec.target.model, training=training)
-    return {"public": build.job("public", config)}
+    def _attack(self, attack: AttackConfig, target: str, evaluation: str) -> AttackKeys:
+        """An attack on the target model, what prepares it, and the judgement of what it rebuilds."""
+        spec = self._spec
+        config = attack.against(spec.defenses).with_prior(spec.prior)
+        members = {member.label: self._prepare(member, target) for member in config.members()}
+        inputs = {"target": target}
+        for member in config.members():
+            keys = members[member.label]
+            if keys.prior is not None:
+                inputs[prior_input(member)] = keys.prior
+            inputs |= {surrogate_input(member, number): key for number, key in enumerate(keys.surrogates)}
+        run = self._add(RunAttackConfig(attack=config, public=self._public), **inputs)
+        metrics = tuple(metric for metric in spec.metrics if not issubclass(METRICS.class_of(metric), ClassifierMetric))
+        judge = EvaluateAttackConfig(data=self._private, split=spec.data.split, metrics=metrics)
+        return AttackKeys(run, self._add(judge, attack=run, evaluation=evaluation), members)
 
-
-def _knowledge(config: AttackConfig, public: DataInput, target: str, build: _Builder) -> dict[str, str]:
-    """What an attack is given: the target model, and for each of its members a prior and surrogates."""
-    inputs = {"target": target}
-    for member in config.members():
-        prior = {}
+    def _prepare(self, member: AttackConfig, target: str) -> MemberKeys:
+        """The prior and the surrogates of one attack that runs."""
+        prior = None
         if member.prior is not None:
-            taught = PRIORS.class_of(member.prior).target_access is not None
-            fit = FitPriorConfig(data=public, prior=member.prior, erasing=member.teacher_erasing if taught else None)
-            prior = {"prior": build.job(f"prior/{member.label}", fit, **({"target": target} if taught else {}))}
-            inputs[f"{member.label}.prior"] = prior["prior"]
+            asks_target = PRIORS.class_of(member.prior).target_access is not None
+            erasing = member.teacher_erasing if asks_target else None
+            fit = FitPriorConfig(data=self._public, prior=member.prior, erasing=erasing)
+            prior = self._add(fit, **({"target": target} if asks_target else {}))
+        surrogates = []
         for number, surrogate in enumerate(member.surrogates):
-            surrogate_config = FitSurrogateConfig(
-                data=public, number=number, erasing=member.teacher_erasing, **dict(surrogate)
+            config = FitSurrogateConfig(
+                data=self._public,
+                number=number,
+                erasing=member.teacher_erasing,
+                answers=surrogate.answers,
+                model=surrogate.model,
+                training=surrogate.training,
+                generated_per_class=surrogate.generated_per_class,
             )
-            asked = {"target": target} | (prior if surrogate.generated_per_class else {})
-            role = f"surrogate.{number}"
-            inputs[f"{member.label}.{role}"] = build.job(f"{role}/{member.label}", surrogate_config, **asked)
-    return inputs
-
-
-def _metrics(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Metrics of reconstructions and metrics of classifiers."""
-    utility = tuple(own for own in spec.metrics if issubclass(METRICS.class_of(own), ClassifierMetric))
-    return tuple(own for own in spec.metrics if own not in utility), utility
+            from_prior = {"prior": prior} if surrogate.generated_per_class and prior is not None else {}
+            surrogates.append(self._add(config, target=target, **from_prior))
+        return MemberKeys(prior, tuple(surrogates))

@@ -35,7 +35,7 @@ from orchestrator.reports.tables import (
     with_interval,
     with_spread,
 )
-from orchestrator.results.sweep_result import AttackResult, PointResult, SweepResult, TrialResult
+from orchestrator.results.sweep_result import AttackResult, PointResult, SweepResult
 from orchestrator.search.pareto import hypervolume
 from orchestrator.spec.search_space import Objective
 from orchestrator.store.artifacts import ArtifactStore
@@ -251,14 +251,13 @@ def _pairs(result: SweepResult, store: ArtifactStore) -> Iterator[tuple[str, Pic
         for label, attack in trial.attacks.items():
             accuracy = with_interval("attack_accuracy", attack.estimates.get("attack_accuracy"))
             full = f"{attack_label(label, trial, names)}, attack accuracy {accuracy}"
-            yield full, _picture(trial, store, f"judged/{label}", "pairs.png", full)
+            yield full, _picture(store, trial.plan.keys.attacks[label].judged, "pairs.png", full)
 
 
-def _picture(trial: TrialResult, store: ArtifactStore, role: str, name: str, caption: str) -> Picture | None:
-    """A picture that a job of the trial left, None where it left none."""
-    key = trial.plan.roles.get(role)
-    manifest = store.manifest(key) if key else None
-    if key is None or manifest is None or name not in manifest.files:
+def _picture(store: ArtifactStore, key: str, name: str, caption: str) -> Picture | None:
+    """A picture that a job left, None where it left none."""
+    manifest = store.manifest(key)
+    if manifest is None or name not in manifest.files:
         return None
     return Picture(_uri((store.open(key) / name).read_bytes()), caption)
 
@@ -266,15 +265,15 @@ def _picture(trial: TrialResult, store: ArtifactStore, role: str, name: str, cap
 def _defenses(result: SweepResult, store: ArtifactStore) -> Iterator[DefenseFacts]:
     names = short_names(result)
     for trial in result.finished:
-        key = trial.plan.roles.get("target")
-        manifest = store.manifest(key) if key else None
-        if key is None or manifest is None or "defenses.json" not in manifest.files:
+        key = trial.plan.keys.target
+        manifest = store.manifest(key)
+        if manifest is None or "defenses.json" not in manifest.files:
             continue
         for name, facts in store.read_json(key, "defenses.json").items():
             kind = name.partition(".")[2]
             caption = f"{kind}, trial {trial.id}: {trial_label(trial, names)}, seed {trial.plan.trial.seed}"
-            shown = _picture(trial, store, "target", f"{name}.erased_map.png", caption)
-            yield DefenseFacts(caption, _share(facts, "mean_erased_area"), _share(facts, "unerased_share"), shown)
+            erased_map = _picture(store, key, f"{name}.erased_map.png", caption)
+            yield DefenseFacts(caption, _share(facts, "mean_erased_area"), _share(facts, "unerased_share"), erased_map)
 
 
 def _share(facts: Mapping[str, Any], name: str) -> str:
@@ -282,14 +281,16 @@ def _share(facts: Mapping[str, Any], name: str) -> str:
 
 
 def _samples(result: SweepResult, store: ArtifactStore) -> Iterator[Picture]:
-    """Samples of every prior that was fitted, once each."""
-    seen: set[str] = set()
+    """Samples of every prior that was fitted, once each, with the attacks that use it."""
+    users: dict[str, list[str]] = {}
     for trial in result.finished:
-        key = trial.plan.roles.get("prior", "")
-        caption = f"Samples of the prior {key[:12]}"
-        if key not in seen and (shown := _picture(trial, store, "prior", "samples.png", caption)):
-            yield shown
-        seen.add(key)
+        for attack in trial.plan.keys.attacks.values():
+            for label, member in attack.members.items():
+                if member.prior is not None and label not in users.setdefault(member.prior, []):
+                    users[member.prior].append(label)
+    for key, labels in users.items():
+        if picture := _picture(store, key, "samples.png", f"Samples of the prior of {joined(labels)}, {key[:12]}"):
+            yield picture
 
 
 def _protocol(result: SweepResult) -> list[tuple[str, list[str]]]:

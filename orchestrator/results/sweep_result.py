@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.planning.graph import TrialPlan
+from orchestrator.planning.graph import AttackKeys, TrialPlan
 from orchestrator.search.pareto import frontier
 from orchestrator.spec.model import ResolvedSpec
-from orchestrator.store.artifacts import ArtifactStore, Manifest
+from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import RunState
 
 EstimateRecord = Mapping[str, Any]
@@ -119,7 +119,7 @@ def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState,
     """
     trials = tuple(_trial(plan, state, store) for plan in plans)
     finished = next((trial for trial in trials if trial.status == "done"), None)
-    judge = store.read_json(finished.plan.roles["judge"], "metrics.json")["estimates"] if finished else {}
+    judge = store.read_json(finished.plan.keys.judge, "metrics.json")["estimates"] if finished else {}
     return SweepResult(resolved, trials, judge)
 
 
@@ -128,22 +128,21 @@ def _trial(plan: TrialPlan, state: RunState, store: ArtifactStore) -> TrialResul
     status = known.status if known else "waiting"
     if status != "done":
         return TrialResult(plan, status, known.error if known else "", {}, {})
-    utility = store.read_json(plan.roles["natural"], "metrics.json")["estimates"]
-    labels = [role.removeprefix("attack/") for role in plan.roles if role.startswith("attack/")]
-    return TrialResult(plan, status, "", utility, {label: _attack(plan, label, store) for label in labels})
+    utility = store.read_json(plan.keys.natural, "metrics.json")["estimates"]
+    attacks = {label: _attack_result(label, keys, store) for label, keys in plan.keys.attacks.items()}
+    return TrialResult(plan, status, "", utility, attacks)
 
 
-def _attack(plan: TrialPlan, label: str, store: ArtifactStore) -> AttackResult:
-    judged = plan.roles[f"judged/{label}"]
-    metrics = store.read_json(judged, "metrics.json")
-    made = store.manifest(plan.roles[f"attack/{label}"])
-    assert isinstance(made, Manifest), label
+def _attack_result(label: str, keys: AttackKeys, store: ArtifactStore) -> AttackResult:
+    metrics = store.read_json(keys.judged, "metrics.json")
+    manifest = store.manifest(keys.attack)
+    assert manifest is not None, label  # the trial is done
     return AttackResult(
         label=label,
         estimates=metrics["estimates"],
         protocol=metrics["protocol"],
-        identities=store.read_json(judged, "identities.json"),
-        seconds=made.facts["seconds"],
+        identities=store.read_json(keys.judged, "identities.json"),
+        seconds=manifest.facts["seconds"],
     )
 
 

@@ -87,6 +87,11 @@ class ResourcesConfig(FrozenConfig):
     evaluate_attack: ResourceConfig = ResourceConfig()
     """Measuring the reconstructions of one attack."""
 
+    def of(self, kind: str) -> ResourceConfig:
+        """Resources of one kind of job."""
+        resources: ResourceConfig = getattr(self, kind)
+        return resources
+
 
 def without_secret(uri: str | None, instead: str) -> str | None:
     """The URI unchanged.

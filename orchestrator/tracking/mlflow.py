@@ -129,7 +129,7 @@ class _Export:
             for suffix, bound in (("", "value"), (".low", "low"), (".high", "high"))
         ]
         self._metrics(run, metrics)
-        for role, key in plan.roles.items():
+        for role, key in plan.keys.named().items():
             manifest = self.store.manifest(key)
             if manifest is not None:
                 self._job(f"{name}/{role}", role, manifest, run)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.planning.graph import PlannedJob, TrialPlan
-from orchestrator.planning.plan import plan
+from orchestrator.planning.plan import plan as plan_trial
 from orchestrator.search.search import Search
 from orchestrator.spec.model import ResolvedSpec
 from tests.support.components import config_for
@@ -31,27 +31,22 @@ def planned(resolved: ResolvedSpec, kind: str, *, baseline: bool) -> TrialPlan:
     config = ATTACKS.config_of(kind)
     attack = config(**{name: HOSTED[name] for name, field in config.model_fields.items() if field.is_required()})
     spec = resolved.spec.model_copy(update={"attacks": (attack,)})
-    asked = resolved.model_copy(update={"spec": spec})
-    trial = next(own.trial for own in toy_plans(asked) if own.trial.baseline is baseline)
-    return plan(asked, trial)
-
-
-def toy_plans(resolved: ResolvedSpec) -> list[TrialPlan]:
-    search, plans = Search(resolved.spec, []), []
+    with_attack = resolved.model_copy(update={"spec": spec})
+    search = Search(spec)
     while (trial := search.next()) is not None:
-        plans.append(plan(resolved, trial))
-    return plans
+        if trial.baseline is baseline:
+            return plan_trial(with_attack, trial)
+    raise AssertionError("the toy sweep has a baseline and defended trials")
 
 
-def reached(own: TrialPlan, role: str) -> list[PlannedJob]:
-    """The job of a role and all it reads, directly or through others."""
-    jobs = {job.key: job for job in own.jobs}
-    waiting, found = [own.roles[role]], {}
+def reached(plan: TrialPlan, key: str) -> list[PlannedJob]:
+    """A job and all it reads, directly or through others."""
+    waiting, jobs = [key], {}
     while waiting:
-        job = jobs[waiting.pop()]
-        found[job.key] = job
+        job = plan.job(waiting.pop())
+        jobs[job.key] = job
         waiting += job.inputs.values()
-    return list(found.values())
+    return list(jobs.values())
 
 
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
@@ -66,8 +61,8 @@ def test_every_gradient_attack_looks_through_the_lenses(kind: str) -> None:
 @pytest.mark.parametrize("baseline", [True, False])
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
 def test_no_attack_reaches_the_evaluation_model(resolved: ResolvedSpec, kind: str, baseline: bool) -> None:
-    own = planned(resolved, kind, baseline=baseline)
-    assert own.roles["evaluation"] not in {job.key for job in reached(own, f"attack/{kind}")}
+    plan = planned(resolved, kind, baseline=baseline)
+    assert plan.keys.evaluation not in {job.key for job in reached(plan, plan.keys.attacks[kind].attack)}
 
 
 @pytest.mark.parametrize("baseline", [True, False])
@@ -75,10 +70,10 @@ def test_no_attack_reaches_the_evaluation_model(resolved: ResolvedSpec, kind: st
 def test_private_data_reach_an_attack_through_the_target_model_alone(
     resolved: ResolvedSpec, kind: str, baseline: bool
 ) -> None:
-    own = planned(resolved, kind, baseline=baseline)
+    plan = planned(resolved, kind, baseline=baseline)
     private = resolved.spec.data.private.model_dump(mode="json")
-    readers = {job.key for job in reached(own, f"attack/{kind}") if private in _datasets(job.config)}
-    assert readers == {own.roles["target"]}
+    jobs = reached(plan, plan.keys.attacks[kind].attack)
+    assert {job.key for job in jobs if private in _datasets(job.config)} == {plan.keys.target}
 
 
 @pytest.mark.parametrize("baseline", [True, False])
@@ -86,9 +81,9 @@ def test_private_data_reach_an_attack_through_the_target_model_alone(
 def test_an_attack_is_judged_by_the_evaluation_model_and_nothing_else(
     resolved: ResolvedSpec, kind: str, baseline: bool
 ) -> None:
-    own = planned(resolved, kind, baseline=baseline)
-    asked = {"attack": own.roles[f"attack/{kind}"], "evaluation": own.roles["evaluation"]}
-    assert own.job(f"judged/{kind}").inputs == asked
+    plan = planned(resolved, kind, baseline=baseline)
+    keys = plan.keys.attacks[kind]
+    assert plan.job(keys.judged).inputs == {"attack": keys.attack, "evaluation": plan.keys.evaluation}
 
 
 @pytest.mark.parametrize("baseline", [True, False])
@@ -96,16 +91,17 @@ def test_an_attack_is_judged_by_the_evaluation_model_and_nothing_else(
 def test_utility_is_measured_on_the_target_and_the_judge_on_itself(
     resolved: ResolvedSpec, role: str, model: str, baseline: bool
 ) -> None:
-    own = planned(resolved, "gmi", baseline=baseline)
-    assert own.job(role).inputs == {"model": own.roles[model]}
+    plan = planned(resolved, "gmi", baseline=baseline)
+    keys = plan.keys.named()
+    assert plan.job(keys[role]).inputs == {"model": keys[model]}
 
 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_victim_and_judge_are_trained_apart_as_the_spec_says(resolved: ResolvedSpec, baseline: bool) -> None:
-    own = planned(resolved, "gmi", baseline=baseline)
-    for role, asked in (("target", resolved.spec.target), ("evaluation", resolved.spec.evaluation)):
-        job = own.job(role)
-        assert (job.config["role"], job.config["model"]) == (role, asked.model.model_dump(mode="json"))
+    plan = planned(resolved, "gmi", baseline=baseline)
+    for role, classifier in (("target", resolved.spec.target), ("evaluation", resolved.spec.evaluation)):
+        job = plan.job(plan.keys.named()[role])
+        assert (job.config["role"], job.config["model"]) == (role, classifier.model.model_dump(mode="json"))
 
 
 def _datasets(config: Any) -> list[Any]:
@@ -119,7 +115,8 @@ def _datasets(config: Any) -> list[Any]:
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
 def test_what_an_attack_is_fitted_with_is_an_input_of_its_own(resolved: ResolvedSpec, kind: str) -> None:
     """Priors and surrogates are jobs that the plan shares, never work done inside the attack."""
-    job = planned(resolved, kind, baseline=False).job(f"attack/{kind}")
+    plan = planned(resolved, kind, baseline=False)
+    job = plan.job(plan.keys.attacks[kind].attack)
     needs_prior = any(getattr(member, "needs_prior", True) for member in ATTACKS.build(_config(job)).config.members())
     assert any(role.endswith(".prior") for role in job.inputs) is needs_prior
 

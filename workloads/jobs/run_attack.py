@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from safetensors.torch import save_file
 
 from workloads.context import DataInput, JobContext
-from workloads.inversion.attack import ATTACKS, Access, AttackConfig
+from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions
 from workloads.inversion.folded_networks import folded
 from workloads.inversion.memory_batches import MemoryBatches
 from workloads.jobs.base import JOBS, Job, JobConfig
@@ -25,10 +26,23 @@ PROBES = 4  # images that folding is checked on
 
 
 class RunAttackConfig(JobConfig):
+    """Which attack to run, with all its settings."""
+
     kind: Literal["run_attack"] = "run_attack"
     attack: Annotated[AttackConfig, ATTACKS]
+    """The attack, as the attacker runs it who knows what the spec says he knows."""
     public: DataInput
-    """What the attacker has besides; read only by attacks that ask for it."""
+    """Public images, read only by attacks that ask for them."""
+
+
+def prior_input(member: AttackConfig) -> str:
+    """The input under which an attack that runs finds its prior."""
+    return f"{member.label}.prior"
+
+
+def surrogate_input(member: AttackConfig, number: int) -> str:
+    """The input under which an attack that runs finds one of its surrogates, counted from 0."""
+    return f"{member.label}.surrogate.{number}"
 
 
 @JOBS.register(RunAttackConfig)
@@ -44,38 +58,31 @@ class RunAttack(Job):
     def run(self, context: JobContext) -> None:
         config = self.config.attack
         target_model = load_classifier(context.inputs["target"], device=context.device)
-        given = [self._access(member, target_model, context) for member in config.members()]
+        prepared = [self._prepare(member, target_model, context) for member in config.members()]
         attack = ATTACKS.build(config)
-        wanted = config.identities or target_model.classes
-        access = replace(given[0][0], members=tuple(own for own, _ in given))
-        made = attack.run(access, torch.arange(wanted), context=context)
-        tensors = {
-            name: getattr(made, name).contiguous()
-            for name in ("images", "latents", "identities", "restarts", "scores", "kept")
-        }
-        save_file(tensors, context.output / "reconstructions.safetensors")
-        before = sum(asked for _, asked in given)
+        identities = config.identities or target_model.classes
+        access = replace(prepared[0].access, members=tuple(member.access for member in prepared))
+        reconstructions = attack.run(access, torch.arange(identities), context=context)
+        _save(reconstructions, context.output / "reconstructions.safetensors")
+        earlier_queries = sum(member.queries for member in prepared)
         counts = {
-            **made.facts,
-            "queries": made.queries + before,
-            "queries_before": before,
-            "latent_steps": made.latent_steps,
+            **reconstructions.facts,
+            "queries": reconstructions.queries + earlier_queries,
+            "queries_before": earlier_queries,
+            "latent_steps": reconstructions.latent_steps,
         }
-        context.write_json("protocol.json", attack.protocol() | {"identities": wanted} | counts)
+        context.write_json("protocol.json", attack.protocol() | {"identities": identities} | counts)
         context.write_history()
 
-    def _access(
-        self, member: AttackConfig, target_model: Classifier, context: JobContext
-    ) -> tuple[Access[LabelOracle], int]:
-        """All that a member of the attack is given, and how often the target was asked to make it."""
+    def _prepare(self, member: AttackConfig, target_model: Classifier, context: JobContext) -> _Prepared:
+        """Load the prior and the surrogates of an attack that runs, and fold their layers."""
         attack = ATTACKS.build(member)
         attack.check_target(target_model)
-        prior, asked = None, 0
-        if (role := f"{member.label}.prior") in context.inputs:
-            prior, asked = load_prior(context.inputs[role], device=context.device)
-        folders = [context.inputs[f"{member.label}.surrogate.{own}"] for own in range(len(member.surrogates))]
-        for folder in folders:
-            asked += json.loads((folder / "protocol.json").read_text(encoding="utf-8"))["queries"]
+        prior, queries = None, 0
+        if (name := prior_input(member)) in context.inputs:
+            prior, queries = load_prior(context.inputs[name], device=context.device)
+        folders = [context.inputs[surrogate_input(member, number)] for number in range(len(member.surrogates))]
+        queries += sum(_queries_of(folder) for folder in folders)
         surrogates = [load_classifier(folder, device=context.device) for folder in folders]
         images = self._probes(prior, target_model, context)
         access = Access(
@@ -84,17 +91,36 @@ class RunAttack(Job):
             channels=target_model.mean.shape[0],
             image_size=images.shape[2],
             prior=prior if prior is None or attack.tunes_prior else _folded_prior(prior, context),
-            surrogates=tuple(folded(own, lambda net: net(images)) for own in surrogates),
+            surrogates=tuple(folded(surrogate, lambda network: network(images)) for surrogate in surrogates),
             public_images=context.load_images(self.config.public).images if attack.needs_public_images else None,
             batches=MemoryBatches(memory_gb=math.inf if context.device.type == "cuda" else context.memory_gb),
         )
-        return access, asked
+        return _Prepared(access, queries)
 
     def _probes(self, prior: Prior | None, target_model: Classifier, context: JobContext) -> torch.Tensor:
         """Images to check folding on. Shape: (PROBES, C, H, W)."""
         size = prior.image_size if prior else self.config.public.dataset.image_size
         shape = (PROBES, target_model.mean.shape[0], size, size)
         return torch.rand(shape, generator=context.generator("probes")).to(context.device)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What an attack that runs is given, and how often the target model was asked to make it."""
+
+    access: Access[LabelOracle]
+    queries: int
+
+
+def _queries_of(folder: Path) -> int:
+    """Queries that training a surrogate took."""
+    protocol: dict[str, int] = json.loads((folder / "protocol.json").read_text(encoding="utf-8"))
+    return protocol["queries"]
+
+
+def _save(reconstructions: Reconstructions, file: Path) -> None:
+    names = ("images", "latents", "identities", "restarts", "scores", "kept")
+    save_file({name: getattr(reconstructions, name).contiguous() for name in names}, file)
 
 
 def _oracle(kind: type[LabelOracle], target_model: Classifier, probes: torch.Tensor) -> LabelOracle:
@@ -106,8 +132,8 @@ def _folded_prior(prior: Prior, context: JobContext) -> Prior:
     latents = torch.randn(PROBES, prior.latent_size, generator=context.generator("probes")).to(context.device)
     identities = torch.arange(PROBES).remainder(prior.classes).to(context.device)
 
-    def run(own: Prior) -> torch.Tensor:
-        images = own.synthesize(own.map(latents), identities)
-        return torch.cat((images.flatten(), own.realism(images).flatten())) if own.scores_realism else images
+    def run(network: Prior) -> torch.Tensor:
+        images = network.synthesize(network.map(latents), identities)
+        return torch.cat((images.flatten(), network.realism(images).flatten())) if network.scores_realism else images
 
     return folded(prior, run)

@@ -109,8 +109,8 @@ def test_jobs_of_a_sweep_are_placed_on_both_nodes_and_share_a_gpu(finished: Fini
 
 def test_targets_of_later_trials_train_while_all_trials_wait_for_the_prior(finished: Finished) -> None:
     first, *later = finished.sweep.plans()
-    prior = first.roles["prior/gmi"]
-    assert {plan.roles["prior/gmi"] for plan in later} == {prior}
+    prior = first.keys.attacks["gmi"].members["gmi"].prior
+    assert {plan.keys.attacks["gmi"].members["gmi"].prior for plan in later} == {prior}
     moments = {
         (event["event"], event.get("key") or event.get("trial")): moment for moment, event in enumerate(finished.events)
     }
@@ -118,8 +118,8 @@ def test_targets_of_later_trials_train_while_all_trials_wait_for_the_prior(finis
     ahead = [
         plan.trial.id
         for plan in later
-        if moments["job_started", plan.roles["target"]] in fitted
-        and moments["job_started", plan.roles["target"]] < moments["trial_started", plan.trial.id]
+        if moments["job_started", plan.keys.target] in fitted
+        and moments["job_started", plan.keys.target] < moments["trial_started", plan.trial.id]
     ]
     assert ahead, "no target was trained before its trial began"
 
@@ -144,7 +144,8 @@ def test_a_worker_killed_during_training_changes_no_bit_of_the_results(address: 
     undisturbed = toy_sweep(tmp_path, tmp_path / "undisturbed", **changes)
     undisturbed.run(InlineExecutor(), spec_file=None)
     sweep = toy_sweep(tmp_path, tmp_path / "runs", **changes)
-    target = sweep.plans()[0].job("target")
+    plan = sweep.plans()[0]
+    target = plan.job(plan.keys.target)
     checkpoint = sweep.store.checkpoint_file(target.key)
     over = threading.Event()
     kept: list[tuple[int, float]] = []  # epoch of the checkpoint when the worker was killed, and when that was

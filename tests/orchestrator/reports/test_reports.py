@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.planning.graph import Trial, TrialPlan
+from orchestrator.planning.plan import plan as plan_trial
 from orchestrator.reports.feature_space import feature_space_figure, feature_spaces
 from orchestrator.reports.figures import frontier_figure, heat_maps
 from orchestrator.reports.html import headlines, write_report
@@ -48,15 +49,17 @@ def png() -> bytes:
     return buffer.getvalue()
 
 
-def roles(store: ArtifactStore, name: str, defenses: tuple[str, ...], judged: dict[str, bytes]) -> dict[str, str]:
+def leave_artifacts(store: ArtifactStore, plan: TrialPlan, judged: dict[str, bytes]) -> None:
+    """What the jobs of a trial would leave for a report to show."""
     facts = {"mean_erased_area": 0.314, "unerased_share": 0.021}
-    evidence = {f"{index}.{kind}": facts for index, kind in enumerate(defenses)}
-    maps = {f"{index}.{kind}.erased_map.png": png() for index, kind in enumerate(defenses)}
-    return {
-        "target": stored(store, f"target-{name}", {"defenses.json": json.dumps(evidence).encode(), **maps}),
-        "judged/gmi": stored(store, f"judged-{name}", {"pairs.png": png(), **judged}),
-        "prior": stored(store, "prior", {"samples.png": png()}),
-    }
+    evidence = {f"{index}.{kind}": facts for index, kind in enumerate(plan.defenses)}
+    maps = {f"{index}.{kind}.erased_map.png": png() for index, kind in enumerate(plan.defenses)}
+    stored(store, plan.keys.target, {"defenses.json": json.dumps(evidence).encode(), **maps})
+    for attack in plan.keys.attacks.values():
+        stored(store, attack.judged, {"pairs.png": png(), **judged})
+        for member in attack.members.values():
+            if member.prior is not None:
+                stored(store, member.prior, {"samples.png": png()})
 
 
 def attacked(accuracy: float, half: float) -> AttackResult:
@@ -64,8 +67,21 @@ def attacked(accuracy: float, half: float) -> AttackResult:
         "attack_accuracy": estimate(accuracy, half, n=5, method="bootstrap over identities"),
         "knn_distance": estimate(57.25, 8.0, n=5, method="bootstrap over identities"),
     }
-    protocol = {"steps": 200, "restarts": 10, "kept": 10, "selection": "all", "identities": 5, "queries": 10050}
+    protocol = {
+        "access": "white box",
+        "steps": 200,
+        "restarts": 10,
+        "kept": 10,
+        "selection": "all",
+        "identities": 5,
+        "queries": 10050,
+    }
     return AttackResult("gmi", numbers, protocol, [], 12.5)
+
+
+def quickstart(**overrides: str) -> ResolvedSpec:
+    spec, _ = load_spec(QUICKSTART, overrides=overrides)
+    return ResolvedSpec(spec=spec, private_digest="a" * 64, public_digest="b" * 64)
 
 
 class World:
@@ -80,20 +96,18 @@ class World:
     def trial(
         self, point: int, params: dict[str, Any], seed: int, natural: float, attack: float, *, half: float = 0.05
     ) -> TrialResult:
-        name = f"trial{point}{seed}"
-        defenses = ("random_erasing",) if point else ()
-        own = Trial(name, point, params, seed, baseline=point == 0)
-        plan = TrialPlan(own, defenses, (), roles(self.store, name, defenses, self.judged))
+        trial = Trial(f"trial{point}{seed}", point, params, seed, baseline=point == 0)
+        plan = plan_trial(quickstart(), trial)
+        leave_artifacts(self.store, plan, self.judged)
         utility = {"natural_accuracy": estimate(natural, 0.01, n=270, method="wilson")}
         return TrialResult(plan, "done", "", utility, {"gmi": attacked(attack, half)})
 
     def failed(self, point: int, params: dict[str, Any], error: str) -> TrialResult:
-        own = Trial(f"trial{point}0", point, params, 0, baseline=False)
-        return TrialResult(TrialPlan(own, ("random_erasing",), (), {}), "failed", error, {}, {})
+        trial = Trial(f"trial{point}0", point, params, 0, baseline=False)
+        return TrialResult(plan_trial(quickstart(), trial), "failed", error, {}, {})
 
     def result(self, *trials: TrialResult, **overrides: str) -> SweepResult:
-        spec, _ = load_spec(QUICKSTART, overrides={path.replace("__", "."): text for path, text in overrides.items()})
-        resolved = ResolvedSpec(spec=spec, private_digest="a" * 64, public_digest="b" * 64)
+        resolved = quickstart(**{path.replace("__", "."): text for path, text in overrides.items()})
         judge = {"natural_accuracy": estimate(0.985, 0.01, n=270, method="wilson")}
         return SweepResult(resolved, trials, judge)
 
@@ -210,6 +224,21 @@ def test_report_shows_what_the_artifacts_show(world: World, page: str) -> None:
     assert page.count("<img ") == 2 + 5 + 3 + 1
     with Image.open(world.paths.frontier) as picture:
         assert picture.width > 1000
+
+
+def test_samples_of_every_fitted_prior_are_shown_once_with_the_attacks_that_use_it(world: World) -> None:
+    """The spec's prior serves all trials; PLG-MI's own is fitted anew for each target model."""
+    resolved = quickstart(attacks="[{kind: gmi}, {kind: gmi, name: longer, steps: 9}, {kind: plgmi}]")
+    trials = []
+    for seed in (0, 1):
+        plan = plan_trial(resolved, Trial(f"trial{seed}", 0, {}, seed, baseline=True))
+        leave_artifacts(world.store, plan, {})
+        utility = {"natural_accuracy": estimate(0.98, 0.01, n=270, method="wilson")}
+        trials.append(TrialResult(plan, "done", "", utility, {"gmi": attacked(0.9, 0.05)}))
+    write_report(SweepResult(resolved, tuple(trials), {}), world.store, world.paths)
+    page = world.paths.report.read_text(encoding="utf-8")
+    captions = re.findall(r"<figcaption>Samples of the prior of (.*?), [0-9a-f]{12}</figcaption>", page)
+    assert sorted(captions) == ["gmi, longer", "plgmi", "plgmi"]
 
 
 def test_report_of_a_sweep_without_results(world: World) -> None:

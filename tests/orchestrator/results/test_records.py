@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from pyarrow import parquet
 
-from orchestrator.planning.graph import Trial, TrialPlan
+from orchestrator.planning.graph import Trial
+from orchestrator.planning.plan import plan as plan_trial
 from orchestrator.results.parquet_tables import unit_of, write_tables
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.spec.loading import load_spec
@@ -39,9 +40,12 @@ def attack(value: float) -> AttackResult:
     return AttackResult("gmi", numbers, protocol, identities, 12.5)
 
 
+def quickstart() -> ResolvedSpec:
+    return ResolvedSpec(spec=load_spec(QUICKSTART)[0], private_digest="a" * 64, public_digest="b" * 64)
+
+
 def trial(name: str, point: int, params: dict[str, Any], *, status: str = "done") -> TrialResult:
-    own = Trial(name, point, params, seed=0, baseline=point == 0)
-    plan = TrialPlan(own, () if point == 0 else ("random_erasing",), (), {})
+    plan = plan_trial(quickstart(), Trial(name, point, params, seed=0, baseline=point == 0))
     if status != "done":
         return TrialResult(plan, status, "identity loss became NaN", {}, {})
     return TrialResult(plan, status, "", {"natural_accuracy": estimate(0.9, 0.8, 0.95, 270)}, {"gmi": attack(0.5)})
@@ -49,14 +53,13 @@ def trial(name: str, point: int, params: dict[str, Any], *, status: str = "done"
 
 @pytest.fixture
 def paths(tmp_path: Path) -> RunPaths:
-    resolved = ResolvedSpec(spec=load_spec(QUICKSTART)[0], private_digest="a" * 64, public_digest="b" * 64)
     trials = (
         trial("base", 0, {}),
         trial("erased", 1, {AREA: 0.5, ASPECT: 1}),
         trial("broken", 2, {AREA: 0.8, ASPECT: 3.0}, status="failed"),
     )
     own = RunPaths(tmp_path / "run")
-    write_tables(SweepResult(resolved, trials, {}), own)
+    write_tables(SweepResult(quickstart(), trials, {}), own)
     return own
 
 
@@ -126,8 +129,7 @@ def test_numbers_of_any_metric_have_columns_by_their_names(paths: RunPaths) -> N
 
 
 def test_nothing_is_left_aside_and_an_empty_sweep_has_tables_too(paths: RunPaths) -> None:
-    resolved = ResolvedSpec(spec=load_spec(QUICKSTART)[0], private_digest="a" * 64, public_digest="b" * 64)
-    write_tables(SweepResult(resolved, (), {}), paths)
+    write_tables(SweepResult(quickstart(), (), {}), paths)
     assert sorted(path.name for path in paths.table("trials").parent.iterdir()) == [
         "attacks.parquet",
         "identities.parquet",

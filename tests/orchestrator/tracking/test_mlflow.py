@@ -65,7 +65,7 @@ def points_of(sweep: Sweep) -> list[tuple[Any, ...]]:
 def test_a_sweep_is_a_run_with_its_trials_and_their_jobs_below(sweep: Sweep) -> None:
     (plan,) = sweep.plans()
     trial = f"{sweep.id}/{plan.trial.id}"
-    assert names_of(sweep) == sorted([sweep.id, trial, *(f"{trial}/{role}" for role in plan.roles)])
+    assert names_of(sweep) == sorted([sweep.id, trial, *(f"{trial}/{role}" for role in plan.keys.named())])
 
 
 def test_a_trial_carries_its_numbers_with_their_intervals(sweep: Sweep) -> None:

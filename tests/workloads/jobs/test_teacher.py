@@ -73,7 +73,7 @@ def erasing_of_taught_jobs(folder: Path, attack: dict[str, Any]) -> dict[str, An
     jobs = {job.key: job for job in plan(sweep.resolved, defended.trial).jobs}
     return {
         role: job_from(jobs[key].config).config.erasing  # type: ignore[attr-defined]
-        for role, key in defended.roles.items()
+        for role, key in defended.keys.named().items()
         if role.startswith(("prior/", "surrogate."))
     }
 
