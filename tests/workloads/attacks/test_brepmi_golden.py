@@ -76,8 +76,7 @@ Run = tuple[str, Followed, list[Tensor]]
 
 
 def access_to(oracle: LabelOracle, networks: TinyNetworks) -> Access[LabelOracle]:
-    prior = networks.prior()
-    return Access(oracle, CPU, prior=prior)
+    return Access(oracle, CPU, prior=networks.prior())
 
 
 def begun(case: dict[str, Tensor], runs: list[str], label: Tensor) -> State:

@@ -45,8 +45,7 @@ def target_model(size: int = 8) -> Classifier:
 
 
 def access_to(model: Classifier | None = None) -> Access[WhiteBoxOracle]:
-    networks = golden_networks(torch.float32)
-    prior = networks.prior()
+    prior = golden_networks(torch.float32).prior()
     public = torch.full((4, 3, 8, 8), 51, dtype=torch.uint8)  # 0.2 of white
     return Access(WhiteBoxOracle(model or target_model()), CPU, image_size=8, prior=prior, public_images=public)
 

@@ -43,8 +43,7 @@ def findings(case: dict[str, Tensor]) -> State:
 
 
 def access(networks: TinyNetworks, oracle: type[LabelOracle], **findings: Any) -> Access[Any]:
-    target = networks.target
-    return access_to(oracle(target), OneBlock(networks.style, networks.generator), **findings)
+    return access_to(oracle(networks.target), OneBlock(networks.style, networks.generator), **findings)
 
 
 # The pool and the box
@@ -293,8 +292,7 @@ SMALL: dict[str, dict[str, Any]] = {
 def attacked(folder: Path, search: str, *, lost_at: int | None = None, **settings: Any) -> Reconstructions:
     config = MirrorConfig(**SMALL[search] | settings)
     networks = golden_networks(torch.float32)
-    target = networks.target
-    access_to_style = access_to(Mirror(config).oracle_type(target), TinyStaged(networks.style))
+    access_to_style = access_to(Mirror(config).oracle_type(networks.target), TinyStaged(networks.style))
     return Mirror(config).run(access_to_style, torch.arange(IDENTITIES), context=context_at(folder, stop_at=lost_at))
 
 
@@ -350,9 +348,7 @@ def test_one_of_each_identity_is_kept(tmp_path: Path) -> None:
 
 def test_a_prior_without_styles_is_searched_in_a_box_about_its_latents(tmp_path: Path) -> None:
     networks = golden_networks(torch.float32)
-    prior = networks.prior()
-    target = networks.target
-    access_to_target = access_to(WhiteBoxOracle(target), prior)
+    access_to_target = access_to(WhiteBoxOracle(networks.target), networks.prior())
     attack = GradientMirror(MirrorConfig(pool=400, restarts=2))
     findings = attack.prepare(access_to_target, torch.tensor([0]), context=context_at(tmp_path))
     # mean and deviation of 400 normal numbers err by 0.05 and 0.04

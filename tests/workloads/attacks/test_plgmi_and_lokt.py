@@ -131,9 +131,7 @@ class Watched:
 
 def label_only(target: Watched) -> Access[LabelOracle]:
     networks = golden_networks(torch.float32)
-    prior = networks.conditional_prior()
-    surrogates = networks.surrogates()
-    return Access(LabelOracle(target), CPU, prior=prior, surrogates=surrogates)
+    return Access(LabelOracle(target), CPU, prior=networks.conditional_prior(), surrogates=networks.surrogates())
 
 
 def test_the_target_is_asked_for_the_labels_of_the_final_images_alone(tmp_path: Path) -> None:

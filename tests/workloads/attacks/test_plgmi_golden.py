@@ -54,9 +54,7 @@ def test_the_critics_hinge_loss_is_the_recorded_one(case: dict[str, Tensor]) -> 
 @pytest.fixture(scope="module")
 def access() -> Access[WhiteBoxOracle]:
     networks = golden_networks()
-    prior = networks.conditional_prior()
-    target = networks.target
-    return Access(WhiteBoxOracle(target), torch.device("cpu"), prior=prior)
+    return Access(WhiteBoxOracle(networks.target), torch.device("cpu"), prior=networks.conditional_prior())
 
 
 def search(

@@ -164,9 +164,7 @@ class Watched(ScoreOracle):
 
 
 def access_to(oracle: ScoreOracle) -> Access[ScoreOracle]:
-    networks = golden_networks(torch.float32)
-    prior = networks.prior()
-    return Access(oracle, CPU, prior=prior)
+    return Access(oracle, CPU, prior=golden_networks(torch.float32).prior())
 
 
 def target() -> nn.Module:
