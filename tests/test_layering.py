@@ -109,6 +109,16 @@ def test_every_module_stands_in_a_room() -> None:
     }
 
 
+def test_tests_of_a_room_stand_in_a_folder_of_its_name() -> None:
+    tests = ROOT / "tests"
+    folders = {
+        file.parent.relative_to(tests)
+        for package in ("orchestrator", "workloads")
+        for file in (tests / package).rglob("test_*.py")
+    }
+    assert [folder.as_posix() for folder in folders if not (ROOT / folder / "__init__.py").is_file()] == []
+
+
 def test_the_folder_of_attacks_holds_attacks_alone() -> None:
     files = {module.rpartition(".")[2] for module in MODULES if module.startswith("workloads.attacks.")}
     assert files == set(ATTACKS.kinds())
