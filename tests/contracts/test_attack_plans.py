@@ -12,12 +12,10 @@ from orchestrator.search.search import Search
 from orchestrator.spec.model import ResolvedSpec
 from tests.support.components import config_for
 from tests.support.toy import toy_sweep
-from workloads.attacks.gmi import GmiConfig
 from workloads.inversion.attack import ATTACKS
 from workloads.inversion.gradient_search import GradientAttack
 from workloads.jobs.base import job_from
-
-HOSTED: dict[str, Any] = {"host": GmiConfig(), "attacks": (GmiConfig(), GmiConfig(name="again", steps=3))}
+from workloads.jobs.run_attack import RunAttackConfig
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +26,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> ResolvedSpec:
 
 def planned(resolved: ResolvedSpec, kind: str, *, baseline: bool) -> TrialPlan:
     """The plan of a trial with one attack of a kind, at its defaults."""
-    config = ATTACKS.config_of(kind)
-    attack = config(**{name: HOSTED[name] for name, field in config.model_fields.items() if field.is_required()})
-    spec = resolved.spec.model_copy(update={"attacks": (attack,)})
+    spec = resolved.spec.model_copy(update={"attacks": (config_for(ATTACKS, kind),)})
     with_attack = resolved.model_copy(update={"spec": spec})
     search = Search(spec)
     while (trial := search.next()) is not None:
@@ -51,7 +47,7 @@ def reached(plan: TrialPlan, key: str) -> list[PlannedJob]:
 
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
 def test_every_gradient_attack_looks_through_the_lenses(kind: str) -> None:
-    """Or the attacker who knows the defense would attack as one who does not."""
+    """Otherwise an attacker who knows the defense would attack as one who does not."""
     attack: Any = ATTACKS.class_of(config_for(ATTACKS, kind))
     if issubclass(attack, GradientAttack):
         assert attack.viewed_losses is GradientAttack.viewed_losses
@@ -107,9 +103,9 @@ def test_victim_and_judge_are_trained_apart_as_the_spec_says(resolved: ResolvedS
 def _datasets(config: Any) -> list[Any]:
     """Every data set that a config names, at any depth."""
     if isinstance(config, dict):
-        own = [config["dataset"]] if "dataset" in config else []
-        return own + [found for value in config.values() for found in _datasets(value)]
-    return [found for value in config for found in _datasets(value)] if isinstance(config, (list, tuple)) else []
+        named = [config["dataset"]] if "dataset" in config else []
+        return named + [dataset for value in config.values() for dataset in _datasets(value)]
+    return [dataset for value in config for dataset in _datasets(value)] if isinstance(config, (list, tuple)) else []
 
 
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
@@ -117,9 +113,7 @@ def test_what_an_attack_is_fitted_with_is_an_input_of_its_own(resolved: Resolved
     """Priors and surrogates are jobs that the plan shares, never work done inside the attack."""
     plan = planned(resolved, kind, baseline=False)
     job = plan.job(plan.keys.attacks[kind].attack)
-    needs_prior = any(getattr(member, "needs_prior", True) for member in ATTACKS.build(_config(job)).config.members())
+    config = job_from(job.config).config
+    assert isinstance(config, RunAttackConfig)
+    needs_prior = any(member.needs_prior for member in config.attack.members())
     assert any(role.endswith(".prior") for role in job.inputs) is needs_prior
-
-
-def _config(job: PlannedJob) -> Any:
-    return job_from(job.config).config.attack  # type: ignore[attr-defined]

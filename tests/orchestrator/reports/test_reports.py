@@ -9,7 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.patches import Polygon
+from matplotlib.text import Text
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -159,24 +162,24 @@ def test_a_trade_off_of_seeds_that_disagree_has_their_error(world: World) -> Non
         world.trial(1, SMALL, 0, 0.94, 0.7),
         world.trial(1, SMALL, 1, 0.92, 0.5),
     )
-    (found,) = trade_offs(result).values()
+    (trade_off,) = trade_offs(result).values()
     # Lost: attack 0.2 and 0.4, utility 0.04 and 0.06. Ratio 0.3 / 0.05 = 6; residuals -0.04 and 0.04, deviation
     # 0.04 sqrt(2), over sqrt(2) and over 0.05.
-    assert found.ratio == pytest.approx(6)
-    assert found.error == pytest.approx(0.8)
+    assert trade_off.ratio == pytest.approx(6)
+    assert trade_off.error == pytest.approx(0.8)
 
 
 def test_a_point_that_lost_no_utility_has_no_ratio(world: World) -> None:
     result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.95, 0.7))
-    (found,) = trade_offs(result).values()
-    assert str(found) == "no utility loss (10.0 / -5.0 points)"
+    (trade_off,) = trade_offs(result).values()
+    assert str(trade_off) == "no utility loss (10.0 / -5.0 points)"
 
 
 def test_a_single_seed_has_a_ratio_without_error(world: World) -> None:
     result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.8, 0.6))
-    (found,) = trade_offs(result).values()
-    assert found.ratio == pytest.approx(2)
-    assert found.error is None
+    (trade_off,) = trade_offs(result).values()
+    assert trade_off.ratio == pytest.approx(2)
+    assert trade_off.error is None
 
 
 def test_trials_table_shows_intervals_in_per_cent_and_stars(world: World) -> None:
@@ -288,11 +291,11 @@ def test_headlines_tell_of_an_attack_that_gets_more_than_the_one_traded_against(
 ) -> None:
     plain, erased = world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.95, 0.5)
     trials = [
-        dataclasses.replace(own, attacks={**own.attacks, "lomma": attacked(value, 0.05)})
-        for own, value in ((plain, undefended), (erased, defended))
+        dataclasses.replace(trial, attacks={**trial.attacks, "lomma": attacked(value, 0.05)})
+        for trial, value in ((plain, undefended), (erased, defended))
     ]
-    found = [text for text in headlines(world.result(*trials)) if "strongest" in text]
-    assert found == ([] if said is None else [said])
+    sentences = [text for text in headlines(world.result(*trials)) if "strongest" in text]
+    assert sentences == ([] if said is None else [said])
 
 
 def test_headlines_without_a_baseline(world: World) -> None:
@@ -303,18 +306,15 @@ def test_headlines_without_a_baseline(world: World) -> None:
 def test_frontier_figure_labels_do_not_cover_each_other(world: World) -> None:
     points = [world.trial(at, {AREA: at / 10, ASPECT: 1.0}, 0, 0.97 + at / 1000, 0.5 + at / 50) for at in range(8)]
     figure = frontier_figure(world.result(*points))
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    from matplotlib.text import Text
-
-    boxes = [Text.get_window_extent(label, renderer) for label in figure.axes[0].texts]
+    boxes = [Text.get_window_extent(label) for label in figure.axes[0].texts]  # without the lines to the points
     assert len(boxes) == 8
-    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
+    assert not any(box.overlaps(earlier) for index, box in enumerate(boxes) for earlier in boxes[:index])
 
 
 def test_frontier_figure_has_the_chance_line(world: World) -> None:
     plot = frontier_figure(world.usual()).axes[0]
     chance = [line for line in plot.lines if "chance" in str(line.get_label())]
-    assert [line.get_ydata()[0] for line in chance] == [20.0]  # type: ignore[index]
+    assert [list(np.asarray(line.get_ydata())) for line in chance] == [[20.0, 20.0]]
 
 
 def test_heat_maps_show_both_objectives(world: World) -> None:
@@ -377,9 +377,10 @@ def test_a_report_without_points_has_no_feature_space(page: str) -> None:
 def test_each_identity_has_a_panel_with_its_points_and_hulls() -> None:
     figure = feature_space_figure([PANEL, {**PANEL, "identity": "8"}])
     assert [plot.get_title() for plot in figure.axes] == ["7", "8"]
-    marks = [own.get_offsets().tolist() for own in figure.axes[0].collections]  # type: ignore[union-attr]
+    marks = [np.asarray(points.get_offsets()).tolist() for points in figure.axes[0].collections]
     assert marks == [PANEL["erased"], PANEL["private"], PANEL["reconstructed"]]
-    corners = [{tuple(corner) for corner in own.get_xy().tolist()} for own in figure.axes[0].patches]  # type: ignore[attr-defined]
+    hulls = [hull for hull in figure.axes[0].patches if isinstance(hull, Polygon)]
+    corners = [{tuple(corner) for corner in hull.get_xy().tolist()} for hull in hulls]
     assert corners[1] == {(0.0, 0.0), (2.0, 0.0), (0.0, 2.0)}, "the inner point is no corner"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "private images, erased",

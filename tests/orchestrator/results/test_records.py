@@ -58,9 +58,9 @@ def paths(tmp_path: Path) -> RunPaths:
         trial("erased", 1, {AREA: 0.5, ASPECT: 1}),
         trial("broken", 2, {AREA: 0.8, ASPECT: 3.0}, status="failed"),
     )
-    own = RunPaths(tmp_path / "run")
-    write_tables(SweepResult(quickstart(), trials, {}), own)
-    return own
+    run = RunPaths(tmp_path / "run")
+    write_tables(SweepResult(quickstart(), trials, {}), run)
+    return run
 
 
 def test_trials_have_a_row_each_whatever_became_of_them(paths: RunPaths) -> None:

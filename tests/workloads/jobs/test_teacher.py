@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from orchestrator.planning.plan import plan
 from orchestrator.sweep import Sweep
 from tests.support.interruptions import context_at
 from tests.support.toy import toy_sweep
 from workloads.core.randomness import generator
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.jobs.base import job_from
+from workloads.jobs.fit_prior import FitPriorConfig
+from workloads.jobs.fit_surrogate import FitSurrogateConfig
 from workloads.jobs.teacher import teacher
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
@@ -70,12 +71,9 @@ def erasing_of_taught_jobs(folder: Path, attack: dict[str, Any]) -> dict[str, An
     host = {"kind": "lomma", "host": {"kind": "kedmi"}, "distillation": {"models": [surrogate]}}
     sweep: Sweep = toy_sweep(folder, folder / "runs", attacks=[{"kind": "gmi"}, {**attack, "host": host}])
     defended = next(planned for planned in sweep.plans() if not planned.trial.baseline)
-    jobs = {job.key: job for job in plan(sweep.resolved, defended.trial).jobs}
-    return {
-        role: job_from(jobs[key].config).config.erasing  # type: ignore[attr-defined]
-        for role, key in defended.keys.named().items()
-        if role.startswith(("prior/", "surrogate."))
-    }
+    configs = {role: job_from(defended.job(key).config).config for role, key in defended.keys.named().items()}
+    taught = (FitPriorConfig, FitSurrogateConfig)
+    return {role: config.erasing for role, config in configs.items() if isinstance(config, taught)}
 
 
 def test_an_attacker_who_erases_for_teachers_has_prior_and_surrogates_taught_so(tmp_path: Path) -> None:
