@@ -28,7 +28,16 @@ def test_a_rerun_starts_from_nothing_and_gives_identical_numbers(tmp_path: Path)
     assert {row.verdict for row in rows} == {"identical"}
 
 
-@pytest.mark.parametrize(("value", "verdict"), [(0.5, "identical"), (0.6, "within its interval"), (0.61, "different")])
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        (0.39, "different"),
+        (0.4, "within its interval"),
+        (0.5, "identical"),
+        (0.6, "within its interval"),
+        (0.61, "different"),
+    ],
+)
 def test_a_number_is_judged_by_the_interval_it_had(value: float, verdict: str) -> None:
     assert Comparison("t", "natural_accuracy", THEN, {**THEN, "value": value}).verdict == verdict
 

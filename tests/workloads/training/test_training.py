@@ -148,6 +148,8 @@ def test_a_resumed_classifier_goes_on_after_the_last_checkpoint(tmp_path: Path) 
     context.on_progress = lambda progress: seen.append(progress.step)
     classifier().run(context)
     assert seen == [3, 4]
+    history = json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))
+    assert [row["step"] for row in history] == [1, 2, 3, 4], "earlier epochs are part of the history"
 
 
 @pytest.mark.parametrize("checkpoints", [1, 6])  # the generator moves at steps 5 and 10 of 12
