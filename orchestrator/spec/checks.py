@@ -132,10 +132,9 @@ def _defenses(spec: Spec, target: Architecture) -> Iterator[tuple[str, Callable[
     )
     for index, defense in enumerate(spec.defenses):
         others = spec.defenses[:index] + spec.defenses[index + 1 :]
-        kind: Any = DEFENSES.class_of(defense)
         field = f"defenses.{index}"
-        yield field, functools.partial(kind, defense, facts=facts)
-        yield field, functools.partial(kind.check_beside, defense, others)
+        yield field, functools.partial(DEFENSES.build, defense, facts=facts)
+        yield field, functools.partial(defense.check_combination, others)
         yield field, _weightless(target.model_copy(update={"defenses": (defense,)}).build)
 
 

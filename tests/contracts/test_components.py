@@ -20,7 +20,7 @@ from workloads.core.randomness import generator
 from workloads.core.registry import Registry
 from workloads.datasets.base import ImageSet
 from workloads.datasets.digits import DigitsConfig
-from workloads.defenses.base import DEFENSES, Defense
+from workloads.defenses.base import DEFENSES, DefenseConfig
 from workloads.jobs import train_classifier
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
 from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric, HeldOutEvidence, ReconstructionEvidence
@@ -148,8 +148,8 @@ def test_a_defended_network_judges_as_the_one_that_is_stored(defended: Defended)
 
 
 def test_a_defense_leaves_evaluation_as_it_was(defended: Defended) -> None:
-    defense = DEFENSES.class_of(config_for(DEFENSES, defended.kind))
-    changes_model = next(cls for cls in defense.__mro__ if "change_model" in vars(cls)) is not Defense
+    config = DEFENSES.config_of(defended.kind)
+    changes_model = next(cls for cls in config.__mro__ if "change_model" in vars(cls)) is not DefenseConfig
     if changes_model and defended.kind not in WITHOUT_TRACE:
         return  # its architecture is its own
     plain = MODELS.build(SmallCnnConfig(width=2, stages=2), classes=3, channels=3, image_size=SIZE).eval()

@@ -1,10 +1,10 @@
-"""What a defense may do to the training of a classifier. Defenses compose: each sees what the one before it made."""
+"""What a defense is: its settings, and hooks into the training of a classifier. Several defenses act in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,108 +17,122 @@ from workloads.recipes.optimization import TrainingConfig
 
 
 class DefenseConfig(ComponentConfig):
-    """Settings of one defense."""
+    """Settings of one defense, and what follows from them before anything is trained."""
 
     @property
     def starts_from(self) -> TrainingConfig | None:
-        """How the network that the target model starts from is trained on public data; None to start from nothing."""
+        """How to train, on public data, the network that the target model starts from; None to start from nothing."""
         return None
+
+    def check_combination(self, others: Sequence[DefenseConfig]) -> None:
+        """Accept the other defenses of the list.
+
+        Raises:
+            ConfigError: if one of them cannot be combined with this one, with the reason.
+        """
+
+    def change_model(self, model: Classifier) -> None:
+        """Change the architecture in place: before its weights are drawn, and again before they are loaded.
+
+        Raises:
+            ConfigError: if the architecture has no place for the change, with what to use instead.
+        """
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What a defense may know of the training it joins.
-
-    Shape: image_shape (C, H, W); channel_mean (C,), the mean of the training images after the model's normalisation.
-    """
+    """What a defense may know about the training it takes part in."""
 
     images: int
+    """Number of training images."""
     image_shape: tuple[int, int, int]
+    """(C, H, W) of an image as the network reads it."""
     channel_mean: Tensor
+    """Mean of the training images after the model's normalisation. Shape: (C,)."""
     generator: Callable[..., torch.Generator]
-    """A fresh named generator of this job, on the CPU: the same names give the same draws after a restart."""
+    """Gives a fresh CPU generator of this job by name: the same names give the same draws after a restart."""
     classes: int = 2
+    """Number of identities."""
     epochs: int = 1
+    """Length of the training."""
     batch_size: int = 1
+    """Images per batch, before defenses change their number."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where the network is trained."""
     build_network: Callable[[int], Classifier] | None = None
-    """Another network like the one in training, freshly drawn, with so many outputs."""
+    """Builds another network like the one in training, with fresh weights and this number of outputs."""
     build_optimizer: Callable[[Classifier], torch.optim.Optimizer] | None = None
-    """An optimiser like that of the network in training, for another network."""
+    """Builds an optimiser like that of the network in training, for another network."""
     pretrained: Mapping[str, Tensor] | None = None
-    """Weights of the classifier trained on public data, where the defense asked for one."""
+    """Weights of the classifier trained on public data, if `DefenseConfig.starts_from` asks for one."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A training batch on its way from data to loss: the sum over rows of weight times cross-entropy.
-
-    Shape: images (B, C, H, W), normalised, owned by whoever holds the batch; indices (B,), positions in the training
-    set; targets (B, K), wanted class probabilities; weights (B,), 1/B each unless a defense says otherwise.
-    """
+    """A training batch on its way from data to loss, which is the sum over rows of weight times cross-entropy."""
 
     images: Tensor
+    """Normalised images, which whoever holds the batch may change. Shape: (B, C, H, W)."""
     indices: Tensor
+    """Positions in the training set. Shape: (B,), int64."""
     targets: Tensor
+    """Wanted class probabilities. Shape: (B, K)."""
     weights: Tensor
+    """Weight of each row in the loss: 1/B unless a defense changes it. Shape: (B,)."""
+
+
+class Evidence(NamedTuple):
+    """What a defense really did in a training, stored with the model."""
+
+    facts: dict[str, Any]
+    """Values for JSON."""
+    tensors: dict[str, Tensor]
+    """Tensors for a safetensors file; those with two dimensions are also stored as pictures."""
 
 
 class Defense:
     """Hooks into the one training loop. Every hook has a default that changes nothing.
 
-    What classifies and what attacks later see only what `change_model` left: no other hook outlives the training.
+    They act during training only: classification and attacks later meet the architecture that
+    `DefenseConfig.change_model` left, with the trained weights.
     """
 
     couples_images: ClassVar[bool] = False
-    """True where the loss or input of one image depends on others: no bound on one image's influence can be had."""
+    """True if the loss or input of one image depends on other images, so that one image's influence has no bound."""
+    config: DefenseConfig
 
     def __init__(self, config: DefenseConfig, *, facts: TrainingFacts) -> None:
         self.config = config
         self.facts = facts
 
-    @classmethod
-    def change_model(cls, config: Any, model: Classifier) -> None:
-        """Change the architecture, in place, before weights are drawn or loaded; the same again when it is loaded.
-
-        Raises:
-            ConfigError: if the architecture has no place for it, with what to use instead.
-        """
-
-    @classmethod
-    def check_beside(cls, config: Any, others: Sequence[DefenseConfig]) -> None:
-        """Accept the other defenses of the list.
-
-        Raises:
-            ConfigError: if one cannot go with this one, with the reason.
-        """
-
     def start(self, model: Classifier) -> None:
-        """Look at the network about to be trained, on its device, its weights drawn; a restart comes here as well."""
+        """Get hold of the network before training: on its device, with fresh weights. Called after a restart too."""
 
     def wrap_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        """Take over how gradients become steps."""
+        """Optimiser to train with, to take over how gradients become steps."""
         return optimizer
 
     def begin_epoch(self, epoch: int) -> None:
-        """An epoch, counted from 0, begins; the network is in training mode already."""
+        """Prepare for an epoch, counted from 0; the network is in training mode already."""
 
     def batches(self, *, generator: torch.Generator) -> Sequence[Tensor] | None:
-        """Positions of the images of each batch of an epoch; None for the usual shuffling."""
+        """Positions of the images in each batch of an epoch; None for the usual shuffling."""
         return None
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
-        """The batch that goes on; `generator` lives on the CPU. Most defenses override `augment` instead."""
+        """The batch that training goes on with; `generator` is on the CPU. Most defenses override `augment` instead."""
         return replace(batch, images=self.augment(batch.images, indices=batch.indices, generator=generator))
 
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Change a normalised training batch, in place where that is possible; evaluation never passes here.
+        """Change the normalised images of a training batch, in place if possible; evaluation never calls this.
 
-        Shape: images (B, C, H, W) float, owned by the caller; indices (B,) int64, positions in the training set.
+        Shape: images (B, C, H, W) float, which the method may change; indices (B,) int64, positions in the training
+        set.
         """
         return images
 
     def penalty(self, batch: Batch) -> Tensor | None:
-        """What is added to the loss of the batch that the network has just classified; a scalar."""
+        """Scalar to add to the loss of the batch that the network has just classified."""
         return None
 
     def state(self) -> State:
@@ -126,14 +140,14 @@ class Defense:
         return {}
 
     def restore(self, state: State) -> None:
-        """Take back what `state` gave."""
+        """Continue from what `state` returned."""
 
     def finish(self) -> None:
-        """Leave the network as it will be stored: take off whatever `start` put on it."""
+        """Remove from the network whatever `start` put on it, so that it can be stored."""
 
-    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What the defense really did, stored with the model: plain facts and tensors."""
-        return {}, {}
+    def evidence(self) -> Evidence:
+        """What the defense really did in this training."""
+        return Evidence({}, {})
 
 
 DEFENSES: Registry[DefenseConfig, Defense] = Registry("workloads.defenses")

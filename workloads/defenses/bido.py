@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -15,16 +15,20 @@ RIDGE = 1e-5  # times the batch size, on the kernel matrix that is inverted
 
 
 class BidoConfig(DefenseConfig):
+    """How dependence is measured and weighted."""
+
     kind: Literal["bido"] = "bido"
     measure: Literal["hsic", "coco"] = "hsic"
+    """How the dependence between a layer and the image or label is measured."""
     image_weight: NonNegativeFloat = 0.05
-    """On the dependence of each layer on the image, which is made small."""
+    """Weight of the term that minimises the dependence between each layer and the image."""
     label_weight: NonNegativeFloat = 0.5
-    """On the dependence of each layer on the label, which is made large. COCO is small by nature: the literature has
-    1 and 50."""
+    """Weight of the term that maximises the dependence between each layer and the label. Values of COCO are small: the
+    literature takes weights of 1 and 50 with it."""
     sigma: PositiveFloat = 5.0
-    """Width of the Gaussian kernels, in root mean square distances of one feature."""
+    """Width of the Gaussian kernels, in units of the root mean square distance per feature."""
     label_kernel: Literal["linear", "gaussian", "imq"] = "linear"
+    """Kernel on the targets; `imq` is the inverse multiquadric, 1 / sqrt(1 + d^2)."""
     fidelity: Literal["sound", "official"] = "sound"
     """`official`: single precision, centred on one side and an explicit inverse, as published; its HSIC gradients
     are mostly rounding noise. `sound`: the same quantity in double precision with a solve."""
@@ -43,22 +47,22 @@ class Bido(Defense):
     config: BidoConfig
 
     def start(self, model: Classifier) -> None:
-        self._hidden: list[Tensor] = []
-        self._hooks = [stage.register_forward_hook(self._keep) for _, stage in model.stages()]
+        self._outputs: list[Tensor] = []
+        self._hooks = [stage.register_forward_hook(self._keep_output) for _, stage in model.stages()]
 
-    def _keep(self, stage: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _keep_output(self, stage: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if stage.training:
-            self._hidden.append(output)
+            self._outputs.append(output)
 
     def penalty(self, batch: Batch) -> Tensor:
-        hidden, self._hidden = self._hidden, []
+        outputs, self._outputs = self._outputs, []
         image_kernel = gaussian_kernel(batch.images.detach(), self.config.sigma)
         label_kernel = kernel_of_labels(batch.targets, self.config)
         total = batch.images.new_zeros(())
-        for layer in hidden:
-            kernel = gaussian_kernel(layer.float(), self.config.sigma)
-            image, label = (self._dependence(kernel, other) for other in (image_kernel, label_kernel))
-            total = total + self.config.image_weight * image - self.config.label_weight * label
+        for output in outputs:
+            kernel = gaussian_kernel(output.float(), self.config.sigma)
+            on_image, on_label = self._dependence(kernel, image_kernel), self._dependence(kernel, label_kernel)
+            total = total + self.config.image_weight * on_image - self.config.label_weight * on_label
         return total.to(batch.images.dtype)
 
     def _dependence(self, first: Tensor, second: Tensor) -> Tensor:
@@ -72,13 +76,13 @@ class Bido(Defense):
 
 
 def gaussian_kernel(rows: Tensor, sigma: float) -> Tensor:
-    """exp(-d^2 / (2 sigma^2 D)) between all rows. Shape: (B, ...), D features a row, to (B, B)."""
+    """Kernel matrix exp(-d^2 / (2 sigma^2 D)) of all rows. Shape: (B, ...), D features per row, to (B, B)."""
     flat = rows.flatten(1)
     return (-_squared_distances(flat) / (2 * sigma**2 * flat.shape[1])).exp()
 
 
 def kernel_of_labels(targets: Tensor, config: BidoConfig) -> Tensor:
-    """Shape: (B, K) class probabilities to (B, B)."""
+    """Kernel matrix of the targets, by `label_kernel`. Shape: (B, K) class probabilities to (B, B)."""
     match config.label_kernel:
         case "linear":
             return targets @ targets.T
@@ -91,15 +95,18 @@ def kernel_of_labels(targets: Tensor, config: BidoConfig) -> Tensor:
 def hsic(first: Tensor, second: Tensor) -> Tensor:
     """Normalised HSIC of two kernel matrices: the trace of the product of A (A + ridge)^-1 over both, A centred.
 
-    In double precision and centred on both sides: in single precision as published the values survive and the
-    gradients do not. Shape: (B, B), (B, B) to ().
+    In double precision and centred on both sides: in single precision, as published, the values are right but the
+    gradients are lost. Shape: (B, B), (B, B) to ().
     """
     left, right = (_shrunk(centred(kernel.double())) for kernel in (first, second))
     return (left * right.T).sum()
 
 
 def hsic_as_published(first: Tensor, second: Tensor) -> Tensor:
-    """The same by the authors' arithmetic: centred on the right only, inverted explicitly, in the given precision."""
+    """The same in the authors' arithmetic: centred on the right only, inverted explicitly, in the inputs' precision.
+
+    Shape: (B, B), (B, B) to ().
+    """
 
     def shrunk(kernel: Tensor) -> Tensor:
         size = len(kernel)
@@ -110,13 +117,16 @@ def hsic_as_published(first: Tensor, second: Tensor) -> Tensor:
 
 
 def coco(first: Tensor, second: Tensor) -> Tensor:
-    """Constrained covariance with the Frobenius norm, as published; the textbook takes the spectral one."""
+    """Constrained covariance with the Frobenius norm, as published; the textbook takes the spectral norm.
+
+    Shape: (B, B), (B, B) to ().
+    """
     product = centred(first.double()) @ centred(second.double())
     return torch.linalg.matrix_norm(product).sqrt() / len(first)
 
 
 def centred(kernel: Tensor) -> Tensor:
-    """H K H with H = I - 1/B. Shape: (B, B), kept."""
+    """H K H with H = I - 1/B, the kernel matrix of the rows less their mean. Shape: (B, B), kept."""
     return kernel - kernel.mean(0, keepdim=True) - kernel.mean(1, keepdim=True) + kernel.mean()
 
 

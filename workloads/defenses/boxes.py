@@ -1,14 +1,15 @@
-"""Boxes on images: where they lie, the pixels they cover, and a record of what many of them covered."""
+"""Boxes on images: where they lie, which pixels they cover, and how much of a training they covered in all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from workloads.defenses.base import Evidence
 
 AREA_BINS = 20
 PENDING_IMAGES = 1024
@@ -16,26 +17,29 @@ PENDING_IMAGES = 1024
 
 @dataclass(frozen=True)
 class Boxes:
-    """Some boxes for each of B images; a box without area covers nothing.
+    """The same number of boxes for each of B images; a box without area covers nothing.
 
-    A box that passes the bottom or the right edge goes on at the opposite edge.
-
-    Shape: each (B, boxes), int64, in pixels; top and left lie in the image, height and width are at most its own.
+    A box that passes the bottom or the right edge continues at the opposite edge. The four tensors have shape
+    (B, boxes), int64, and are in pixels.
     """
 
     top: Tensor
+    """First row, in [0, H)."""
     left: Tensor
+    """First column, in [0, W)."""
     height: Tensor
+    """Number of rows, in [0, H]."""
     width: Tensor
+    """Number of columns, in [0, W]."""
 
-    def of(self, images: Tensor) -> Boxes:
+    def select(self, images: Tensor) -> Boxes:
         """The boxes of some of the images. Shape: images (N,) int64, positions in [0, B)."""
         return Boxes(self.top[images], self.left[images], self.height[images], self.width[images])
 
     def pieces(self, size: tuple[int, int]) -> Tensor:
-        """The boxes cut at the edges of the image, as [top, bottom, left, right] with the ends excluded.
+        """The boxes cut at the edges of the image, as [top, bottom, left, right] with bottom and right excluded.
 
-        Shape: size (H, W) to (B, boxes, pieces, 4); one piece each where no box goes over an edge, else four of which
+        Shape: size (H, W) to (B, boxes, pieces, 4); one piece per box if no box passes an edge, else four, of which
         some are empty.
         """
         bottom, right = self.top + self.height, self.left + self.width
@@ -47,23 +51,23 @@ class Boxes:
 
 
 def _cut(start: Tensor, end: Tensor, size: int) -> Tensor:
-    """The part of an interval before the edge and the part that goes on from 0. Shape: (...) to (..., 2 parts, 2)."""
+    """The part of an interval before the edge, and the part that continues at 0. Shape: (...) to (..., 2 parts, 2)."""
     before = torch.stack((start, end.clamp(max=size)), dim=-1)
     after = torch.stack((torch.zeros_like(end), (end - size).clamp(min=0)), dim=-1)
     return torch.stack((before, after), dim=-2)
 
 
 def regions(images: Tensor, boxes: Boxes) -> Iterator[tuple[Tensor, int, int]]:
-    """Views of the pixels under each box, with its image and its number; a box over an edge gives several.
+    """Views of the pixels under each box, with the numbers of image and box; a box that passes an edge gives several.
 
     Shape: images (B, C, H, W) to views (C, h, w).
     """
     channels, height, width = images.shape[1:]
     step, *steps = images.stride()
-    for image, pieces_of_boxes in enumerate(boxes.pieces((height, width)).tolist()):
+    for image, boxes_of_image in enumerate(boxes.pieces((height, width)).tolist()):
         start = images.storage_offset() + image * step
-        for box, parts in enumerate(pieces_of_boxes):
-            for top, bottom, left, right in parts:
+        for box, pieces in enumerate(boxes_of_image):
+            for top, bottom, left, right in pieces:
                 if top < bottom and left < right:
                     # One strided view costs half of what three slices cost, and the calls are most of the time.
                     shape = (channels, bottom - top, right - left)
@@ -71,7 +75,7 @@ def regions(images: Tensor, boxes: Boxes) -> Iterator[tuple[Tensor, int, int]]:
 
 
 class Coverage:
-    """How much of each image was covered, and how often each pixel; exact, also where boxes overlap or wrap."""
+    """Counts how much of each image was covered and how often each pixel was; exact, even if boxes overlap or wrap."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
@@ -83,20 +87,19 @@ class Coverage:
 
     def add(self, boxes: Boxes) -> None:
         """Count one batch."""
-        # Counting is many small operations whatever the number of images: batch by batch it costs half of the erasing.
+        # Counting takes many small operations for any number of images: batch by batch it would cost half the erasing.
         self._pending.append(boxes)
-        if sum(len(each.top) for each in self._pending) >= PENDING_IMAGES:
-            self._settle()
+        if sum(len(batch.top) for batch in self._pending) >= PENDING_IMAGES:
+            self._count_pending()
 
-    def _settle(self) -> None:
-        """Count the batches that wait."""
+    def _count_pending(self) -> None:
         if self._pending:
-            parts = zip(*((each.top, each.left, each.height, each.width) for each in self._pending), strict=True)
+            fields = zip(*((batch.top, batch.left, batch.height, batch.width) for batch in self._pending), strict=True)
             self._pending = []
-            self._count(Boxes(*map(torch.cat, parts)).pieces(self._size))
+            self._count(Boxes(*map(torch.cat, fields)).pieces(self._size))
 
     def _count(self, pieces: Tensor) -> None:
-        """Shape: (B, boxes, pieces, 4), as from `Boxes.pieces`."""
+        """Count images whose boxes are these. Shape: (B, boxes, pieces, 4), as from `Boxes.pieces`."""
         rows, columns, covered = _cells(pieces.flatten(1, 2))
         areas = (covered * rows.diff()[:, :, None] * columns.diff()[:, None]).sum((1, 2))
         self._uncovered += (areas == 0).sum()
@@ -107,24 +110,25 @@ class Coverage:
         self._corners.view(-1).index_add_(0, places.flatten(), steps.flatten())
 
     def state(self) -> dict[str, Tensor]:
-        """All that was counted, as copies."""
-        self._settle()
-        kept = {"uncovered": self._uncovered, "histogram": self._histogram, "corners": self._corners}
-        return {name: tensor.clone() for name, tensor in kept.items()}
+        """Copies of all counts."""
+        self._count_pending()
+        counts = {"uncovered": self._uncovered, "histogram": self._histogram, "corners": self._corners}
+        return {name: tensor.clone() for name, tensor in counts.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave, in place of all counted since."""
+        """Continue from what `state` returned; anything counted since is dropped."""
         self._pending = []
         self._uncovered, self._histogram, self._corners = (
             state[name].clone() for name in ("uncovered", "histogram", "corners")
         )
 
-    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Images, mean and histogram of the covered fraction, share without any; the map (H, W) of covered fractions.
+    def evidence(self) -> Evidence:
+        """What was covered: number of images, mean, uncovered share and histogram; and a map (H, W).
 
-        The histogram counts images in equal bins over [0, 1]. Before the first image all are 0.
+        The histogram counts images by covered fraction, in 20 equal bins over [0, 1]; the map says for each pixel in
+        which fraction of the images it was covered. Before the first image all are 0.
         """
-        self._settle()
+        self._count_pending()
         images = int(self._histogram.sum())
         erased = self._corners.cumsum(0).cumsum(1)[:-1, :-1].double() / max(images, 1)
         facts = {
@@ -133,11 +137,11 @@ class Coverage:
             "unerased_share": self._uncovered.item() / max(images, 1),
             "area_histogram": self._histogram.tolist(),
         }
-        return facts, {"erased_map": erased.float()}
+        return Evidence(facts, {"erased_map": erased.float()})
 
 
 def _cells(rectangles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each image cut along all edges of its rectangles: the cuts, and which of the cells between them are covered.
+    """Where to cut each image to follow all edges of its rectangles, and which of the cells between cuts are covered.
 
     Shape: (B, R, 4) to rows (B, 2R), columns (B, 2R), both sorted, and covered (B, 2R - 1, 2R - 1) int64, 0 or 1.
     """
@@ -147,7 +151,7 @@ def _cells(rectangles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _cuts(intervals: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorted ends of (B, R, 2) intervals, (B, 2R), and which interval holds which gap, (B, 2R - 1, R) float."""
+    """Sorted ends (B, 2R) of intervals (B, R, 2), and which interval holds which gap between ends: (B, 2R - 1, R)."""
     ends = intervals.flatten(1).sort(1).values
     gaps = ends[:, :-1, None]
     return ends, ((intervals[:, None, :, 0] <= gaps) & (gaps < intervals[:, None, :, 1])).float()

@@ -1,4 +1,4 @@
-"""CutMix: paste a box of another image of the batch, and want both identities in proportion."""
+"""CutMix: paste a box from another image of the batch, and mix the targets in proportion."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from workloads.defenses.boxes import Boxes, regions
 
 
 class CutmixConfig(DefenseConfig):
+    """How large the pasted box is, and how often there is one."""
+
     kind: Literal["cutmix"] = "cutmix"
     alpha: PositiveFloat = 1.0
-    """The kept part of the area is drawn from Beta(alpha, alpha): 1 makes every part equally likely."""
+    """The fraction of an image that is kept is drawn from Beta(alpha, alpha); with 1, all fractions are equally
+    likely."""
     probability: Fraction = 1.0
+    """Probability that an image gets a box of another at all."""
 
 
 @DEFENSES.register(CutmixConfig)
 class Cutmix(Defense):
     """A control of random erasing: what is hidden is replaced by a piece of somebody else.
 
-    The box's centre is any pixel and the box is cut at the edges; targets follow the area really pasted. Each image
-    draws its own box and partner, where the authors draw one box a batch.
+    The box's centre is any pixel and the box is cut off at the edges; targets follow the area really pasted. Each image
+    draws its own box and partner, while the authors draw one box per batch.
 
     Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
     ICCV 2019.
@@ -50,7 +54,7 @@ class Cutmix(Defense):
 
 
 def pasted_boxes(images: int, size: tuple[int, int], config: CutmixConfig, *, generator: torch.Generator) -> Boxes:
-    """One box an image with the aspect of the image, about a uniform pixel, cut at the edges."""
+    """One box per image, shaped like the image, around a uniformly drawn pixel and cut off at the edges."""
     area = 1 - _beta(config.alpha, images, generator)
     area = area * (torch.rand(images, 1, generator=generator) < config.probability)
     corners, sides = [], []
@@ -64,6 +68,9 @@ def pasted_boxes(images: int, size: tuple[int, int], config: CutmixConfig, *, ge
 
 
 def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
-    """Draws from Beta(alpha, alpha), which torch has with the global generator only. Shape: (count, 1)."""
+    """Draws from Beta(alpha, alpha), through NumPy because torch offers it for its global generator only.
+
+    Shape: (count, 1).
+    """
     seed = int(torch.randint(2**62, (), generator=generator))
     return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, (count, 1)))

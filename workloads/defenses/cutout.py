@@ -1,8 +1,8 @@
-"""Cutout: hide a square whose centre is any pixel, cut off where it passes the edge."""
+"""Cutout: hide a square whose centre is any pixel, cut off at the edges of the image."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -10,20 +10,23 @@ from torch import Tensor
 
 from workloads.core.checkpoints import State
 from workloads.core.config import Fraction
-from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, TrainingFacts
+from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, Evidence, TrainingFacts
 from workloads.defenses.boxes import Boxes, Coverage, regions
 
 
 class CutoutConfig(DefenseConfig):
+    """How large the hidden square is, and how often there is one."""
+
     kind: Literal["cutout"] = "cutout"
     side: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Of the image's side, before the square is cut off at an edge."""
+    """Side of the square as a fraction of the image's side, before it is cut off at an edge."""
     probability: Fraction = 1.0
+    """Probability that an image has a hidden square at all."""
 
 
 @DEFENSES.register(CutoutConfig)
 class Cutout(Defense):
-    """A control of random erasing: one fixed size, and corners hidden as well as the centre.
+    """A control of random erasing: one fixed size, and corners are hidden as well as the centre.
 
     The fill is 0 after normalisation, as published.
 
@@ -50,19 +53,19 @@ class Cutout(Defense):
     def restore(self, state: State) -> None:
         self._coverage.restore(state)
 
-    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def evidence(self) -> Evidence:
         return self._coverage.evidence()
 
 
 def squares(images: int, size: tuple[int, int], config: CutoutConfig, *, generator: torch.Generator) -> Boxes:
-    """One square an image about a uniform pixel, cut at the edges; without area where chance spares the image."""
+    """One square per image around a uniformly drawn pixel, cut off at the edges; empty for images left as they are."""
     centres = torch.rand(2, images, 1, generator=generator, dtype=torch.float64)
-    spared = torch.rand(images, 1, generator=generator) >= config.probability
+    is_spared = torch.rand(images, 1, generator=generator) >= config.probability
     corners, sides = [], []
     for centre, length in zip(centres, size, strict=True):
         side = round(length * config.side)
         first = (centre * length).long() - side // 2
         start, end = first.clamp(min=0), (first + side).clamp(max=length)
         corners.append(start)
-        sides.append((end - start).masked_fill(spared, 0))
+        sides.append((end - start).masked_fill(is_spared, 0))
     return Boxes(*corners, *sides)

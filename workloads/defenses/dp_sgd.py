@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -11,37 +11,34 @@ from torch import Tensor, nn
 
 from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError
-from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
+from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, Evidence
 from workloads.models.base import Classifier
 
 LARGEST_GROUPS = 32
 
 
 class DpSgdConfig(DefenseConfig):
+    """How much noise to add, and to what."""
+
     kind: Literal["dp_sgd"] = "dp_sgd"
     noise_multiplier: PositiveFloat = 1.0
-    """Standard deviation of the noise in units of `clip`. The attack literature's 0.01 gives no guarantee at all."""
+    """Standard deviation of the noise in units of `clip`. The 0.01 of the attack literature gives no guarantee at
+    all."""
     clip: PositiveFloat = 1.0
-    """Bound of the norm of one image's gradient."""
+    """Largest norm of one image's gradient."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    """The chance, in (epsilon, delta)-differential privacy, that the bound does not hold."""
+    """Probability, in (epsilon, delta)-differential privacy, that the bound epsilon does not hold."""
 
+    def check_combination(self, others: Sequence[DefenseConfig]) -> None:
+        coupling = [defense.kind for defense in others if DEFENSES.class_of(defense).couples_images]
+        if coupling:
+            raise ConfigError(
+                f"dp_sgd bounds what one image contributes, and {coupling[0]} ties images of a batch together: "
+                "use one of the two."
+            )
 
-@DEFENSES.register(DpSgdConfig)
-class DpSgd(Defense):
-    """Differentially private training through Opacus, with group norm where batch norm stood.
-
-    Batches are Poisson samples of the images, as the accounting assumes, so their sizes vary. The privacy of one image
-    is bounded, not that of a person with many.
-
-    Source: Abadi et al., "Deep Learning with Differential Privacy", CCS 2016; against model inversion in Wang et al.,
-    AAAI 2021, whose batch norm and missing accounting are mended here.
-    """
-
-    config: DpSgdConfig
-
-    @classmethod
-    def change_model(cls, config: DpSgdConfig, model: Classifier) -> None:
+    def change_model(self, model: Classifier) -> None:
+        """Replace batch norms by group norms."""
         from opacus.validators import ModuleValidator
 
         for parent in list(model.modules()):
@@ -49,18 +46,23 @@ class DpSgd(Defense):
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     groups = _groups(layer.num_features)
                     setattr(parent, name, nn.GroupNorm(groups, layer.num_features, eps=layer.eps))
-        if unfit := ModuleValidator.validate(model, strict=False):
-            reason = str(unfit[0]).partition("\n")[0].rstrip(". ")
+        if problems := ModuleValidator.validate(model, strict=False):
+            reason = str(problems[0]).partition("\n")[0].rstrip(". ")
             raise ConfigError(f"dp_sgd cannot take {model.config.kind} apart by images: {reason}. Use another model.")
 
-    @classmethod
-    def check_beside(cls, config: DpSgdConfig, others: Sequence[DefenseConfig]) -> None:
-        coupled = [other.kind for other in others if DEFENSES.class_of(other).couples_images]
-        if coupled:
-            raise ConfigError(
-                f"dp_sgd bounds what one image contributes, and {coupled[0]} ties images of a batch together: "
-                "use one of the two."
-            )
+
+@DEFENSES.register(DpSgdConfig)
+class DpSgd(Defense):
+    """Differentially private training through Opacus, with group norm in place of batch norm.
+
+    Batches are Poisson samples of the images, as the accounting assumes, so their sizes vary. The privacy of one image
+    is bounded, not that of a person with many images.
+
+    Source: Abadi et al., "Deep Learning with Differential Privacy", CCS 2016; against model inversion in Wang et al.,
+    AAAI 2021, whose batch norm and missing accounting are mended here.
+    """
+
+    config: DpSgdConfig
 
     def start(self, model: Classifier) -> None:
         from opacus import GradSampleModule
@@ -70,6 +72,7 @@ class DpSgd(Defense):
 
     @property
     def _sample_rate(self) -> float:
+        """Probability that an image is part of a batch."""
         return min(self.facts.batch_size / self.facts.images, 1.0)
 
     def wrap_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -81,10 +84,10 @@ class DpSgd(Defense):
             max_grad_norm=self.config.clip,
             expected_batch_size=self.facts.batch_size,
         )
-        self._optimizer.attach_step_hook(self._count)
+        self._optimizer.attach_step_hook(self._count_step)
         return self._optimizer
 
-    def _count(self, optimizer: Any) -> None:
+    def _count_step(self, optimizer: torch.optim.Optimizer) -> None:
         self._steps += 1
 
     def begin_epoch(self, epoch: int) -> None:
@@ -93,10 +96,10 @@ class DpSgd(Defense):
 
     def batches(self, *, generator: torch.Generator) -> Sequence[Tensor]:
         rounds = max(round(1 / self._sample_rate), 1)
-        taken = torch.rand(rounds, self.facts.images, generator=generator) < self._sample_rate
-        drawn = [row.nonzero().flatten() for row in taken]
+        is_sampled = torch.rand(rounds, self.facts.images, generator=generator) < self._sample_rate
+        samples = [row.nonzero().flatten() for row in is_sampled]
         # A round without any image would release noise alone. Leaving it out spends no more privacy than is counted.
-        return [indices for indices in drawn if len(indices)]
+        return [indices for indices in samples if len(indices)]
 
     def state(self) -> State:
         return {"steps": self._steps}
@@ -109,17 +112,18 @@ class DpSgd(Defense):
         for parameter in self._wrapped.parameters():
             parameter.grad_sample = None
 
-    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return {
+    def evidence(self) -> Evidence:
+        facts = {
             "epsilon": epsilon(self.config, sample_rate=self._sample_rate, steps=self._steps),
             "delta": self.config.delta,
             "steps": self._steps,
             "sample_rate": self._sample_rate,
-        }, {}
+        }
+        return Evidence(facts, {})
 
 
 def epsilon(config: DpSgdConfig, *, sample_rate: float, steps: int) -> float:
-    """What the training spent: the epsilon of (epsilon, delta)-differential privacy by Renyi accounting."""
+    """The epsilon of (epsilon, delta)-differential privacy after this number of steps, by Renyi accounting."""
     from opacus.accountants import RDPAccountant
 
     accountant = RDPAccountant()
@@ -128,5 +132,5 @@ def epsilon(config: DpSgdConfig, *, sample_rate: float, steps: int) -> float:
 
 
 def _groups(channels: int) -> int:
-    """The most groups, up to 32, that divide the channels."""
+    """The largest number of groups, up to 32, that divides the channels."""
     return max(groups for groups in range(1, min(channels, LARGEST_GROUPS) + 1) if channels % groups == 0)

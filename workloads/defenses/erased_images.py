@@ -1,8 +1,8 @@
-"""Random erasing from the attacker's side: out of place, with gradients, so that it can stand inside an objective."""
+"""Random erasing from the attacker's side: out of place and with gradients, so that attacks can use it in a loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +15,27 @@ from workloads.observation.oracles import OpenClassifier
 def erased(
     normalized: Tensor, config: RandomErasingConfig, boxes: Boxes, *, mean: Tensor, draws: torch.Generator
 ) -> Tensor:
-    """Images with boxes painted over; gradients pass where nothing is hidden.
+    """Copies of images with boxes painted over; gradients pass through the pixels outside the boxes.
 
-    Shape: normalized (B, C, H, W), kept as it is; mean (C,), what `fill: mean` paints; to (B, C, H, W).
+    Shape: normalized (B, C, H, W), left as it is; mean (C,), the colour of `fill: mean`; to (B, C, H, W).
     """
     with torch.no_grad():
         paint = painter(config, normalized, mean=mean, generator=draws)
-        hidden = erase(normalized.detach().clone(), boxes, paint)
-        where = erase(torch.zeros_like(normalized[:, :1]), boxes, lambda region, image, box: torch.ones_like(region))
-    return torch.where(where > 0, hidden, normalized)
+        painted = erase(normalized.detach().clone(), boxes, paint)
+        mask = erase(torch.zeros_like(normalized[:, :1]), boxes, lambda region, image, box: torch.ones_like(region))
+    return torch.where(mask > 0, painted, normalized)
 
 
-class Erased:
-    """A classifier that only ever sees erased images, each time by fresh draws."""
+class ErasedClassifier(OpenClassifier):
+    """A classifier that sees every image erased, with new boxes each time it is called."""
 
     def __init__(
         self, model: OpenClassifier, config: RandomErasingConfig, *, mean: Tensor, draws: Callable[[], torch.Generator]
     ) -> None:
-        """`mean` is the colour of `fill: mean`, (C,), after the model's normalisation; `draws` begins each batch."""
+        """Wrap `model`; `draws` returns the CPU generator for the boxes of the next batch.
+
+        Shape: mean (C,), the colour of `fill: mean` after the model's normalisation.
+        """
         self._model, self._config, self._mean, self._draws = model, config, mean, draws
 
     @property
@@ -48,6 +51,7 @@ class Erased:
         return self._model.std
 
     def normalize(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], normalised and then erased. Shape: (B, C, H, W)."""
         normalized, draws = self._model.normalize(images), self._draws()
         height, width = normalized.shape[2:]
         boxes = draw_boxes(len(images), (height, width), self._config, generator=draws)
@@ -56,5 +60,9 @@ class Erased:
     def features(self, normalized: Tensor) -> Tensor:
         return self._model.features(normalized)
 
+    def modules(self) -> Iterator[nn.Module]:
+        return self._model.modules()
+
     def __call__(self, images: Tensor) -> Tensor:
+        """Logits of images in [0, 1]. Shape: (B, C, H, W) to (B, classes)."""
         return self.head(self.features(self.normalize(images)))

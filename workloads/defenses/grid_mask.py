@@ -14,13 +14,17 @@ from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
 
 
 class GridMaskConfig(DefenseConfig):
+    """How far apart the hidden squares lie, and how large they are."""
+
     kind: Literal["grid_mask"] = "grid_mask"
     min_period: Annotated[float, Field(gt=0, le=1)] = 0.4
-    """Distance from square to square, of the image's side; each image draws its own."""
+    """Smallest distance from square to square, as a fraction of the image's side; each image draws its own."""
     max_period: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Largest distance from square to square, as a fraction of the image's side."""
     hidden: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Side of a square, of the period; so 0.5 hides a quarter of the image."""
+    """Side of a square as a fraction of the period; 0.5 hides a quarter of the image."""
     probability: Fraction = 1.0
+    """Probability that an image is masked at all."""
 
     @model_validator(mode="after")
     def _ordered(self) -> GridMaskConfig:
@@ -31,9 +35,9 @@ class GridMaskConfig(DefenseConfig):
 
 @DEFENSES.register(GridMaskConfig)
 class GridMask(Defense):
-    """A control of random erasing: many small squares at regular distances, so no region is hidden as a whole.
+    """A control of random erasing: many small squares at regular distances, so no large region is hidden entirely.
 
-    The fill is 0 after normalisation; the lattice is not turned.
+    The fill is 0 after normalisation; the lattice is not rotated.
 
     Source: Chen et al., "GridMask Data Augmentation", 2020.
     """
@@ -47,18 +51,18 @@ class GridMask(Defense):
 
 
 def lattice(images: int, size: tuple[int, int], config: GridMaskConfig, *, generator: torch.Generator) -> Tensor:
-    """True where a pixel is hidden. Shape: size (H, W) to (images, H, W)."""
-    drawn, down, across = torch.rand(3, images, generator=generator)
-    period = (config.min_period + drawn * (config.max_period - config.min_period)) * min(size)
-    hit = torch.rand(images, generator=generator) < config.probability
+    """Masks that are True where a pixel is hidden, each drawn anew. Shape: size (H, W) to (images, H, W)."""
+    position, down, across = torch.rand(3, images, generator=generator)
+    period = (config.min_period + position * (config.max_period - config.min_period)) * min(size)
+    is_masked = torch.rand(images, generator=generator) < config.probability
     rows, columns = (
         _stripes(length, period, offset * period, config.hidden)
         for length, offset in zip(size, (down, across), strict=True)
     )
-    return rows[:, :, None] & columns[:, None, :] & hit[:, None, None]
+    return rows[:, :, None] & columns[:, None, :] & is_masked[:, None, None]
 
 
 def _stripes(length: int, period: Tensor, offset: Tensor, hidden: float) -> Tensor:
-    """Shape: (B,), (B,) to (B, length)."""
+    """Which places along an axis are hidden. Shape: (B,), (B,) to (B, length)."""
     places = torch.arange(length) + 0.5
     return (places[None] + offset[:, None]).remainder(period[:, None]) < hidden * period[:, None]

@@ -1,4 +1,4 @@
-"""Hide-and-Seek: hide each cell of a grid with a chance of its own."""
+"""Hide-and-Seek: hide each cell of a grid independently at random."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
 
 
 class HideAndSeekConfig(DefenseConfig):
+    """The grid, and how much of it to hide."""
+
     kind: Literal["hide_and_seek"] = "hide_and_seek"
     cells: PositiveInt = 4
-    """Along each side; cells at the far edges are smaller where the side cannot be divided."""
+    """Cells along each side of the image; sizes differ by one pixel if the side cannot be divided evenly."""
     hidden: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """The chance of each cell."""
+    """Probability that a cell is hidden."""
 
 
 @DEFENSES.register(HideAndSeekConfig)

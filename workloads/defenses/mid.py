@@ -1,8 +1,8 @@
-"""MID: squeeze the penultimate features through a noisy bottleneck that is charged for what it lets through."""
+"""MID: a noisy bottleneck on the penultimate features, with a penalty on the information that passes it."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import NonNegativeFloat
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
-from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig
+from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig, Evidence
 from workloads.models.base import Classifier
 
 RAW_SHIFT = 5.0  # the standard deviation is softplus(raw - 5): next to nothing before training
@@ -19,12 +19,21 @@ EVALUATION_NOISE = "mid/evaluation"
 
 
 class MidConfig(DefenseConfig):
+    """How strongly to limit information."""
+
     kind: Literal["mid"] = "mid"
     weight: NonNegativeFloat = 0.01
-    """Of the information term; 0.003 to 0.02 for faces in the literature."""
+    """Weight of the information term in the loss; the literature takes 0.003 to 0.02 for faces."""
     fidelity: Literal["sound", "official"] = "sound"
-    """`official`: noise in evaluation too, as in the published code, whose accuracies and attack gradients are
-    stochastic; here the noise of a row is the same in every call. `sound`: the mean, once training is over."""
+    """`official`: noise in evaluation too, as in the published code, which makes accuracies and attack gradients
+    random; here the noise of a row is the same in every call. `sound`: no noise once training is over."""
+
+    def change_model(self, model: Classifier) -> None:
+        """Replace the head by a bottleneck."""
+        if not isinstance(model.head, nn.Linear):
+            raise ConfigError(f"mid replaces a linear last layer, and {model.config.kind} has none: use another model.")
+        noisy = self.fidelity == "official"
+        model.head = Bottleneck(model.head.in_features, model.classes, noise_in_evaluation=noisy)
 
 
 class Bottleneck(nn.Module):
@@ -39,6 +48,7 @@ class Bottleneck(nn.Module):
         self._noise_in_evaluation = noise_in_evaluation
 
     def forward(self, features: Tensor) -> Tensor:
+        """Logits; in training mode also keeps the information of the batch in `information`, in nats."""
         mean, raw = self.statistics(features).chunk(2, dim=1)
         std = F.softplus(raw - RAW_SHIFT)
         if self.training:
@@ -50,6 +60,7 @@ class Bottleneck(nn.Module):
         return self.output(mean + std * noise)
 
     def _draws(self) -> torch.Generator | None:
+        """The generator of the noise; None if there is to be no noise."""
         if self.training:
             return self.noise
         return generator(EVALUATION_NOISE) if self._noise_in_evaluation else None
@@ -68,15 +79,8 @@ class Mid(Defense):
     config: MidConfig
     _head: Bottleneck
 
-    @classmethod
-    def change_model(cls, config: MidConfig, model: Classifier) -> None:
-        if not isinstance(model.head, nn.Linear):
-            raise ConfigError(f"mid replaces a linear last layer, and {model.config.kind} has none: use another model.")
-        noisy = config.fidelity == "official"
-        model.head = Bottleneck(model.head.in_features, model.classes, noise_in_evaluation=noisy)
-
     def start(self, model: Classifier) -> None:
-        assert isinstance(model.head, Bottleneck)
+        assert isinstance(model.head, Bottleneck), "put there by MidConfig.change_model"
         self._head = model.head
 
     def begin_epoch(self, epoch: int) -> None:
@@ -85,8 +89,8 @@ class Mid(Defense):
     def penalty(self, batch: Batch) -> Tensor:
         return self.config.weight * self._head.information
 
-    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return {"last_batch_information_nats": self._head.information.item()}, {}
+    def evidence(self) -> Evidence:
+        return Evidence({"last_batch_information_nats": self._head.information.item()}, {})
 
 
 def information(mean: Tensor, std: Tensor) -> Tensor:

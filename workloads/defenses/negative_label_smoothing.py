@@ -1,4 +1,4 @@
-"""Negative label smoothing: push the wrong classes below nothing, so that logits say less of the way to an identity."""
+"""Negative label smoothing: give wrong classes targets below 0, so that logits show attacks less of the way."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig
 
 
 class NegativeLabelSmoothingConfig(DefenseConfig):
+    """How much to smooth the targets, and when."""
+
     kind: Literal["negative_label_smoothing"] = "negative_label_smoothing"
     smoothing: Annotated[float, Field(lt=1)] = -0.05
-    """Part of the target spread over all classes; below 0 it is taken away from them. Above 0 it is the usual one."""
+    """Part of the target that is spread over all classes. Below 0 it is taken away from them, which is the defense;
+    above 0 it is ordinary label smoothing."""
     schedule: Literal["delayed", "none"] = "delayed"
-    """`delayed`: nothing for half of the epochs, then a ramp that reaches half of the value after three quarters, and
-    from there all of it, with the jump the published code has. `none`: all of it from the start, as in the code
-    published until August 2024. Positive values never wait."""
+    """`delayed`: no smoothing for half of the epochs, then a ramp up to half of it at three quarters, then all of it,
+    with the jump that the published code has. `none`: all of it from the start, as in the code published until August
+    2024. Positive smoothing always acts from the start."""
 
 
 @DEFENSES.register(NegativeLabelSmoothingConfig)
@@ -31,18 +34,18 @@ class NegativeLabelSmoothing(Defense):
     """
 
     config: NegativeLabelSmoothingConfig
-    _amount = 0.0
+    _smoothing = 0.0
 
     def begin_epoch(self, epoch: int) -> None:
-        self._amount = self.config.smoothing * share(self.config, epoch, epochs=self.facts.epochs)
+        self._smoothing = self.config.smoothing * share(self.config, epoch, epochs=self.facts.epochs)
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
         classes = batch.targets.shape[1]
-        return replace(batch, targets=(1 - self._amount) * batch.targets + self._amount / classes)
+        return replace(batch, targets=(1 - self._smoothing) * batch.targets + self._smoothing / classes)
 
 
 def share(config: NegativeLabelSmoothingConfig, epoch: int, *, epochs: int) -> float:
-    """The part of the smoothing that acts in an epoch counted from 0.
+    """The fraction of the smoothing that acts in an epoch, which is counted from 0.
 
     >>> [round(share(NegativeLabelSmoothingConfig(), epoch, epochs=100), 2) for epoch in (49, 50, 74, 75)]
     [0.0, 0.02, 0.5, 1.0]

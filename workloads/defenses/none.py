@@ -8,6 +8,8 @@ from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
 
 
 class NoneConfig(DefenseConfig):
+    """No settings."""
+
     kind: Literal["none"] = "none"
 
 
@@ -15,5 +17,5 @@ class NoneConfig(DefenseConfig):
 class NoDefense(Defense):
     """Train as usual; the same as an empty list of defenses.
 
-    Source: the undefended baseline of every paper of the field.
+    Source: the undefended baseline of every paper on model inversion.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -13,15 +13,15 @@ from torch.nn import functional as F
 
 from workloads.core.config import Fraction
 from workloads.core.errors import ConfigError
-from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, TrainingFacts
+from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, Evidence, TrainingFacts
 from workloads.defenses.boxes import Boxes, Coverage, regions
 
-ATTEMPTS = 10  # of torchvision and timm, before an image is left as it is
+ATTEMPTS = 10  # as in torchvision and timm, before an image is left as it is
 OFFICIAL_COLOUR = (0.485, 0.456, 0.406)
 BLUR_CELLS = 4
 
 Paint = Callable[[Tensor, int, int], Tensor]
-"""What to put over a region (C, h, w) of one image and box, by their numbers; it must broadcast to the region."""
+"""From a region (C, h, w) and the numbers of its image and box to the colours to paint; they must broadcast to it."""
 
 
 class RandomErasingConfig(DefenseConfig):
@@ -29,28 +29,31 @@ class RandomErasingConfig(DefenseConfig):
 
     kind: Literal["random_erasing"] = "random_erasing"
     probability: Fraction = 1.0
-    """That an image is erased at all."""
+    """Probability that an image is erased at all."""
     min_area: Fraction = 0.1
-    """Of the image, all boxes together and before rounding to pixels."""
+    """Smallest erased fraction of the image, all boxes together, before rounding to pixels."""
     max_area: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Largest erased fraction of the image; the fraction is drawn uniformly between the two."""
     max_aspect: PositiveFloat = 1.0
-    """Height by width, drawn uniformly in its logarithm."""
+    """Largest ratio of a box's height to its width; the ratio is drawn uniformly in its logarithm."""
     min_aspect: PositiveFloat | None = None
-    """1 / max_aspect where omitted."""
+    """Smallest ratio of a box's height to its width; None stands for 1 / max_aspect."""
     boxes: PositiveInt = 1
-    """Each draws its own area, divided by their number, as in timm; they may overlap."""
+    """Boxes per image. Each draws its own area, divided by their number, as in timm; they may overlap."""
     fill: Literal["mean", "official", "box_colour", "pixel_noise", "blur"] | float = "mean"
-    """`mean`: the mean colour of the training images. `official`: the numbers of the published code, a light grey
-    since they act after normalisation. `box_colour`, `pixel_noise`: N(0, 1), one colour a box or one number a pixel
-    and channel. `blur`: what is left of each box are 4 x 4 colours. A number: in normalised space, for all channels."""
+    """`mean`: the mean colour of the training images. `official`: the numbers of the published code, which look light
+    grey because they are painted after normalisation. `box_colour`: one colour per box from N(0, 1). `pixel_noise`: one
+    number per pixel and channel from N(0, 1). `blur`: each box is reduced to 4 x 4 colours. A number: that value in
+    all channels, after normalisation."""
     location: Literal["inside", "uniform", "fixed_centre", "fixed_corner", "per_image"] = "inside"
-    """`inside`: anywhere within the image, which favours its centre. `uniform`: every pixel equally often; a box goes
-    on at the opposite edge. `fixed_centre`; `fixed_corner`, the top left one. `per_image`: as `inside`, but drawn once
-    for each image of the training set, `probability` included; flips and shifts still move the image under its box."""
+    """`inside`: anywhere within the image, which hides its centre most often. `uniform`: every pixel equally often; a
+    box that passes an edge continues at the opposite one. `fixed_centre`. `fixed_corner`: top left. `per_image`: as
+    `inside`, but drawn once for each training image, as is whether it is erased; flips and shifts still move the image
+    under its box."""
 
     @property
     def aspects(self) -> tuple[float, float]:
-        """Lower and upper bound of height by width."""
+        """Smallest and largest ratio of a box's height to its width."""
         return self.min_aspect or 1 / self.max_aspect, self.max_aspect
 
     @model_validator(mode="after")
@@ -73,12 +76,12 @@ class RandomErasingConfig(DefenseConfig):
 class RandomErasing(Defense):
     """Hide random boxes of every training image, so that the target model never sees a whole one.
 
-    Acts on normalised training batches, in place; images to be classified later stay whole. The law of the boxes
-    is torchvision's, with two traits to know when settings are compared. The box lies inside the image, so the centre
-    is hidden far more often than a corner: in 77 % of the images at areas 0.1 to 0.4, in 90 % at 0.1 to 0.8. And a
-    box that does not fit is drawn again up to ten times and then given up, so that wide aspects at large areas
-    hide less than asked: at area 0.8 and aspects 0.3 to 3.3, 13 % of the images stay whole. The evidence of a training
-    says what was really hidden.
+    Acts on normalised training batches, in place; evaluation and attacks see whole images. Boxes are distributed as in
+    torchvision, which matters in two ways when settings are compared. The box lies inside the image, so the centre is
+    hidden far more often than a corner: in 77 % of the images at areas 0.1 to 0.4, in 90 % at 0.1 to 0.8. And a box
+    that does not fit is drawn again up to ten times and then given up, so wide ranges of aspects at large areas hide
+    less than the settings say: at area 0.8 and aspects 0.3 to 3.3, 13 % of the images are not erased. The evidence of
+    a training says what was really hidden.
 
     Source: Tran et al., "Random Erasing vs. Model Inversion: A Promising Defense or a False Hope?", TMLR 2025; the
     algorithm is from Zhong et al., "Random Erasing Data Augmentation", AAAI 2020.
@@ -102,7 +105,7 @@ class RandomErasing(Defense):
         if self._boxes_of_images is None:
             boxes = draw_boxes(len(images), self._size, self.config, generator=generator)
         else:
-            boxes = self._boxes_of_images.of(indices)
+            boxes = self._boxes_of_images.select(indices)
         self._coverage.add(boxes)
         paint = painter(self.config, images, mean=self.facts.channel_mean, generator=generator)
         return erase(images, boxes, paint)
@@ -113,15 +116,15 @@ class RandomErasing(Defense):
     def restore(self, state: dict[str, Tensor]) -> None:
         self._coverage.restore(state)
 
-    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def evidence(self) -> Evidence:
         return self._coverage.evidence()
 
 
 def draw_boxes(images: int, size: tuple[int, int], config: RandomErasingConfig, *, generator: torch.Generator) -> Boxes:
-    """Boxes for a number of images of one size (H, W), by the law that `config` describes.
+    """Boxes for a number of images of one size (H, W), drawn as `config` says.
 
-    Only `location: uniform` gives boxes that go over an edge: their corner is uniform over all pixels whatever their
-    size, so a pixel is hidden with exactly the expected area. `per_image` draws as `inside` does.
+    Only `location: uniform` gives boxes that pass an edge: their top left corner is uniform over all pixels, whatever
+    their size, so the probability that a pixel is hidden is exactly the expected area. `per_image` draws as `inside`.
     """
     limits = torch.tensor(size)[:, None, None]
     is_erased = torch.rand(images, 1, generator=generator) < config.probability
@@ -132,7 +135,7 @@ def draw_boxes(images: int, size: tuple[int, int], config: RandomErasingConfig, 
 def _draw_sides(
     shape: tuple[int, int], limits: Tensor, config: RandomErasingConfig, generator: torch.Generator
 ) -> Tensor:
-    """Heights and widths, both 0 where no attempt fell below both limits. Shape: limits (2, 1, 1) to (2, *shape)."""
+    """Heights and widths, both 0 if no attempt fits into the image. Shape: limits (2, 1, 1) to (2, *shape)."""
     sides = _attempt(shape, limits, config, generator)
     for _ in range(ATTEMPTS - 1):
         fits = (sides < limits).all(0)
@@ -143,7 +146,7 @@ def _draw_sides(
 
 
 def _attempt(shape: tuple[int, int], limits: Tensor, config: RandomErasingConfig, generator: torch.Generator) -> Tensor:
-    """Heights and widths that may not fit; the formula of torchvision, in its precision. Shape: (2, *shape), int64."""
+    """Heights and widths that may not fit, by torchvision's formula and precision. Shape: (2, *shape), int64."""
     area, aspect = torch.rand(2, *shape, dtype=torch.float64, generator=generator)
     low, high = (math.log(bound) for bound in config.aspects)
     pixels = (area * (config.max_area - config.min_area) + config.min_area) * (limits.prod().item() / config.boxes)
@@ -163,7 +166,7 @@ def _place(sides: Tensor, limits: Tensor, location: str, generator: torch.Genera
 
 
 def painter(config: RandomErasingConfig, images: Tensor, *, mean: Tensor, generator: torch.Generator) -> Paint:
-    """What `config.fill` puts over the boxes of this batch. Shape: images (B, C, H, W), mean (C,)."""
+    """The function that paints boxes of this batch as `config.fill` says. Shape: images (B, C, H, W), mean (C,)."""
     batch, channels = images.shape[:2]
     match config.fill:
         case "box_colour":
@@ -184,13 +187,13 @@ def painter(config: RandomErasingConfig, images: Tensor, *, mean: Tensor, genera
 
 
 def _blur(region: Tensor) -> Tensor:
-    """The mean colours of 4 x 4 cells, drawn back smoothly. Shape: (C, h, w), kept."""
+    """The mean colours of 4 x 4 cells, interpolated back to full size. Shape: (C, h, w), kept."""
     cells = F.adaptive_avg_pool2d(region[None], BLUR_CELLS)
     return F.interpolate(cells, size=region.shape[1:], mode="bilinear")[0]
 
 
 def erase(images: Tensor, boxes: Boxes, paint: Paint) -> Tensor:
-    """Paint over the boxes of each image, in place: the other pixels are not even read. Shape: images (B, C, H, W)."""
+    """Paint over the boxes of each image, in place; other pixels are not even read. Shape: images (B, C, H, W)."""
     for region, image, box in regions(images, boxes):
         region.copy_(paint(region, image, box))
     return images

@@ -1,14 +1,14 @@
-"""TL-DMI: early layers come from public data and stay as they are, so they cannot encode private images."""
+"""TL-DMI: early layers come from public data and stay frozen, so they cannot encode private images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from workloads.core.errors import ConfigError
-from workloads.defenses.base import DEFENSES, Defense, DefenseConfig
+from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, Evidence
 from workloads.models.base import Classifier
 from workloads.recipes.optimization import TrainingConfig
 
@@ -16,18 +16,24 @@ NORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class TlDmiConfig(DefenseConfig):
+    """How to train the public network, and how much of it to freeze."""
+
     kind: Literal["tl_dmi"] = "tl_dmi"
     through: str | None = None
-    """Name of the last frozen stage; half of the stages where omitted."""
+    """Name of the last frozen stage; None freezes the first half of the stages."""
     pretraining: TrainingConfig = TrainingConfig()
-    """How the network is trained on the public identities, once for all trials that begin with it."""
+    """How the network is trained on the public identities, once for all trials that start from it."""
     fidelity: Literal["sound", "official"] = "sound"
-    """`official`: the batch norms of frozen stages go on following private batches, as published. `sound`: frozen
-    means frozen."""
+    """`official`: batch norms in frozen stages still follow the private batches, as published. `sound`: they are
+    frozen too."""
 
     @property
     def starts_from(self) -> TrainingConfig:
         return self.pretraining
+
+    def change_model(self, model: Classifier) -> None:
+        """Nothing changes, but a stage that the model does not have is refused."""
+        frozen_stages(self, model)
 
 
 @DEFENSES.register(TlDmiConfig)
@@ -39,14 +45,10 @@ class TlDmi(Defense):
 
     config: TlDmiConfig
 
-    @classmethod
-    def change_model(cls, config: TlDmiConfig, model: Classifier) -> None:
-        _frozen(config, model)  # changes nothing, but refuses a stage that is not there
-
     def start(self, model: Classifier) -> None:
         assert self.facts.pretrained is not None
         _copy_body(self.facts.pretrained, model)
-        self._stages = _frozen(self.config, model)
+        self._stages = frozen_stages(self.config, model)
         for stage in self._stages:
             stage.requires_grad_(False)
 
@@ -55,13 +57,17 @@ class TlDmi(Defense):
             for stage in self._stages:
                 stage.eval()
 
-    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def evidence(self) -> Evidence:
         frozen = sum(parameter.numel() for stage in self._stages for parameter in stage.parameters())
-        return {"frozen_parameters": frozen, "frozen_stages": len(self._stages)}, {}
+        return Evidence({"frozen_parameters": frozen, "frozen_stages": len(self._stages)}, {})
 
 
-def _frozen(config: TlDmiConfig, model: Classifier) -> list[nn.Module]:
-    """The stages up to the named one."""
+def frozen_stages(config: TlDmiConfig, model: Classifier) -> list[nn.Module]:
+    """The stages of a model up to and including the one named in `config`.
+
+    Raises:
+        ConfigError: if the model has no stage of that name.
+    """
     stages = model.stages()
     names = [name for name, _ in stages]
     if config.through is None:
@@ -72,10 +78,13 @@ def _frozen(config: TlDmiConfig, model: Classifier) -> list[nn.Module]:
 
 
 def _copy_body(source: Mapping[str, Tensor], model: Classifier) -> None:
-    """Everything but the head, whose classes are other people; a norm without statistics takes scale and shift."""
-    weights = {name: own for name, own in source.items() if not name.startswith("head.")}
+    """Copy all weights except the head's, whose classes are other people, into the model.
+
+    A norm without running statistics, such as DP-SGD's group norm, takes scale and shift alone.
+    """
+    weights = {name: weight for name, weight in source.items() if not name.startswith("head.")}
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    lost = [name for name in missing if not name.startswith("head.")]
-    lost += [name for name in unexpected if not name.endswith(NORM_STATISTICS)]
-    if lost:
-        raise ConfigError(f"tl_dmi: the public network does not fit the defended one at {lost[0]}.")
+    unmatched = [name for name in missing if not name.startswith("head.")]
+    unmatched += [name for name in unexpected if not name.endswith(NORM_STATISTICS)]
+    if unmatched:
+        raise ConfigError(f"tl_dmi: the public network does not fit the defended one at {unmatched[0]}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat
@@ -12,28 +12,30 @@ from torch.nn import functional as F
 
 from workloads.core.checkpoints import State
 from workloads.core.config import Fraction
-from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig, TrainingFacts
+from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig, Evidence, TrainingFacts
 from workloads.models.base import Classifier
 
 
 class TrapMidConfig(DefenseConfig):
+    """How visible the triggers are, and how strongly they are trained."""
+
     kind: Literal["trap_mid"] = "trap_mid"
     blend: Fraction = 0.02
-    """How much of a triggered image is trigger."""
+    """Fraction of a triggered image that is the trigger; the rest is the image."""
     weight: Fraction = 0.2
-    """Of the loss on triggered images; the clean ones have the rest."""
+    """Weight of the loss on triggered images; clean images have 1 minus this."""
     step: PositiveFloat = 0.01
-    """How far each pixel of a trigger moves at a time, in [0, 1]."""
+    """How far each pixel of a trigger moves per batch; pixels lie in [0, 1]."""
 
 
 @DEFENSES.register(TrapMidConfig)
 class TrapMid(Defense):
     """Train class-wise triggers as shortcuts beside the network, unseen by a discriminator of its own architecture.
 
-    Each batch: the discriminator learns to tell triggered images, the triggers take one sign step towards their class
-    and towards looking natural, and the triggered images join the batch with their class as target. What stands
-    behind it in the list, such as random erasing, then acts on clean and triggered images alike; the views the authors
-    draw at this place are those of `training.augmentation`, which come before.
+    In each batch, the discriminator learns to tell triggered images from clean ones, the triggers take one sign step
+    towards their class and towards looking natural, and the triggered images join the batch with their class as target.
+    Defenses behind it in the list, such as random erasing, then act on clean and triggered images alike. The random
+    views that the authors draw at this point are those of `training.augmentation`, which come before.
 
     Source: Liu and Chen, "Trap-MID: Trapdoor-based Defense against Model Inversion Attacks", NeurIPS 2024.
     """
@@ -53,13 +55,13 @@ class TrapMid(Defense):
         self._optimizer = self.facts.build_optimizer(self.discriminator)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Deal every image of the epoch a class, each class equally often."""
+        """Assign a class to every image of the epoch, each class equally often."""
         classes = torch.arange(self.facts.images) % self.facts.classes
         order = torch.randperm(len(classes), generator=self.facts.generator("trap_mid/classes", epoch))
-        self._dealt, self._next = classes[order], 0
+        self._assigned, self._next = classes[order], 0
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
-        classes = self._dealt[self._next : self._next + len(batch.images)].to(self.facts.device)
+        classes = self._assigned[self._next : self._next + len(batch.images)].to(self.facts.device)
         self._next += len(batch.images)
         self._train_discriminator(batch.images, self._triggered(batch.images, classes))
         self._move_triggers(batch.images, classes)
@@ -73,10 +75,14 @@ class TrapMid(Defense):
         )
 
     def _triggered(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Triggers live in [0, 1] and images here are normalised, so the blend happens after normalising both."""
+        """Images blended with the triggers of these classes.
+
+        Triggers are in [0, 1] and images are normalised here, so triggers are normalised before they are blended in.
+        """
         return (1 - self.config.blend) * images + self.config.blend * self._model.normalize(self.triggers[classes])
 
     def _train_discriminator(self, clean: Tensor, triggered: Tensor) -> None:
+        """One step towards giving 1 to clean images and 0 to triggered ones."""
         self.discriminator.train()
         verdicts = self.discriminator.classify(torch.cat((clean, triggered)))
         natural = torch.zeros_like(verdicts)
@@ -87,6 +93,7 @@ class TrapMid(Defense):
         self._optimizer.step()
 
     def _move_triggers(self, images: Tensor, classes: Tensor) -> None:
+        """One sign step of the triggers of these classes; the two networks stay as they are."""
         self._model.eval()
         self.discriminator.eval()
         self.triggers.requires_grad_(True)
@@ -112,5 +119,5 @@ class TrapMid(Defense):
         slots = {int(index): slot for index, slot in state["optimizer"].items()}
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": slots})
 
-    def evidence(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return {"classes": self.facts.classes}, {"triggers": self.triggers.cpu()}
+    def evidence(self) -> Evidence:
+        return Evidence({"classes": self.facts.classes}, {"triggers": self.triggers.cpu()})

@@ -22,7 +22,7 @@ from workloads.models.base import MODELS, ModelConfig
 from workloads.observation.oracles import LabelOracle, ScoreOracle
 from workloads.priors.base import PRIORS
 from workloads.recipes.optimization import TrainingConfig
-from workloads.training.classifiers import Architecture, drawn, load_classifier, save_classifier
+from workloads.training.classifiers import Architecture, fresh_classifier, load_classifier, save_classifier
 from workloads.training.loop import train
 
 ASKED_AT_ONCE = 256
@@ -87,7 +87,7 @@ class FitSurrogate(Job):
         architecture = Architecture(
             model=self.config.model, classes=answers.shape[1], channels=channels, image_size=size
         )
-        model = drawn(architecture, context, "initialization")
+        model = fresh_classifier(architecture, context, "initialization")
         assert isinstance(self.config.model, ModelConfig)
         model.start_from(self.config.model)
         model.to(context.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from workloads.context import JobContext
-from workloads.defenses.erased_images import Erased
+from workloads.defenses.erased_images import ErasedClassifier
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.models.base import Classifier
 from workloads.observation.oracles import LabelOracle
@@ -27,7 +27,7 @@ def teacher(
     if erasing is None:
         return asks(target_model)
     # A batch's boxes are a function of how many images were shown before, so that they survive a restart.
-    shown = Erased(
+    shown = ErasedClassifier(
         target_model,
         erasing,
         mean=channel_mean(target_model, public),

@@ -15,8 +15,8 @@ from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, TrainingFa
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.recipes.optimization import TrainingConfig, build_optimizer
-from workloads.training.classifiers import Architecture, drawn, save_classifier
-from workloads.training.loop import hold_back, train
+from workloads.training.classifiers import Architecture, fresh_classifier, save_classifier
+from workloads.training.loop import split_off_validation, train
 from workloads.training.prediction import channel_mean
 
 
@@ -47,7 +47,7 @@ class TrainClassifier(Job):
         data = context.load_images(config.data)
         if config.split is not None:
             data, _ = data.split(config.split)
-        data, validation = hold_back(data, config.training)
+        data, validation = split_off_validation(data, config.training)
         channels, size = data.images.shape[1:3]
         architecture = Architecture(
             model=config.model,
@@ -56,7 +56,7 @@ class TrainClassifier(Job):
             image_size=size,
             defenses=config.defenses,
         )
-        model = drawn(architecture, context, "initialization")
+        model = fresh_classifier(architecture, context, "initialization")
         assert isinstance(config.model, ModelConfig)
         model.start_from(config.model)
         model.to(context.device)
@@ -73,7 +73,7 @@ class TrainClassifier(Job):
     ) -> TrainingFacts:
         def build_network(outputs: int) -> Classifier:
             plain = architecture.model_copy(update={"classes": outputs, "defenses": ()})
-            return drawn(plain, context, f"network of {outputs}").to(context.device)
+            return fresh_classifier(plain, context, f"network of {outputs}").to(context.device)
 
         return TrainingFacts(
             images=len(data),

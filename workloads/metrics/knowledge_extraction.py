@@ -15,7 +15,7 @@ from workloads.metrics.intervals import Estimate, wilson
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.recipes.optimization import TrainingConfig
 from workloads.training.classifiers import Architecture
-from workloads.training.loop import hold_back, train
+from workloads.training.loop import split_off_validation, train
 from workloads.training.prediction import predict
 
 
@@ -68,7 +68,7 @@ class KnowledgeExtraction(AttackMetric):
         kind = self.config.kind
         saved = (context.resume() or {}).get(kind)
         nested = context.nested(kind, saved=saved, wrap=lambda state: {kind: state})
-        training_set, validation = hold_back(_reconstructions(evidence), self.config.training)
+        training_set, validation = split_off_validation(_reconstructions(evidence), self.config.training)
         student = self._student(evidence, len(attacked), nested)
         train(student, training_set, self.config.training, validation=validation, defenses=(), context=nested)
         test_sets = zip(self.better(), (evidence.private, evidence.held_out), strict=True)

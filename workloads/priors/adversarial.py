@@ -16,12 +16,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
-from workloads.core.config import Addition
+from workloads.core.config import Addition, Beta
 from workloads.core.errors import DivergedError
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior, PriorConfig
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
 REPORT_EVERY = 50  # critic steps
 Scalars = Mapping[str, Tensor]
 """Scalars to report, by name."""

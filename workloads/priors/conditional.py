@@ -6,7 +6,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, Batches, Beta
+from workloads.core.config import Beta
+from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, Batches
 from workloads.priors.residual import ResidualGenerator, draw_weights
 from workloads.priors.wgan_gp import layer_widths
 

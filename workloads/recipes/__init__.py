@@ -1,3 +1,3 @@
-"""How a network is trained, as settings: `optimization.py` (optimiser, schedule, published protocols) and
-`augmentation.py` (what is done to a batch of training images before normalisation). Imports from `core` alone.
+"""Settings of how a network is trained: `optimization.py` has optimiser, schedule and published protocols,
+`augmentation.py` varies a batch of training images before it is normalised. Imports from `core` alone.
 """

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch on its device: each image gets its own draw, and the draws come from the CPU."""
+"""Augmentation of a batch of training images on its device; each image has its own draws, made on the CPU."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from torch.nn import functional as F
 from workloads.core.config import ACCEPTS_LISTS, FrozenConfig
 from workloads.core.errors import ConfigError
 
-LUMA = (0.2989, 0.587, 0.114)  # of ITU-R 601-2, as torchvision has it
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as in torchvision
 TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 class AugmentationConfig(FrozenConfig):
-    """How training images are varied before they are normalised; evaluation sees them as they are."""
+    """How training images are varied, in [0, 1], before they are normalised. Evaluation never varies them."""
 
     flip: bool = False
-    """Mirror half of the images."""
+    """Mirror each image with probability 1/2."""
     shift: NonNegativeInt = 0
-    """Move each image by up to so many pixels either way, filling with its edge."""
+    """Move each image by up to this many pixels in each direction; its edge is repeated."""
     crop_scale: Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=1)]] | None, ACCEPTS_LISTS] = (
         None
     )
-    """Show a square of so much of the image's area, at a random place, scaled to the whole size."""
+    """Smallest and largest area of a square crop at a random place, as fractions of the image; the crop is scaled to
+    full size. None does not crop."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Turn by up to so many degrees either way."""
+    """Largest turn to either side, in degrees."""
     brightness: NonNegativeFloat = 0.0
+    """Brightness is multiplied by a factor drawn from 1 +- this, never below 0."""
     contrast: NonNegativeFloat = 0.0
+    """Contrast about the mean luma is multiplied by a factor drawn from 1 +- this, never below 0."""
     saturation: NonNegativeFloat = 0.0
-    """Each of the three: a factor between 1 - x and 1 + x, never below 0."""
+    """Saturation is multiplied by a factor drawn from 1 +- this, never below 0."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Turn the colour circle by up to so much of a full turn either way."""
+    """Largest turn of the colour circle to either side, as a fraction of a full turn."""
 
     @model_validator(mode="after")
     def _ordered(self) -> AugmentationConfig:
@@ -45,11 +48,16 @@ class AugmentationConfig(FrozenConfig):
 
 
 def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Generator) -> Tensor:
-    """Vary each image by its own draws. Shape: (B, C, H, W) float in [0, 1], kept; `generator` on the CPU.
+    """Vary each image by its own draws; `generator` is on the CPU. Shape: (B, C, H, W) float in [0, 1], kept.
 
     The order is that of the published recipes: crop, turn, colours, mirror. Colours differ from torchvision's in two
     ways: the four changes have a fixed order and are clamped once at the end, and hue turns the YIQ plane instead of
-    HSV's hexagon, which costs a fifth.
+    HSV's hexagon, which takes a fifth of the time.
+
+    The views of attacks in `workloads.observation.views` also crop, turn and recolour, but are not these: there,
+    contrast mixes an image with the mean over all its channels and each change is clamped, as the papers on attacks
+    do; here, contrast mixes it with its mean luma, as torchvision does in the published training recipes. Results
+    depend on both, so the two are kept apart.
     """
     if config.crop_scale or config.rotation:
         images = _resample(images, config, generator)
@@ -64,7 +72,7 @@ def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Gene
 
 
 def _resample(images: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Crop to a random square and turn, in one bilinear look-up. What lies outside repeats the edge."""
+    """Crop to a random square and turn, in one bilinear look-up. Pixels outside the image repeat its edge."""
     low, high = config.crop_scale or (1.0, 1.0)
     area, across, down, turn = torch.rand(4, len(images), generator=generator)
     side = (low + (high - low) * area).sqrt()
@@ -77,23 +85,24 @@ def _resample(images: Tensor, config: AugmentationConfig, generator: torch.Gener
 
 
 def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    """Move each image by a random number of pixels along both axes."""
     height, width = images.shape[2:]
     padded = F.pad(images, (shift,) * 4, mode="replicate")
     corners = torch.randint(2 * shift + 1, (len(images), 2), generator=generator)
     rows = corners[:, :1] + torch.arange(height)
     columns = corners[:, 1:] + torch.arange(width)
     batch = torch.arange(len(images))[:, None, None]
-    where = (index.to(images.device) for index in (batch, rows[:, :, None], columns[:, None, :]))
-    first, second, third = where
-    return padded[first, :, second, third].permute(0, 3, 1, 2).contiguous()
+    indices = (index.to(images.device) for index in (batch, rows[:, :, None], columns[:, None, :]))
+    image, row, column = indices
+    return padded[image, :, row, column].permute(0, 3, 1, 2).contiguous()
 
 
 def _recoloured(images: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue as one 3 x 3 matrix and one offset an image."""
+    """Change brightness, contrast, saturation and hue by one 3 x 3 matrix and one offset per image, then clamp once."""
     draws = 2 * torch.rand(4, len(images), generator=generator).to(images) - 1
     strengths = (config.brightness, config.contrast, config.saturation)
     brightness, contrast, saturation = (
-        (1 + own * draw).clamp(min=0)[:, None, None] for own, draw in zip(strengths, draws[:3], strict=True)
+        (1 + strength * draw).clamp(min=0)[:, None, None] for strength, draw in zip(strengths, draws[:3], strict=True)
     )
     grey = brightness * _luma(images).mean((2, 3))[:, :, None]
     if images.shape[1] != 3:
@@ -109,7 +118,7 @@ def _recoloured(images: Tensor, config: AugmentationConfig, generator: torch.Gen
 
 
 def _luma(images: Tensor) -> Tensor:
-    """Shape: (B, C, H, W) to (B, 1, H, W)."""
+    """Grey images as the eye weighs the colours; others than RGB stay. Shape: (B, C, H, W) to (B, 1, H, W)."""
     if images.shape[1] != 3:
         return images
     weights = torch.tensor(LUMA).to(images)
@@ -117,7 +126,7 @@ def _luma(images: Tensor) -> Tensor:
 
 
 def _hue_turn(angles: Tensor, like: Tensor) -> Tensor:
-    """Matrices that turn colours about the grey axis. Shape: (B,) to (B, 3, 3)."""
+    """Matrices that turn colours about the grey axis, by angles in radians. Shape: (B,) to (B, 3, 3)."""
     to_yiq = torch.tensor(TO_YIQ).to(like)
     turn = torch.eye(3).to(like).repeat(len(angles), 1, 1)
     turn[:, 1, 1] = turn[:, 2, 2] = angles.cos()

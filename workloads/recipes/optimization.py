@@ -1,4 +1,4 @@
-"""How a classifier's weights move: the optimiser, its learning rate over time, and the published protocols."""
+"""How a classifier is trained: the optimiser, its learning rate over time, and the protocols of published work."""
 
 from __future__ import annotations
 
@@ -34,57 +34,75 @@ ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4 / 25
 
 
 class TrainingConfig(FrozenConfig):
-    """How a classifier is trained."""
+    """How a classifier is trained. The defaults are those of the literature at 64 pixels, without augmentation."""
 
     protocol: Annotated[Literal["lr_64", "hr_224"] | None, Preset()] = None
-    """A published schedule, whose fields a spec may override one by one."""
+    """A published training: `lr_64` for images of 64 pixels, `hr_224` for 224 pixels. It sets the fields below; a spec
+    may override them one by one."""
     epochs: PositiveInt = 50
+    """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images per step."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Rule that turns gradients into steps."""
     lr: PositiveFloat = 0.01
+    """Learning rate at its highest; `schedule` and `warmup_epochs` lower it. Lower it if training diverges."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of SGD; the others ignore it."""
+    """Momentum. Only for `sgd`; the others ignore it."""
     nesterov: bool = False
-    """Of SGD, which then needs a momentum."""
+    """Use Nesterov momentum. Only for `sgd`, and only with `momentum` above 0."""
     weight_decay: NonNegativeFloat = 1e-4
+    """Strength of weight decay on all parameters."""
     schedule: Literal["constant", "cosine", "step", "one_cycle"] = "constant"
+    """Course of the learning rate. `cosine` falls to 0; `step` falls after each of `milestones`; `one_cycle` rises from
+    1/25 of `lr` over the first 30 % of the training and then falls to almost 0."""
     milestones: Annotated[tuple[Fraction, ...], ACCEPTS_LISTS] = (0.75, 0.9)
-    """Of `schedule: step`: the learning rate is multiplied by `gamma` after these fractions of the epochs."""
+    """Fractions of the epochs after which the learning rate is multiplied by `gamma`. Only for `schedule: step`."""
     gamma: PositiveFloat = 0.1
+    """Factor on the learning rate at each of `milestones`. Only for `schedule: step`."""
     warmup_epochs: NonNegativeInt = 0
-    """Epochs over which the learning rate rises in a line from nothing."""
+    """Epochs over which the learning rate rises linearly from 0."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the target that is spread over all classes. Below 0 it is a defense: `negative_label_smoothing`."""
     clip_norm: PositiveFloat | None = None
-    """Bound of the norm of the whole gradient."""
+    """Largest norm of the gradient of all parameters together; None does not clip."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of a moving average over steps; the average is then the model."""
+    """Decay per step of a moving average of the parameters, which then is the trained model; None for no average."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` runs the network in mixed precision, which is faster on recent GPUs."""
     channels_last: bool = False
+    """Keep channels last in memory, which is faster for convolutions on GPUs."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the training images kept out of training, never of the held-out images that measure the model."""
+    """Fraction of the training images to validate with instead of training on them. The held-out images that measure
+    the model are never used for it."""
     select: Literal["last", "best_validation"] = "last"
+    """Which epoch's weights to keep: the last, or the first with the best validation accuracy."""
     augmentation: AugmentationConfig = AugmentationConfig()
+    """How training images are varied."""
 
     @model_validator(mode="before")
     @classmethod
-    def _begin_with_protocol(cls, given: Any) -> Any:
-        known = PROTOCOLS.get(str(given.get("protocol"))) if isinstance(given, dict) else None
-        if known is None:
-            return given
-        own = given.get("augmentation", {})
-        augmentation = {**known["augmentation"], **own} if isinstance(own, dict) else own
-        return {**known, **given, "augmentation": augmentation}
+    def _begin_with_protocol(cls, settings: object) -> object:
+        if not isinstance(settings, dict) or (preset := PROTOCOLS.get(str(settings.get("protocol")))) is None:
+            return settings
+        augmentation = settings.get("augmentation", {})
+        if isinstance(augmentation, dict):
+            augmentation = {**preset["augmentation"], **augmentation}
+        return {**preset, **settings, "augmentation": augmentation}
 
     @model_validator(mode="after")
-    def _has_what_it_needs(self) -> TrainingConfig:
+    def _check_dependencies(self) -> TrainingConfig:
         if self.select == "best_validation" and not self.validation_fraction:
-            raise ConfigError("select best_validation needs validation images: set validation_fraction, as 0.1")
+            raise ConfigError(
+                "select best_validation needs validation images: set validation_fraction, for example 0.1"
+            )
         if self.nesterov and self.optimizer == "sgd" and not self.momentum:
             raise ConfigError("nesterov needs a momentum above 0: raise it, or leave nesterov out")
         return self
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Optimiser of the parameters that are not frozen."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     match config.optimizer:
         case "adam":
@@ -102,9 +120,9 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 
 
 def learning_rate(config: TrainingConfig, epoch: int, *, within: float = 0.0) -> float:
-    """The learning rate of an epoch counted from 0, `within` being the part of it that is over, in [0, 1).
+    """The learning rate in an epoch, counted from 0, of which the fraction `within`, in [0, 1), is over.
 
-    Only warm-up and one-cycle change from step to step, the others from epoch to epoch as the published code does.
+    Only warm-up and one-cycle change it from step to step; the others do from epoch to epoch, as published.
     """
     warm = (epoch + within) / config.warmup_epochs if epoch < config.warmup_epochs else 1.0
     match config.schedule:
@@ -120,11 +138,15 @@ def learning_rate(config: TrainingConfig, epoch: int, *, within: float = 0.0) ->
 
 
 def _one_cycle(done: float) -> float:
-    """Up on a cosine for three tenths of the training, then down. Source: Smith and Topin, 2018; torch's defaults."""
+    """Factor that rises along a cosine for 30 % of the training and then falls along another.
+
+    Source: Smith and Topin, 2018, with torch's defaults.
+    """
     if done < ONE_CYCLE_WARM_UP:
         return _cosine(ONE_CYCLE_START, 1.0, done / ONE_CYCLE_WARM_UP)
     return _cosine(1.0, ONE_CYCLE_END, (done - ONE_CYCLE_WARM_UP) / (1 - ONE_CYCLE_WARM_UP))
 
 
 def _cosine(start: float, end: float, done: float) -> float:
+    """Value on the half cosine from `start` to `end`, of which the fraction `done` is over."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,4 +1,4 @@
-"""The one training loop of every classifier, and what is read off a trained one.
+"""The one training loop of all classifiers, and what is read from a trained one.
 
 `loop.py` trains, defended or not; `prediction.py` gives logits and features in batches; `classifiers.py` stores a
 trained classifier and loads it. Imports from the rooms below. Begin with `train` in `loop.py`.

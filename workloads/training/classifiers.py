@@ -1,4 +1,4 @@
-"""A trained classifier as a folder: its architecture with what defenses changed of it, and its weights."""
+"""A trained classifier as a folder: its architecture, with what defenses changed in it, and its weights."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from workloads.models.base import MODELS, Classifier, ModelConfig
 
 
 class Architecture(FrozenConfig):
-    """All that is needed to build a classifier anew, but for its weights."""
+    """All that is needed to rebuild a classifier, except its weights."""
 
     model: Annotated[ModelConfig, MODELS]
+    """The network."""
     classes: int
+    """Number of identities."""
     channels: int
+    """Channels of the images: 1 or 3."""
     image_size: int
-    """Of the data set."""
+    """Side in pixels of the images in the data set."""
     defenses: tuple[Annotated[DefenseConfig, DEFENSES], ...] = ()
+    """Defenses that it is trained with, in order; some of them change the network."""
 
     @property
     def input_size(self) -> int:
-        """Side in pixels of what the network reads."""
-        assert isinstance(self.model, ModelConfig)
+        """Side in pixels of the images that the network reads."""
         return self.model.input_size or self.image_size
 
     def build(self, *, seed: int = 0) -> Classifier:
-        """The network as the defenses want it, before `draw_weights`.
+        """The network with the changes of all defenses, before `draw_weights`.
 
-        Libraries draw from torch's global generator while they build. It is put aside for that time, and `seed`
+        Libraries draw from torch's global generator while they build. Its state is saved and restored, and `seed`
         decides what they draw.
 
         Raises:
@@ -44,12 +47,12 @@ class Architecture(FrozenConfig):
             torch.manual_seed(seed)
             model = MODELS.build(self.model, classes=self.classes, **shape)
             for defense in self.defenses:
-                DEFENSES.class_of(defense).change_model(defense, model)
+                defense.change_model(model)
         return model
 
 
-def drawn(architecture: Architecture, context: JobContext, purpose: str) -> Classifier:
-    """A network with fresh weights, from the job's generators of that purpose."""
+def fresh_classifier(architecture: Architecture, context: JobContext, purpose: str) -> Classifier:
+    """A network with new weights, drawn from the job's generators for `purpose`."""
     model = architecture.build(seed=context.generator(purpose, "library").initial_seed())
     model.draw_weights(context.generator(purpose))
     return model

@@ -1,4 +1,4 @@
-"""The one training loop of every classifier: target models, defended or not, and evaluation models."""
+"""The one training loop of all classifiers: target models, defended or not, evaluation models and surrogates."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ def train(
     defenses: Sequence[Defense],
     context: JobContext,
 ) -> None:
-    """Train `model` in place on `data`; `validation` is looked at after each epoch, and selects where `config` says so.
+    """Train `model` in place on `data`, and leave it in eval mode.
 
-    Continues from the job's checkpoint if there is one and then ends with the same bits: the draws of an epoch come
-    from generators named after it.
+    `validation` is measured after each epoch, and selects the weights if `config` says so. Training continues from the
+    job's checkpoint if there is one and ends with the same bits as without the interruption, because the draws of an
+    epoch come from generators named after it.
 
     Raises:
-        DivergedError: when the loss is no longer finite, with epoch, step and learning rate.
+        DivergedError: if the loss is no longer finite, with epoch, step and learning rate.
     """
     for defense in defenses:
         defense.start(model)
-    run = _Run(model, data, validation, config, defenses, context)
-    run.restore(context.resume())
-    while run.epoch < config.epochs:
-        metrics = run.train_epoch()
-        context.report(run.epoch, config.epochs, metrics)
-        context.checkpoint(run.state)
-    run.settle()
+    training = _Training(model, data, validation, config, defenses, context)
+    training.restore(context.resume())
+    while training.epoch < config.epochs:
+        metrics = training.train_epoch()
+        context.report(training.epoch, config.epochs, metrics)
+        context.checkpoint(training.state)
+    training.load_selected_weights()
     for defense in defenses:
         defense.finish()
     model.eval()
 
 
-class _Run:
-    """A training under way: everything a checkpoint has to hold."""
+class _Training:
+    """A training in progress: everything that a checkpoint has to hold."""
 
     def __init__(
         self,
@@ -76,31 +77,38 @@ class _Run:
             model.to(memory_format=torch.channels_last)
 
     def train_epoch(self) -> dict[str, float]:
-        """Mean loss and accuracy over the epoch's own batches, as the model met them, and the validation accuracy."""
+        """Train one epoch.
+
+        Returns the mean loss and accuracy over its batches, measured as the model saw them, the last learning rate,
+        and the validation accuracy if there are validation images.
+        """
         self._model.train()
         for defense in self._defenses:
             defense.begin_epoch(self.epoch)
-        batches = self._batches()
+        batches = self._batches_of_indices()
         generators = [self._context.generator("augment", self.epoch)]
         generators += [self._context.generator("defense", index, self.epoch) for index in range(len(self._defenses))]
         loss = correct = rows = lr = 0.0
         for step, indices in enumerate(batches):
             lr = self._set_learning_rate(step / len(batches))
-            batch = self._prepared(indices, generators)
-            value, right = self._step(batch, step)
-            loss, correct, rows = loss + value * len(batch.images), correct + right, rows + len(batch.images)
+            batch = self._augment_normalize_and_defend(indices, generators)
+            batch_loss, batch_correct = self._update(batch, step)
+            loss += batch_loss * len(batch.images)
+            correct += batch_correct
+            rows += len(batch.images)
         self.epoch += 1
         metrics = {"train_loss": loss / rows, "train_accuracy": correct / rows, "lr": lr}
         return metrics | self._validate()
 
-    def settle(self) -> None:
-        """Leave in the model the weights that the configuration selects."""
+    def load_selected_weights(self) -> None:
+        """Put into the model the weights that the configuration selects."""
         if self._config.select == "best_validation":
             self._model.load_state_dict(self._best["weights"])
         elif self._average:
             self._average.copy_to(self._model)
 
     def state(self) -> State:
+        """What a checkpoint holds."""
         slots = self._optimizer.state_dict()["state"]
         return {
             "epoch": self.epoch,
@@ -112,6 +120,7 @@ class _Run:
         }
 
     def restore(self, saved: State | None) -> None:
+        """Continue from what `state` returned, or from the start if there is nothing."""
         if saved is None:
             return
         self.epoch, self._best = saved["epoch"], saved["best"]
@@ -119,19 +128,25 @@ class _Run:
         slots = {int(index): slot for index, slot in saved["optimizer"].items()}
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": slots})
         if self._average:
-            self._average.weights = {name: own.to(self._context.device) for name, own in saved["average"].items()}
+            device = self._context.device
+            self._average.weights = {name: weight.to(device) for name, weight in saved["average"].items()}
         for index, defense in enumerate(self._defenses):
             defense.restore(saved["defenses"][str(index)])
 
-    def _batches(self) -> Sequence[Tensor]:
+    def _batches_of_indices(self) -> Sequence[Tensor]:
+        """Positions of the images in each batch of the epoch; a defense may choose them."""
         draws = self._context.generator("shuffle", self.epoch)
-        chosen = (defense.batches(generator=draws) for defense in self._defenses)
-        batches = next((own for own in chosen if own is not None), None)
+        choices = (defense.batches(generator=draws) for defense in self._defenses)
+        batches = next((choice for choice in choices if choice is not None), None)
         if batches is not None:
             return batches
-        return _batches(torch.randperm(len(self._data), generator=draws), self._config.batch_size)
+        return _split(torch.randperm(len(self._data), generator=draws), self._config.batch_size)
 
-    def _prepared(self, indices: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+    def _augment_normalize_and_defend(self, indices: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+        """Augment in [0, 1], normalise, then let defenses act: erasing after normalising is the published order.
+
+        The first generator is for augmentation, and there is one for each defense.
+        """
         device, classes = self._context.device, self._model.classes
         images = unit_range(self._data.images[indices].to(device))
         images = augment(images, self._config.augmentation, generator=generators[0])
@@ -144,19 +159,9 @@ class _Run:
             batch = defense.prepare(batch, generator=draws)
         return batch
 
-    def _step(self, batch: Batch, step: int) -> tuple[float, float]:
-        """One update; the loss, and how many rows were classified as wanted."""
-        images = batch.images
-        if self._config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        half = self._config.precision == "bf16"
-        with torch.autocast(self._context.device.type, dtype=torch.bfloat16, enabled=half):
-            logits, *auxiliary = self._model.training_logits(images)
-        loss = sum(cross_entropy(own.float(), batch) for own in (logits, *auxiliary))
-        assert isinstance(loss, Tensor)
-        for defense in self._defenses:
-            penalty = defense.penalty(batch)
-            loss = loss if penalty is None else loss + penalty
+    def _update(self, batch: Batch, step: int) -> tuple[float, int]:
+        """One optimiser step; returns the loss and how many rows were classified as their target."""
+        loss, logits = self._loss_and_logits(batch)
         if not math.isfinite(value := loss.item()):
             lr = self._optimizer.param_groups[0]["lr"]
             where = f"epoch {self.epoch}, step {step}, lr {lr:g}"
@@ -168,32 +173,50 @@ class _Run:
         self._optimizer.step()
         if self._average:
             self._average.update(self._model)
-        return value, (logits.argmax(1) == batch.targets.argmax(1)).sum().item()
+        return value, int((logits.argmax(1) == batch.targets.argmax(1)).sum())
+
+    def _loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of all heads plus the penalties of all defenses; and the logits of the main head."""
+        images = batch.images
+        if self._config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        half = self._config.precision == "bf16"
+        with torch.autocast(self._context.device.type, dtype=torch.bfloat16, enabled=half):
+            logits, *auxiliary = self._model.training_logits(images)
+        loss = cross_entropy(logits.float(), batch)
+        for auxiliary_logits in auxiliary:
+            loss = loss + cross_entropy(auxiliary_logits.float(), batch)
+        for defense in self._defenses:
+            penalty = defense.penalty(batch)
+            loss = loss if penalty is None else loss + penalty
+        return loss, logits
 
     def _set_learning_rate(self, within: float) -> float:
+        """Set the learning rate for the part of the epoch that is over, in [0, 1), and return it."""
         lr = learning_rate(self._config, self.epoch, within=within)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         return lr
 
     def _validate(self) -> dict[str, float]:
+        """The validation accuracy, and the weights kept if they are the best so far."""
         if self._validation is None:
             return {}
-        with self._settled():
+        with self._averaged_weights():
             logits = predict(self._model, self._validation.images, device=self._context.device)
             accuracy = (logits.argmax(1) == self._validation.identities).double().mean().item()
             if accuracy > self._best["accuracy"] and self._config.select == "best_validation":
-                weights = {name: own.detach().clone() for name, own in self._model.state_dict().items()}
+                weights = {name: weight.detach().clone() for name, weight in self._model.state_dict().items()}
                 self._best = {"accuracy": accuracy, "weights": weights}
         return {"validation_accuracy": accuracy}
 
     @contextmanager
-    def _settled(self) -> Iterator[None]:
-        """The model with its averaged weights, where there are some, while the block runs."""
+    def _averaged_weights(self) -> Iterator[None]:
+        """While the block runs, the model has its averaged weights, if an average is kept."""
         if self._average is None:
             yield
             return
-        current = {name: own.detach().clone() for name, own in self._model.named_parameters()}
+        current = {name: parameter.detach().clone() for name, parameter in self._model.named_parameters()}
         self._average.copy_to(self._model)
         yield
         _MovingAverage.load(self._model, current)
@@ -204,37 +227,43 @@ class _MovingAverage:
 
     def __init__(self, model: Classifier, decay: float) -> None:
         self._decay = decay
-        self.weights = {name: own.detach().clone() for name, own in model.named_parameters()}
+        self.weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
     @torch.no_grad()
     def update(self, model: Classifier) -> None:
-        for name, own in model.named_parameters():
-            self.weights[name].lerp_(own, 1 - self._decay)
+        """Move the average towards the model's parameters after a step."""
+        for name, parameter in model.named_parameters():
+            self.weights[name].lerp_(parameter, 1 - self._decay)
 
     def copy_to(self, model: Classifier) -> None:
+        """Put the average into the model."""
         self.load(model, self.weights)
 
     @staticmethod
     @torch.no_grad()
     def load(model: Classifier, weights: State) -> None:
-        for name, own in model.named_parameters():
-            own.copy_(weights[name])
+        """Put these parameters into the model."""
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
 
 
-def hold_back(data: ImageSet, config: TrainingConfig) -> tuple[ImageSet, ImageSet | None]:
-    """Images to train on and, where `config` asks for them, images to validate by."""
+def split_off_validation(data: ImageSet, config: TrainingConfig) -> tuple[ImageSet, ImageSet | None]:
+    """Images to train on and, if `config` asks for them, images to validate with."""
     if not config.validation_fraction:
         return data, None
     return data.split(SplitConfig(test_fraction=config.validation_fraction))
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Weighted sum over rows of the cross-entropy against class probabilities, negative ones included."""
+    """Weighted sum over rows of the cross-entropy against class probabilities, which may be negative.
+
+    Shape: logits (B, K) to ().
+    """
     return -(batch.weights * (batch.targets * logits.log_softmax(1)).sum(1)).sum()
 
 
-def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Batches of an epoch; a last one of a single image joins its neighbour, since batch norm needs two."""
+def _split(order: Tensor, size: int) -> list[Tensor]:
+    """Batches of an epoch; a last one of a single image joins the one before, because batch norm needs two."""
     batches = list(order.split(size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]

@@ -1,4 +1,4 @@
-"""What a trained classifier answers, in batches: logits, features, and the mean colour it sees."""
+"""What a classifier says about images, in batches: logits, features, and the mean colour that it sees."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.datasets.mnist import Mnist, MnistConfig
 from workloads.datasets.parquet import Parquet, ParquetConfig
 from workloads.recipes.optimization import TrainingConfig
-from workloads.training.loop import hold_back
+from workloads.training.loop import split_off_validation
 
 PUBLISHED = SplitConfig(rule="published")
 HELD_OUT = torch.tensor([False, True, False, False, True, False])
@@ -77,7 +77,7 @@ def test_a_subset_knows_what_is_held_out() -> None:
 def test_images_to_validate_by_are_drawn_from_the_training_part() -> None:
     nine = torch.arange(9)
     data = ImageSet(nine.byte()[:, None, None, None], nine // 3, ("a", "b", "c"), nine % 3 == 2)
-    kept, validation = hold_back(data.split(PUBLISHED)[0], TrainingConfig(validation_fraction=0.5))
+    kept, validation = split_off_validation(data.split(PUBLISHED)[0], TrainingConfig(validation_fraction=0.5))
     assert validation is not None
     assert sorted(greys(kept) + greys(validation)) == [0, 1, 3, 4, 6, 7]
     assert validation.identities.tolist() == [0, 1, 2]

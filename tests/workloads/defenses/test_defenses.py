@@ -112,8 +112,8 @@ def test_cutmix_wants_each_identity_in_the_proportion_it_is_seen() -> None:
 
 def test_private_training_refuses_what_ties_images_together() -> None:
     with pytest.raises(ConfigError, match="bido ties images of a batch together: use one of the two"):
-        DEFENSES.class_of(DpSgdConfig()).check_beside(DpSgdConfig(), [RandomErasingConfig(), BidoConfig()])
-    DEFENSES.class_of(DpSgdConfig()).check_beside(DpSgdConfig(), [RandomErasingConfig()])
+        DpSgdConfig().check_combination([RandomErasingConfig(), BidoConfig()])
+    DpSgdConfig().check_combination([RandomErasingConfig()])
 
 
 def test_trap_mids_images_are_erased_when_erasing_stands_behind_it() -> None:
@@ -163,7 +163,7 @@ def test_early_stages_come_from_public_data_and_stay(through: str | None, frozen
 
 def test_a_stage_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"small_cnn has no stage 'layer4'\. Stages: stage1, stage2, stage3"):
-        TlDmi.change_model(TlDmiConfig(through="layer4"), network("private", classes=4))
+        TlDmiConfig(through="layer4").change_model(network("private", classes=4))
 
 
 # RoLSS
@@ -224,7 +224,7 @@ def test_more_steps_and_less_noise_cost_more_privacy() -> None:
 
 def test_group_norm_stands_where_batch_norm_stood() -> None:
     model = MODELS.build(ResnetConfig(), classes=3, channels=3, image_size=32)
-    DEFENSES.class_of(DpSgdConfig()).change_model(DpSgdConfig(), model)
+    DpSgdConfig().change_model(model)
     kinds = [type(layer).__name__ for layer in model.modules()]
     assert "BatchNorm2d" not in kinds and kinds.count("GroupNorm") == 20
 
@@ -233,13 +233,13 @@ def test_a_network_whose_layers_opacus_does_not_know_is_refused() -> None:
     with torch.device("meta"):
         model = MODELS.build(VitB16Config(), classes=3, channels=3, image_size=32)
         with pytest.raises(ConfigError, match=r"dp_sgd cannot take vit_b_16 apart by images: .*Use another model"):
-            DEFENSES.class_of(DpSgdConfig()).change_model(DpSgdConfig(), model)
+            DpSgdConfig().change_model(model)
 
 
 def test_poisson_batches_have_the_size_asked_for_on_average() -> None:
     defense = build(DpSgdConfig(), images=MANY, batch_size=400)
     model = network("private", classes=4)
-    defense.change_model(defense.config, model)
+    defense.config.change_model(model)
     defense.start(model)
     batches = [len(batch) for round in range(20) for batch in defense.batches(generator=draws(str(round))) or ()]
     assert len(batches) == 200

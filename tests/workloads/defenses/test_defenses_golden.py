@@ -297,7 +297,7 @@ def test_an_epoch_of_trap_mid_is_the_authors() -> None:
     defense.triggers = case["triggers"]
     defense.start(cast(Classifier, target))
     defense.begin_epoch(0)
-    defense._dealt = case["trap_identities"].flatten()
+    defense._assigned = case["trap_identities"].flatten()
     optimizer = sgd(target)
     for step, (images, labels) in enumerate(zip(case["images"], case["labels"], strict=True)):
         target.train()
@@ -316,9 +316,9 @@ def test_an_epoch_of_trap_mid_is_the_authors() -> None:
                 torch.testing.assert_close(value, case[f"{name}.{part}"], rtol=0, atol=1e-9)
 
 
-def test_every_class_is_dealt_equally_often() -> None:
+def test_every_class_is_assigned_equally_often() -> None:
     facts = TrainingFacts(24, (3, 8, 8), torch.zeros(3), lambda *name: generator("job", *name), classes=6)
     defense = TrapMid(TrapMidConfig(), facts=facts)
     defense.begin_epoch(0)
-    assert defense._dealt.bincount().tolist() == [4] * 6
+    assert defense._assigned.bincount().tolist() == [4] * 6
     assert math.prod(defense.triggers.shape) == 6 * 3 * 8 * 8

@@ -23,7 +23,7 @@ from workloads.jobs.fit_surrogate import FitSurrogate, FitSurrogateConfig
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.recipes.optimization import TrainingConfig
-from workloads.training.classifiers import Architecture, drawn, load_classifier, save_classifier
+from workloads.training.classifiers import Architecture, fresh_classifier, load_classifier, save_classifier
 
 CORNER = RandomErasingConfig(min_area=0.25, max_area=0.25, location="fixed_corner", fill=7.0)  # 2 x 2 of 4 x 4 pixels
 
@@ -168,7 +168,7 @@ def test_a_surrogate_learns_what_the_target_answers(tmp_path: Path, answers: Any
     FitSurrogate(config).run(context)
     told = target_model(PUBLIC / 255).softmax(1)
     wanted = told if answers == "scores" else (told == told.max(1, keepdim=True).values).float()
-    untrained = drawn(architecture(2), context, "initialization").train()(PUBLIC / 255)
+    untrained = fresh_classifier(architecture(2), context, "initialization").train()(PUBLIC / 255)
     expected = -(wanted * untrained.log_softmax(1)).sum(1).mean()
     assert told.max(1).values.max() < 0.99
     assert losses == pytest.approx([expected.item()], rel=1e-5)

@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workloads.context import JobContext
-from workloads.core.config import ACCEPTS_LISTS, Fraction, Location
+from workloads.core.config import ACCEPTS_LISTS, Beta, Fraction, Location
 from workloads.core.errors import ConfigError
 from workloads.core.weights import WeightsFileConfig, load_weights, read_weights
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import (
     AdversarialConfig,
     AdversarialPrior,
-    Beta,
     NetworkName,
     PublicBatches,
     Scalars,
