@@ -1,4 +1,4 @@
-"""What the machine at hand has, without Ray."""
+"""The CPUs, GPUs and memory of this machine, without Ray."""
 
 from __future__ import annotations
 

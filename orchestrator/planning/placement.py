@@ -1,4 +1,4 @@
-"""What a job needs against what the nodes have: which node takes it, or why none can. Pure arithmetic."""
+"""Which node takes a job, from what the job needs and what the nodes have, or why none can. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from orchestrator.planning.graph import Request
 
 @dataclass(frozen=True)
 class Node:
-    """A machine and what it has, all of it or what is left; `gpus` is what is left of each one."""
+    """A machine with what it has, or with what is left of it."""
 
     id: str
     cpus: float
     gpus: tuple[float, ...]
+    """What is left of each GPU, 1 for a free one."""
     memory_gb: float
 
     def fits(self, request: Request) -> bool:
+        """Whether the request fits on this node."""
         return (
             self.cpus >= request.cpus
             and self.memory_gb >= request.memory_gb
@@ -29,8 +31,8 @@ class Node:
         gpus = list(self.gpus)
         for index in self._gpus_for(request) or ():
             gpus[index] = round(gpus[index] - min(request.gpus, 1), 6)
-        left = round(self.cpus - request.cpus, 6), self.memory_gb - request.memory_gb
-        return replace(self, cpus=left[0], gpus=tuple(gpus), memory_gb=left[1])
+        cpus, memory_gb = round(self.cpus - request.cpus, 6), self.memory_gb - request.memory_gb
+        return replace(self, cpus=cpus, gpus=tuple(gpus), memory_gb=memory_gb)
 
     def _gpus_for(self, request: Request) -> tuple[int, ...] | None:
         """Which GPUs a request takes: the fullest that still has room for a fraction, whole free ones for more."""
@@ -42,13 +44,13 @@ class Node:
 
 
 def place(request: Request, free: Sequence[Node]) -> Node | None:
-    """The node that takes the request: of those with room the one with least of it, so that large jobs still fit."""
+    """The node that takes the request: of those with room, the one with the least, so that large jobs still fit."""
     able = [node for node in free if node.fits(request)]
     return min(able, key=lambda node: (sum(node.gpus), node.cpus, node.id), default=None)
 
 
 def why_not(request: Request, nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
-    """Resource and reason, for everything that keeps a request from every node, even an empty one."""
+    """Each resource that keeps a request from every node, even from an empty one, with the reason."""
     if any(node.fits(request) for node in nodes):
         return
     most = {
@@ -56,11 +58,9 @@ def why_not(request: Request, nodes: Sequence[Node]) -> Iterator[tuple[str, str]
         "gpus": max((len(node.gpus) for node in nodes), default=0),
         "memory_gb": max((node.memory_gb for node in nodes), default=0),
     }
-    asked = {"cpus": request.cpus, "gpus": request.gpus, "memory_gb": request.memory_gb}
-    short = [name for name in asked if asked[name] > most[name]]
+    needs = {"cpus": request.cpus, "gpus": request.gpus, "memory_gb": request.memory_gb}
+    short = [name for name in needs if needs[name] > most[name]]
     for name in short or ["cpus"]:
-        what = (
-            f"needs {asked[name]:g}, but the largest of {len(nodes)} node{'s' * (len(nodes) != 1)} has {most[name]:g}"
-        )
+        largest = f"the largest of {len(nodes)} node{'s' * (len(nodes) != 1)} has {most[name]:g}"
         together = "" if short else " together with the GPUs and memory asked for"
-        yield name, f"{what}{together}: lower it or add a node."
+        yield name, f"needs {needs[name]:g}, but {largest}{together}: lower it or add a node."

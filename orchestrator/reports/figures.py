@@ -33,13 +33,13 @@ from orchestrator.spec.search_space import Choice, Integer, Objective
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"  # of Okabe and Ito, safe for the colour-blind
 NOT_RUN = (0.93, 0.93, 0.93, 1.0)
 MOST_LABELLED = 14
-"""With more points than this, only those on the frontier and the baseline are named."""
+"""With more points than this, only those on the frontier and the baseline are labelled."""
 MOST_CELLS = 12
 """Values of a field beyond which a heat map is no longer readable."""
 
 
 def frontier_figure(result: SweepResult) -> Figure:
-    """The trade between the first two objectives: one mark a point, the points nobody beats connected.
+    """The trade between the two axes: one mark per point, the points of the frontier connected.
 
     A mark is the mean over training seeds; its bars run between the means of the trials' interval ends, and small
     dots are the single seeds.
@@ -60,13 +60,13 @@ def frontier_figure(result: SweepResult) -> Figure:
     _legend(plot)
     canvas.draw()
     figure.set_layout_engine("none")
-    _label_points(plot, canvas, result, _worth_a_name(points, best))
+    _label_points(plot, canvas, result, _labelled(points, best))
     return figure
 
 
 def _with(points: Sequence[PointResult], *objectives: Objective) -> list[PointResult]:
-    wanted = {objective.metric for objective in objectives}
-    return [point for point in points if all(wanted <= set(trial.estimates()) for trial in point.trials)]
+    names = {objective.metric for objective in objectives}
+    return [point for point in points if all(names <= set(trial.estimates()) for trial in point.trials)]
 
 
 def _scale(name: str) -> float:
@@ -93,7 +93,7 @@ def _label_axes(plot: Axes, x: Objective, y: Objective) -> None:
 
 
 def _chance(plot: Axes, result: SweepResult, metric: str) -> None:
-    """What guessing would reach, where the spec says how many identities there are."""
+    """Draw what guessing would reach, where the spec says how many identities there are."""
     identities = getattr(result.resolved.spec.data.private, "identities", None)
     if metric.endswith("attack_accuracy") and isinstance(identities, tuple | list) and identities:
         classes = len(identities)
@@ -110,9 +110,9 @@ def _mark(plot: Axes, point: PointResult, x: Objective, y: Objective, *, is_best
     colour = VERMILION if point.baseline else BLUE if is_best else GREY
     kind = "no defense" if point.baseline else "on the frontier" if is_best else "beaten by another point"
     if len(point.trials) > 1:
-        own = [[trial.value(axis.metric) * _scale(axis.metric) for trial in point.trials] for axis in (x, y)]
+        seeds = [[trial.value(axis.metric) * _scale(axis.metric) for trial in point.trials] for axis in (x, y)]
         plot.scatter(
-            own[0], own[1], s=9, color=colour, alpha=0.75, zorder=3, linewidths=0, label="a single training seed"
+            seeds[0], seeds[1], s=9, color=colour, alpha=0.75, zorder=3, linewidths=0, label="a single training seed"
         )
     plot.errorbar(
         *_at(point, x, y),
@@ -145,14 +145,14 @@ def _legend(plot: Axes) -> None:
         figure.legend(handles, kinds, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
 
 
-def _worth_a_name(points: Sequence[PointResult], best: frozenset[int]) -> list[PointResult]:
+def _labelled(points: Sequence[PointResult], best: frozenset[int]) -> list[PointResult]:
     if len(points) <= MOST_LABELLED:
         return list(points)
     return [point for point in points if point.baseline or point.point in best]
 
 
 def _label_points(plot: Axes, canvas: Any, result: SweepResult, points: Sequence[PointResult]) -> None:
-    """Name points beside their marks, each where it covers no other name and no mark, with a thin line to its mark."""
+    """Label points beside their marks, each label where it covers no other and no mark, with a line to its mark."""
     x, y = axes(result)
     names = short_names(result)
     places = [_at(point, x, y) for point in points]
@@ -162,7 +162,7 @@ def _label_points(plot: Axes, canvas: Any, result: SweepResult, points: Sequence
 
 
 def _place_label(plot: Axes, canvas: Any, text: str, place: tuple[float, float], taken: Sequence[Bbox]) -> Bbox:
-    """Put a label at the first free spot, or leave it at the last one tried; its box in pixels."""
+    """Put a label at the first free spot, or at the last one tried. Returns its box in pixels."""
     line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkB": 4}
     label = plot.annotate(
         text, place, xytext=(0, 0), textcoords="offset points", fontsize=9.5, zorder=6, arrowprops=line
@@ -202,8 +202,8 @@ def _around(x: float, y: float) -> Bbox:
 
 
 def heat_maps(result: SweepResult) -> Figure | None:
-    """Both objectives over the two searched fields; None unless exactly two are searched and their values are few."""
-    fields = {path: _values(own) for path, own in result.resolved.spec.search.space.items()}
+    """Both axes over the two searched fields; None unless exactly two are searched and both have few values."""
+    fields = {path: _values(distribution) for path, distribution in result.resolved.spec.search.space.items()}
     points = [point for point in _with(result.points(), *axes(result)) if not point.baseline]
     if len(fields) != 2 or not points or any(not 1 < len(values) <= MOST_CELLS for values in fields.values()):
         return None
@@ -217,7 +217,7 @@ def heat_maps(result: SweepResult) -> Figure | None:
 
 
 def _values(distribution: Any) -> list[Any]:
-    """The values a field can take, none where they are not few."""
+    """The values a field can take; none if there are too many to show."""
     if isinstance(distribution, Choice):
         return list(distribution.values)
     if isinstance(distribution, Integer) and distribution.high - distribution.low < MOST_CELLS:
@@ -256,10 +256,10 @@ def _label_heat_map(plot: Axes, result: SweepResult, objective: Objective, field
     plot.set_ylabel(names.get(down, down), fontsize=11)
 
 
-def _cell(points: Sequence[PointResult], name: str, wanted: dict[str, Any]) -> float | None:
+def _cell(points: Sequence[PointResult], name: str, params: dict[str, Any]) -> float | None:
     """Mean over the points with these values; None where no finished point has them."""
-    own = [point.mean(name) for point in points if _key(dict(point.params)) == _key(wanted)]
-    return statistics.fmean(own) if own else None
+    means = [point.mean(name) for point in points if _key(dict(point.params)) == _key(params)]
+    return statistics.fmean(means) if means else None
 
 
 def _key(params: dict[str, Any]) -> str:

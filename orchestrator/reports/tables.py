@@ -1,4 +1,4 @@
-"""Results as rows of text, for the terminal and for the report; only here do fractions become per cent."""
+"""Results as rows of text, for the terminal and the report; here alone do fractions become per cent."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Row:
 
     cells: tuple[str, ...]
     on_frontier: bool
+    """Whether the point of the line is one that no other beats."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,20 @@ class Rows:
 
 
 def axes(result: SweepResult) -> tuple[Objective, Objective]:
-    """What is traded: the first two objectives, filled up with natural and attack accuracy where there is one only."""
+    """The two axes of the trade: the first two objectives, or the only one beside natural or attack accuracy."""
     label: str = result.resolved.spec.attacks[0].label
     usual = (
         Objective(metric="natural_accuracy", goal="max"),
         Objective(metric=f"{label}.attack_accuracy", goal="min"),
     )
-    asked = result.resolved.spec.search.objectives
-    chosen = [*asked, *(own for own in usual if own.metric not in {objective.metric for objective in asked})]
-    return chosen[0], chosen[1]
+    objectives = result.resolved.spec.search.objectives
+    named = {objective.metric for objective in objectives}
+    first, second, *_ = [*objectives, *(objective for objective in usual if objective.metric not in named)]
+    return first, second
 
 
 def frontier_points(result: SweepResult) -> frozenset[int]:
-    """Points whose trials are on the frontier."""
+    """Numbers of the points on the frontier."""
     best = set(result.pareto())
     return frozenset(trial.plan.trial.point for trial in result.trials if trial.id in best)
 
@@ -63,9 +65,10 @@ def metric_names(result: SweepResult) -> tuple[str, ...]:
 
 
 def few_names(result: SweepResult) -> tuple[tuple[str, ...], str]:
-    """The numbers a terminal has room for, objectives first and accuracies next, and a word on the others."""
+    """The numbers that a terminal has room for, objectives and accuracies first, and a remark on the others."""
     names = metric_names(result)
-    objectives = [own.metric for own in result.resolved.spec.search.objectives if own.metric in names]
+    searched = result.resolved.spec.search.objectives
+    objectives = [objective.metric for objective in searched if objective.metric in names]
     accuracies = [name for name in names if name.endswith("accuracy")]
     first = tuple(dict.fromkeys([*objectives, *accuracies, *names]))[:FEW]
     shown = tuple(name for name in names if name in first)
@@ -79,6 +82,7 @@ def in_words(name: str) -> str:
 
 
 def is_fraction(name: str) -> bool:
+    """Whether a number is a fraction in [0, 1], shown in per cent."""
     return unit_of(name) == FRACTION
 
 
@@ -100,7 +104,7 @@ def with_interval(name: str, estimate: EstimateRecord | None) -> str:
 
 
 def with_spread(point: PointResult, name: str) -> str:
-    """A point's mean and, apart from any interval, the standard deviation over its seeds."""
+    """A point's mean and the standard deviation over its training seeds, which no interval holds."""
     if not all(name in trial.estimates() for trial in point.trials):
         return MISSING
     mean, spread = number(name, point.mean(name)), point.spread(name)
@@ -110,19 +114,19 @@ def with_spread(point: PointResult, name: str) -> str:
 def mean_interval(point: PointResult, name: str) -> tuple[float, float]:
     """Means of the lower and of the upper ends of the trials' intervals."""
     estimates = [trial.estimates()[name] for trial in point.trials]
-    low, high = (statistics.fmean(float(own[bound]) for own in estimates) for bound in ("low", "high"))
+    low, high = (statistics.fmean(float(estimate[bound]) for estimate in estimates) for bound in ("low", "high"))
     return low, high
 
 
 def short_names(result: SweepResult) -> dict[str, str]:
-    """Searched fields by path with their last part, or whole where two share it."""
+    """A short name for each searched field: the last part of its path, or the whole path where two share that."""
     paths = list(dict.fromkeys(path for trial in result.trials for path in trial.plan.trial.params))
     lasts = [path.rpartition(".")[2] for path in paths]
     return {path: last if lasts.count(last) == 1 else path for path, last in zip(paths, lasts, strict=True)}
 
 
 def value_text(value: Any) -> str:
-    """A searched value as text; a component by its kind and what is set of it, a list of them joined.
+    """A searched value as text; a component as its kind with its settings, a list of components joined by +.
 
     >>> value_text([{"kind": "bido"}, {"kind": "random_erasing", "max_area": 0.8}])
     'bido + random_erasing (max_area 0.8)'
@@ -133,24 +137,23 @@ def value_text(value: Any) -> str:
         case str():
             return value
         case {"kind": kind, **settings}:
-            given = ", ".join(f"{name} {value_text(own)}" for name, own in settings.items())
-            return f"{kind} ({given})" if given else str(kind)
+            texts = ", ".join(f"{name} {value_text(setting)}" for name, setting in settings.items())
+            return f"{kind} ({texts})" if texts else str(kind)
         case [{"kind": _}, *_]:
             return " + ".join(map(value_text, value))
     return json.dumps(value)
 
 
 def trial_label(trial: TrialResult, names: Mapping[str, str]) -> str:
-    """What sets a trial's point apart, such as 'max_area 0.5, max_aspect 3'."""
-    own = trial.plan.trial
-    if own.baseline:
+    """The searched values of a trial, such as 'max_area 0.5, max_aspect 3', or its defenses where none is searched."""
+    if trial.plan.trial.baseline:
         return "no defense"
-    given = ", ".join(f"{names[path]} {value_text(value)}" for path, value in own.params.items())
-    return given or " + ".join(trial.plan.defenses) or "no defense"
+    values = ", ".join(f"{names[path]} {value_text(value)}" for path, value in trial.plan.trial.params.items())
+    return values or " + ".join(trial.plan.defenses) or "no defense"
 
 
 def point_label(point: PointResult, names: Mapping[str, str]) -> str:
-    """The label of its trials."""
+    """The label that all trials of a point share."""
     return trial_label(point.trials[0], names)
 
 
@@ -160,7 +163,7 @@ def attack_label(label: str, trial: TrialResult, names: Mapping[str, str]) -> st
 
 
 def trial_rows(result: SweepResult, metrics: Sequence[str] | None = None) -> Rows:
-    """One row a trial, whatever became of it; with all its numbers, or some."""
+    """One row per trial, failed ones too; with all numbers, or those of `metrics`."""
     names, best = short_names(result), set(result.pareto())
     metrics = metric_names(result) if metrics is None else metrics
     rows = []
@@ -173,22 +176,22 @@ def trial_rows(result: SweepResult, metrics: Sequence[str] | None = None) -> Row
 
 
 def attack_rows(result: SweepResult) -> Rows:
-    """One row an attack on a finished trial: its numbers with intervals, and what it cost."""
+    """One row per attack on a finished trial: its numbers with intervals, its queries and seconds."""
     names = short_names(result)
-    attacks = [(trial, own) for trial in result.finished for own in trial.attacks.values()]
-    metrics = dict.fromkeys(name for _, own in attacks for name in own.estimates)
+    attacks = [(trial, attack) for trial in result.finished for attack in trial.attacks.values()]
+    metrics = dict.fromkeys(name for _, attack in attacks for name in attack.estimates)
     rows = []
-    for trial, own in attacks:
-        numbers = [with_interval(name, own.estimates.get(name)) for name in metrics]
-        head = ("", own.label, str(own.protocol["access"]), *_params(trial, names), str(trial.plan.trial.seed))
-        cost = (f"{own.queries:,}", f"{own.seconds:.0f}")
+    for trial, attack in attacks:
+        numbers = [with_interval(name, attack.estimates.get(name)) for name in metrics]
+        head = ("", attack.label, str(attack.protocol["access"]), *_params(trial, names), str(trial.plan.trial.seed))
+        cost = (f"{attack.queries:,}", f"{attack.seconds:.0f}")
         rows.append(Row((*head, *numbers, *cost), False))
     headers = ("", "attack", "access", *_param_headers(names), "seed", *map(in_words, metrics), "queries", "seconds")
     return Rows(headers, tuple(rows))
 
 
 def point_rows(result: SweepResult, metrics: Sequence[str] | None = None) -> Rows:
-    """One row a point whose trials are all done; with all its numbers, or some."""
+    """One row per point whose trials are all done; with all numbers, or those of `metrics`."""
     names, best = short_names(result), frontier_points(result)
     metrics = metric_names(result) if metrics is None else metrics
     trades = trade_offs(result)
@@ -205,11 +208,11 @@ def point_rows(result: SweepResult, metrics: Sequence[str] | None = None) -> Row
 
 
 def trade_offs(result: SweepResult) -> dict[int, TradeOff]:
-    """The trade of each defended point against no defense, where that was measured and both axes are accuracies."""
-    useful, leaking = axes(result)
-    names = useful.metric, leaking.metric
+    """The trade-off of each defended point against no defense; none unless both axes are accuracies."""
+    utility, leakage = axes(result)
+    names = utility.metric, leakage.metric
     baseline = next((point for point in result.points() if point.baseline), None)
-    if baseline is None or not all(map(is_fraction, names)) or (useful.goal, leaking.goal) != ("max", "min"):
+    if baseline is None or not all(map(is_fraction, names)) or (utility.goal, leakage.goal) != ("max", "min"):
         return {}
     return {
         point.point: trade_off(point, baseline, utility=names[0], attack=names[1])
@@ -219,7 +222,7 @@ def trade_offs(result: SweepResult) -> dict[int, TradeOff]:
 
 
 def _params(trial: TrialResult, names: Mapping[str, str]) -> list[str]:
-    """One cell a searched field; the baseline, which has none of them, says so in the first."""
+    """One cell per searched field; the baseline, which has no values of them, says so in the first."""
     params = trial.plan.trial.params
     cells = [value_text(params[path]) if path in params else "-" for path in names]
     if not cells:
@@ -247,7 +250,7 @@ def points_table(result: SweepResult) -> Table:
 
 
 def attacks_table(result: SweepResult) -> Table:
-    """Every attack on every finished trial, where there are several."""
+    """Every attack on every finished trial."""
     return _table(f"Attacks of {result.resolved.sweep}", "95 % intervals in brackets", attack_rows(result))
 
 
@@ -271,6 +274,6 @@ def _table(title: str, note: str, rows: Rows) -> Table:
 
 
 def joined(values: Sequence[Any]) -> str:
-    """Different values once each, or 'missing' where there is none."""
-    known = dict.fromkeys(str(value) for value in values if value is not None)
-    return ", ".join(known) or MISSING
+    """The distinct values, separated by commas, or 'missing' where there is none."""
+    distinct = dict.fromkeys(str(value) for value in values if value is not None)
+    return ", ".join(distinct) or MISSING

@@ -1,4 +1,4 @@
-"""Results of one sweep beside those of another, number by number."""
+"""The results of two runs of one sweep, compared number by number."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
+        """How the new number relates to the old one and its interval."""
         if self.now is None:
             return "missing"
         if self.now["value"] == self.then["value"]:
@@ -28,7 +29,7 @@ class Comparison:
 
 
 def compare(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Comparison]:
-    """Every number of the old summary beside the same number of the new one."""
+    """Every number of the old summary, with the same number of the new one."""
     new = {trial["id"]: dict(_numbers(trial)) for trial in now["trials"]}
     return [
         Comparison(trial["id"], name, estimate, new.get(trial["id"], {}).get(name))

@@ -1,4 +1,4 @@
-"""Result tables as Parquet: one row a trial, one an attack on it, one an identity of that; a view, rebuilt at will."""
+"""Result tables as Parquet: a row per trial, per attack on it, and per identity attacked. They can be made anew."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _TYPES = {
     "reconstructions": pa.int64(),
     "seconds_s": pa.float64(),
 }
-"""Types of columns whatever they hold, so that a table without rows has them too; every other fixed one is text."""
+"""Types of fixed columns, so that a table without rows has them too; the other fixed columns are text."""
 
 _TRIAL = ("sweep", "trial", "point", "seed", "baseline", "status", "error", "defenses", "params")
 _PROTOCOL = ("access", "steps", "restarts", "kept", "selection", "identities_attacked", "queries", "seconds_s")
 
 
 def unit_of(name: str) -> str | None:
-    """The unit of a number by its name, with or without its attack; None where it has none that is known."""
+    """The unit of a number by its name, with or without its attack; None if it has no known unit."""
     metric = name.rpartition(".")[2]
     if metric.partition("_top")[0].endswith("accuracy"):
         return FRACTION
@@ -48,17 +48,17 @@ def unit_of(name: str) -> str | None:
 
 
 def write_tables(result: SweepResult, paths: RunPaths) -> None:
-    """Write the Parquet tables 'trials', 'attacks' and 'identities'; what is not known is null.
+    """Write the Parquet tables 'trials', 'attacks' and 'identities'; missing values are null.
 
-    Every trial has a row in 'trials'; the other two hold what finished trials came to.
+    Every trial has a row in 'trials'; the other two tables hold finished trials only.
     """
     attacked = [(trial, attack) for trial in result.trials for attack in trial.attacks.values()]
     trials = [_trial_row(result, trial) | _estimates(trial.utility) for trial in result.trials]
-    attacks = [_attack_row(result, *own) | _estimates(own[1].estimates) for own in attacked]
+    attacks = [_attack_row(result, trial, attack) | _estimates(attack.estimates) for trial, attack in attacked]
     identities = [
-        _attack_row(result, *own) | _identity(record) | _estimates(record["estimates"])
-        for own in attacked
-        for record in own[1].identities
+        _attack_row(result, trial, attack) | _identity(record) | _estimates(record["estimates"])
+        for trial, attack in attacked
+        for record in attack.identities
     ]
     _write(paths.table("trials"), trials, _TRIAL)
     _write(paths.table("attacks"), attacks, (*_TRIAL, "attack", *_PROTOCOL))
@@ -66,32 +66,32 @@ def write_tables(result: SweepResult, paths: RunPaths) -> None:
 
 
 def _trial_row(result: SweepResult, trial: TrialResult) -> Row:
-    own = trial.plan.trial
+    planned = trial.plan.trial
     return {
         "sweep": result.resolved.sweep,
         "trial": trial.id,
-        "point": own.point,
-        "seed": own.seed,
-        "baseline": own.baseline,
+        "point": planned.point,
+        "seed": planned.seed,
+        "baseline": planned.baseline,
         "status": trial.status,
         "error": trial.error or None,
         "defenses": list(trial.plan.defenses),
-        "params": json.dumps(dict(own.params), sort_keys=True),
-        **{f"param.{path}": own.params.get(path) for path in _searched(result)},
+        "params": json.dumps(dict(planned.params), sort_keys=True),
+        **{f"param.{path}": planned.params.get(path) for path in _searched(result)},
     }
 
 
 def _searched(result: SweepResult) -> list[str]:
-    """Dotted paths of all fields that differ between trials, in the order met."""
+    """Dotted paths of all searched fields, in the order in which trials name them."""
     return list(dict.fromkeys(path for trial in result.trials for path in trial.plan.trial.params))
 
 
 def _attack_row(result: SweepResult, trial: TrialResult, attack: AttackResult) -> Row:
-    known = dict(attack.protocol) | {
+    protocol = dict(attack.protocol) | {
         "identities_attacked": attack.protocol.get("identities"),
         "seconds_s": attack.seconds,
     }
-    return _trial_row(result, trial) | {"attack": attack.label} | {name: known.get(name) for name in _PROTOCOL}
+    return _trial_row(result, trial) | {"attack": attack.label} | {name: protocol.get(name) for name in _PROTOCOL}
 
 
 def _identity(record: Mapping[str, Any]) -> Row:
@@ -107,7 +107,7 @@ def _estimates(estimates: Mapping[str, EstimateRecord]) -> Row:
 
 
 def _write(path: Path, rows: Sequence[Row], fixed: Iterable[str]) -> None:
-    """Write a table so that no reader meets half of one."""
+    """Write a table as a whole, so that no reader sees a part of one."""
     names = list(dict.fromkeys([*fixed, *(name for row in rows for name in row)]))
     fields, columns = [], []
     for name in names:
@@ -129,8 +129,8 @@ def _typed(name: str, values: list[Any]) -> tuple[Any, list[Any]]:
         return _TYPES[name], values
     if metric and bound == "n":
         return pa.int64(), values
-    known = unit_of(name) or unit_of(metric) or any(isinstance(value, float) for value in values)
-    return (pa.float64() if known and bound != "method" else pa.string()), values
+    is_number = unit_of(name) or unit_of(metric) or any(isinstance(value, float) for value in values)
+    return (pa.float64() if is_number and bound != "method" else pa.string()), values
 
 
 def _param(values: list[Any]) -> tuple[Any, list[Any]]:

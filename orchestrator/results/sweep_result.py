@@ -1,4 +1,4 @@
-"""The results of a sweep as plain records, read from ledger and store: what tables, report and MLflow are made of."""
+"""The results of a sweep as frozen records, read from ledger and store. Tables, report and MLflow are made of them."""
 
 from __future__ import annotations
 
@@ -14,36 +14,43 @@ from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import RunState
 
 EstimateRecord = Mapping[str, Any]
-"""value, low, high, n, method: see `workloads.metrics.intervals.Estimate`."""
+"""A number with its interval: value, low, high, n and method, as in `workloads.metrics.intervals.Estimate`."""
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What one attack on one target came to."""
+    """The numbers of one attack on one target model."""
 
     label: str
     estimates: Mapping[str, EstimateRecord]
     protocol: Mapping[str, Any]
+    """What stands beside every number: access, steps, restarts, selection, queries and more."""
     identities: Sequence[Mapping[str, Any]]
+    """The numbers of each identity by itself."""
     seconds: float
 
     @property
     def queries(self) -> int:
+        """Images shown to the target model, those for prior and surrogates included."""
         return int(self.protocol["queries"])
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial came to; numbers only where it is done."""
+    """How one trial ended, with its numbers if it is done."""
 
     plan: TrialPlan
     status: str
+    """`waiting`, `running`, `done` or `failed`."""
     error: str
     utility: Mapping[str, EstimateRecord]
+    """Numbers of the target model on held-out images."""
     attacks: Mapping[str, AttackResult]
+    """By the attacks' labels."""
 
     @property
     def id(self) -> str:
+        """Identity of the trial, as in its plan."""
         return self.plan.trial.id
 
     def value(self, name: str) -> float:
@@ -71,6 +78,7 @@ class PointResult:
     trials: tuple[TrialResult, ...]
 
     def mean(self, name: str) -> float:
+        """Mean of a number over the training seeds."""
         return statistics.fmean(trial.value(name) for trial in self.trials)
 
     def spread(self, name: str) -> float | None:
@@ -86,10 +94,11 @@ class SweepResult:
     resolved: ResolvedSpec
     trials: tuple[TrialResult, ...]
     judge: Mapping[str, EstimateRecord]
-    """The evaluation model on held-out images: what its verdicts are worth."""
+    """Numbers of the evaluation model on held-out images, which bound what its verdicts are worth."""
 
     @property
     def finished(self) -> tuple[TrialResult, ...]:
+        """The trials that are done."""
         return tuple(trial for trial in self.trials if trial.status == "done")
 
     def points(self) -> tuple[PointResult, ...]:
@@ -98,17 +107,19 @@ class SweepResult:
         for trial in self.trials:
             groups.setdefault(trial.plan.trial.point, []).append(trial)
         return tuple(
-            PointResult(point, own[0].plan.trial.params, own[0].plan.trial.baseline, tuple(own))
-            for point, own in sorted(groups.items())
-            if all(trial.status == "done" for trial in own)
+            PointResult(point, trials[0].plan.trial.params, trials[0].plan.trial.baseline, tuple(trials))
+            for point, trials in sorted(groups.items())
+            if all(trial.status == "done" for trial in trials)
         )
 
     def pareto(self) -> tuple[str, ...]:
-        """Trials of the points nobody beats, judged by their means over seeds."""
+        """Trials of the points that no other point beats, by their means over seeds."""
         objectives = self.resolved.spec.search.objectives
-        points = {own.point: own for own in self.points()}
-        values = {name: [own.mean(objective.metric) for objective in objectives] for name, own in points.items()}
-        return tuple(trial.id for name in frontier(values, objectives) for trial in points[name].trials)
+        points = {point.point: point for point in self.points()}
+        values = {
+            number: [point.mean(objective.metric) for objective in objectives] for number, point in points.items()
+        }
+        return tuple(trial.id for number in frontier(values, objectives) for trial in points[number].trials)
 
 
 def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState, store: ArtifactStore) -> SweepResult:
@@ -124,10 +135,10 @@ def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState,
 
 
 def _trial(plan: TrialPlan, state: RunState, store: ArtifactStore) -> TrialResult:
-    known = state.trials.get(plan.trial.id)
-    status = known.status if known else "waiting"
+    trial_state = state.trials.get(plan.trial.id)
+    status = trial_state.status if trial_state else "waiting"
     if status != "done":
-        return TrialResult(plan, status, known.error if known else "", {}, {})
+        return TrialResult(plan, status, trial_state.error if trial_state else "", {}, {})
     utility = store.read_json(plan.keys.natural, "metrics.json")["estimates"]
     attacks = {label: _attack_result(label, keys, store) for label, keys in plan.keys.attacks.items()}
     return TrialResult(plan, status, "", utility, attacks)
@@ -167,7 +178,7 @@ def _trial_summary(trial: TrialResult) -> dict[str, Any]:
         }
         for label, attack in trial.attacks.items()
     }
-    own: dict[str, Any] = {
+    shape: dict[str, Any] = {
         "id": trial.id,
         "status": trial.status,
         "seed": trial.plan.trial.seed,
@@ -176,7 +187,7 @@ def _trial_summary(trial: TrialResult) -> dict[str, Any]:
         **{name: _interval(estimate) for name, estimate in trial.utility.items()},
         "attacks": attacks,
     }
-    return own | {"error": trial.error} if trial.error else own
+    return shape | {"error": trial.error} if trial.error else shape
 
 
 def _interval(estimate: EstimateRecord) -> dict[str, float]:

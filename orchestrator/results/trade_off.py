@@ -1,4 +1,4 @@
-"""What a defended point takes from the attack for what it takes from utility, against no defense."""
+"""The trade-off of a defended point against no defense: attack accuracy lost for natural accuracy lost."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from orchestrator.results.sweep_result import PointResult
 class TradeOff:
     """Both differences, as fractions, and their ratio.
 
-    The ratio is None where no utility was lost: dividing by nothing, or by a gain, says nothing of a defense. Its
-    error, from the differences of each training seed by propagation, is None for a single seed.
-
     Source: the usual definition, attack accuracy lost over natural accuracy lost; larger is better.
     """
 
     attack_lost: float
     utility_lost: float
     ratio: float | None
+    """None if no utility was lost: a quotient by zero or by a gain says nothing about a defense."""
     error: float | None
+    """Standard error of the ratio, by propagation from the differences per training seed; None for one seed."""
 
     def __str__(self) -> str:
         lost = f"{100 * self.attack_lost:.1f} / {100 * self.utility_lost:.1f} points"
@@ -34,7 +33,7 @@ class TradeOff:
 
 
 def trade_off(defended: PointResult, baseline: PointResult, *, utility: str, attack: str) -> TradeOff:
-    """The trade of a defended point, by the names of what is useful and of what leaks."""
+    """The trade-off of a defended point; `utility` and `attack` name the numbers that are compared."""
     seeds = sorted(_by_seed(defended, attack).keys() & _by_seed(baseline, attack).keys())
     attack_lost, utility_lost = (_lost(defended, baseline, name, seeds) for name in (attack, utility))
     numerator, denominator = (baseline.mean(name) - defended.mean(name) for name in (attack, utility))
@@ -49,7 +48,7 @@ def _by_seed(point: PointResult, name: str) -> dict[int, float]:
 
 
 def _lost(defended: PointResult, baseline: PointResult, name: str, seeds: Sequence[int]) -> list[float]:
-    """What each training seed, which both points share, lost."""
+    """How much each of the seeds lost, which both points have."""
     before, after = _by_seed(baseline, name), _by_seed(defended, name)
     return [before[seed] - after[seed] for seed in seeds]
 
@@ -60,5 +59,5 @@ def _error(
     """Standard error of a ratio of means of paired differences, to first order."""
     if len(attack_lost) < 2:
         return None
-    residuals = [own - ratio * cost for own, cost in zip(attack_lost, utility_lost, strict=True)]
+    residuals = [gain - ratio * cost for gain, cost in zip(attack_lost, utility_lost, strict=True)]
     return statistics.stdev(residuals) / math.sqrt(len(residuals)) / denominator

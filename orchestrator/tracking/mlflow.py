@@ -1,4 +1,4 @@
-"""Export to MLflow, from ledger and store: the only file that imports it. Replaying an export changes nothing."""
+"""Export to MLflow from ledger and store, the one module that imports it. A second export changes nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from orchestrator.store.paths import RunPaths, without_password  # noqa: E402
 BATCH = 1000
 """Metrics in one request: the server's limit."""
 REFUSALS = (MlflowException, OSError, ImportError, SQLAlchemyError)
-"""What comes of a server or database that is not there, says no, or whose driver is not installed."""
+"""Errors of a server or database that is not there, refuses, or whose driver is not installed."""
 
 
 def export(
@@ -51,15 +51,19 @@ def export(
     experiment: str,
     artifact_location: str | None = None,
 ) -> None:
-    """Bring MLflow up to date: a run for the sweep, one in it for each trial, one in that for each of its jobs.
+    """Bring MLflow up to date: a run for the sweep, a run in it for each trial, a run in that for each of its jobs.
 
-    Runs are known by tags and points carry the times they were made, so a second export adds nothing.
+    Runs are recognised by their tags, and metrics carry the times at which they were made, so that a second export adds
+    nothing.
 
     Raises:
         TrackingUnavailable: if the server cannot be reached or refuses.
     """
     try:
-        _Export(MlflowClient(uri), result, state, store, paths).run(experiment, artifact_location)
+        client = MlflowClient(uri)
+        experiment_id = _experiment_id(client, experiment, artifact_location)
+        exporter = _Exporter(client, experiment_id, result, state, store, paths)
+        exporter.export_sweep()
     except REFUSALS as error:
         raise TrackingUnavailable(
             f"MLflow at {without_password(uri)} cannot be written to: {_reason(error)}"
@@ -67,7 +71,7 @@ def export(
 
 
 def download_run(run: str, *, uri: str, folder: Path) -> None:
-    """Put resolved spec and summary of the sweep that an MLflow run belongs to into `folder`.
+    """Download the resolved spec and the summary of the sweep that an MLflow run belongs to into `folder`.
 
     Raises:
         TrackingUnavailable: if the server does not answer, or has no such run of ours.
@@ -85,140 +89,165 @@ def download_run(run: str, *, uri: str, folder: Path) -> None:
         ) from error
 
 
-@dataclass
-class _Export:
-    client: MlflowClient
-    result: SweepResult
-    state: RunState
-    store: ArtifactStore
-    paths: RunPaths
+class _Exporter:
+    """One export of one sweep, with the runs that MLflow has of it."""
 
-    def run(self, experiment: str, artifact_location: str | None) -> None:
-        self._experiment = self._experiment_id(experiment, artifact_location)
-        self._runs = self._known_runs()
-        sweep = self.result.resolved.sweep
-        parent = self._run_id(sweep, sweep, None, started=self.state.started_at)
-        description = self.result.resolved.spec.description
-        facts = {"mlflow.note.content": description, "midre.git_commit": self._provenance("git_commit")}
-        self._tags(parent, {**facts, **_versions()})
-        self._inputs(parent)
-        for trial in self.result.trials:
-            if trial.status in ("done", "failed"):
-                self._trial(trial, f"{sweep}/{trial.id}", parent)
-        for file in (self.paths.spec, self.paths.resolved, self.paths.summary, self.paths.frontier, self.paths.report):
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment: str,
+        result: SweepResult,
+        state: RunState,
+        store: ArtifactStore,
+        paths: RunPaths,
+    ) -> None:
+        self._client, self._experiment = client, experiment
+        self._result, self._state, self._store, self._paths = result, state, store, paths
+        self._runs = dict(self._existing_runs())
+
+    def export_sweep(self) -> None:
+        sweep, spec = self._result.resolved.sweep, self._result.resolved.spec
+        run = self._run_id(sweep, sweep, None, started=self._state.started_at)
+        commit = str(self._state.provenance.get("git_commit") or "")
+        self._set_tags(run, {"mlflow.note.content": spec.description, "midre.git_commit": commit, **_versions()})
+        self._log_datasets(run)
+        ended = [trial for trial in self._result.trials if trial.status in ("done", "failed")]
+        for trial in ended:
+            self._export_trial(trial, f"{sweep}/{trial.id}", run)
+        paths = self._paths
+        for file in (paths.spec, paths.resolved, paths.summary, paths.frontier, paths.report):
             if file.exists():
-                self.client.log_artifact(parent, str(file))
-        if all(trial.status in ("done", "failed") for trial in self.result.trials):
-            self._end(parent, "FINISHED", self.state.updated_at)
+                self._client.log_artifact(run, str(file))
+        if len(ended) == len(self._result.trials):
+            self._end_run(run, "FINISHED", self._state.updated_at)
 
-    def _trial(self, trial: TrialResult, name: str, parent: str) -> None:
-        known = self._runs.get(name)
-        if known and known[1] == trial.status:
+    def _export_trial(self, trial: TrialResult, identity: str, parent: str) -> None:
+        existing = self._runs.get(identity)
+        if existing and existing.status == trial.status:
             return
-        run = self._run_id(name, trial.id, parent)
-        plan = trial.plan
+        run = self._run_id(identity, trial.id, parent)
+        self._log_params(run, trial.plan)
+        ended = max(self._end_times(trial.plan), default=0.0)
+        self._log_metrics(run, _metrics_of(trial, ended))
+        for role, key in trial.plan.keys.named().items():
+            manifest = self._store.manifest(key)
+            if manifest is not None:
+                self._export_job(f"{identity}/{role}", role, manifest, run)
+        self._set_tags(run, {"midre.status": trial.status, "midre.error": trial.error[:5000]})
+        self._end_run(run, "FINISHED" if trial.status == "done" else "FAILED", ended or None)
+
+    def _export_job(self, identity: str, role: str, manifest: Manifest, parent: str) -> None:
+        finished, seconds = manifest.facts["finished_at"], manifest.facts["seconds"]
+        run = self._run_id(identity, role, parent, started=finished - seconds)
+        if "history.json" in manifest.files:
+            history = self._store.read_json(manifest.key, "history.json")
+            self._log_metrics(run, [metric for row in history for metric in _points(row)])
+        with tempfile.TemporaryDirectory(prefix="midre-") as folder:
+            file = Path(folder) / "manifest.json"
+            file.write_text(json.dumps(self._described(manifest), indent=1, sort_keys=True), encoding="utf-8")
+            self._client.log_artifact(run, str(file))
+        for picture in (name for name in manifest.files if name.endswith(".png")):
+            self._client.log_artifact(run, str(self._store.open(manifest.key) / picture))
+        self._end_run(run, "FINISHED", finished)
+
+    def _described(self, manifest: Manifest) -> dict[str, Any]:
+        """Where a job's artifact lies and what is in it."""
+        return {
+            "key": manifest.key,
+            "kind": manifest.kind,
+            "location": self._store.location(manifest),
+            "sha256": manifest.digest(),
+            "files": {name: vars(file) for name, file in manifest.files.items()},
+            "facts": dict(manifest.facts),
+        }
+
+    def _existing_runs(self) -> Iterator[tuple[str, _Run]]:
+        """Every run of this sweep that MLflow has, by the identity in its tag."""
+        page: str | None = None
+        query = f"tags.`midre.sweep` = '{self._result.resolved.sweep}'"
+        while True:
+            runs = self._client.search_runs([self._experiment], query, max_results=1000, page_token=page)
+            for run in runs:
+                tags = run.data.tags
+                yield tags["midre.id"], _Run(run.info.run_id, tags.get("midre.status", ""))
+            page = runs.token
+            if not page:
+                return
+
+    def _run_id(self, identity: str, name: str, parent: str | None, *, started: float | None = None) -> str:
+        """The id of a run, which is created if MLflow does not have it."""
+        if identity in self._runs:
+            return self._runs[identity].id
+        tags = {"midre.id": identity, "midre.sweep": self._result.resolved.sweep}
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        start = int(started * 1000) if started else None
+        run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name)
+        self._runs[identity] = _Run(str(run.info.run_id), "")
+        return self._runs[identity].id
+
+    def _log_params(self, run: str, plan: TrialPlan) -> None:
         # Where defenses themselves are searched, their kinds alone would not tell points apart.
         kinds = {"defenses": ", ".join(plan.defenses) or "none"}
         params = {**kinds, **plan.trial.params, "seed": plan.trial.seed}
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
-        self.client.log_batch(run, params=[Param(_name_of(key), text) for key, text in texts.items()])
-        ended = max(self._finished_at(plan), default=0.0)
-        metrics = [
-            Metric(_name_of(f"{full}{suffix}"), estimate[bound], int(ended * 1000), 0)
-            for full, estimate in trial.estimates().items()
-            for suffix, bound in (("", "value"), (".low", "low"), (".high", "high"))
-        ]
-        self._metrics(run, metrics)
-        for role, key in plan.keys.named().items():
-            manifest = self.store.manifest(key)
-            if manifest is not None:
-                self._job(f"{name}/{role}", role, manifest, run)
-        self._tags(run, {"midre.status": trial.status, "midre.error": trial.error[:5000]})
-        self._end(run, "FINISHED" if trial.status == "done" else "FAILED", ended or None)
+        self._client.log_batch(run, params=[Param(_name_of(key), text) for key, text in texts.items()])
 
-    def _job(self, name: str, role: str, manifest: Manifest, parent: str) -> None:
-        finished, seconds = manifest.facts["finished_at"], manifest.facts["seconds"]
-        run = self._run_id(name, role, parent, started=finished - seconds)
-        if "history.json" in manifest.files:
-            history = self.store.read_json(manifest.key, "history.json")
-            self._metrics(run, [metric for row in history for metric in _points(row)])
-        described = {
-            "key": manifest.key,
-            "kind": manifest.kind,
-            "location": self.store.location(manifest),
-            "sha256": manifest.digest(),
-            "files": {file: vars(own) for file, own in manifest.files.items()},
-            "facts": dict(manifest.facts),
-        }
-        with tempfile.TemporaryDirectory(prefix="midre-") as folder:
-            file = Path(folder) / "manifest.json"
-            file.write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
-            self.client.log_artifact(run, str(file))
-        pictures = [name for name in manifest.files if name.endswith(".png")]
-        for picture in pictures:
-            self.client.log_artifact(run, str(self.store.open(manifest.key) / picture))
-        self._end(run, "FINISHED", finished)
-
-    def _experiment_id(self, name: str, artifact_location: str | None) -> str:
-        known = self.client.get_experiment_by_name(name)
-        return known.experiment_id if known else self.client.create_experiment(name, artifact_location)
-
-    def _known_runs(self) -> dict[str, tuple[str, str]]:
-        """Run id and status by our own identity, of every run of this sweep."""
-        found: dict[str, tuple[str, str]] = {}
-        page: str | None = None
-        query = f"tags.`midre.sweep` = '{self.result.resolved.sweep}'"
-        while True:
-            runs = self.client.search_runs([self._experiment], query, max_results=1000, page_token=page)
-            for run in runs:
-                found[run.data.tags["midre.id"]] = (run.info.run_id, run.data.tags.get("midre.status", ""))
-            page = runs.token
-            if not page:
-                return found
-
-    def _run_id(self, identity: str, name: str, parent: str | None, *, started: float | None = None) -> str:
-        if identity in self._runs:
-            return self._runs[identity][0]
-        tags = {"midre.id": identity, "midre.sweep": self.result.resolved.sweep}
-        if parent:
-            tags["mlflow.parentRunId"] = parent
-        start = int(started * 1000) if started else None
-        run = self.client.create_run(self._experiment, start_time=start, tags=tags, run_name=name)
-        self._runs[identity] = (run.info.run_id, "")
-        return str(run.info.run_id)
-
-    def _inputs(self, run: str) -> None:
-        resolved = self.result.resolved
-        known = self.client.get_run(run).inputs
-        if known and known.dataset_inputs:
+    def _log_datasets(self, run: str) -> None:
+        resolved = self._result.resolved
+        inputs = self._client.get_run(run).inputs
+        if inputs and inputs.dataset_inputs:
             return
-        for role, digest in (("private", resolved.private_digest), ("public", resolved.public_digest)):
-            config = getattr(resolved.spec.data, role)
+        data = resolved.spec.data
+        for role, config, digest in (
+            ("private", data.private, resolved.private_digest),
+            ("public", data.public, resolved.public_digest),
+        ):
             dataset = Dataset(f"{role}: {config.kind}", digest[:32], "local", config.model_dump_json())
-            self.client.log_inputs(run, datasets=[DatasetInput(dataset)])
+            self._client.log_inputs(run, datasets=[DatasetInput(dataset)])
 
-    def _metrics(self, run: str, metrics: list[Metric]) -> None:
+    def _log_metrics(self, run: str, metrics: list[Metric]) -> None:
         for start in range(0, len(metrics), BATCH):
-            self.client.log_batch(run, metrics=metrics[start : start + BATCH])
+            self._client.log_batch(run, metrics=metrics[start : start + BATCH])
 
-    def _tags(self, run: str, tags: Mapping[str, str]) -> None:
-        self.client.log_batch(run, tags=[RunTag(key, value) for key, value in tags.items() if value])
+    def _set_tags(self, run: str, tags: Mapping[str, str]) -> None:
+        self._client.log_batch(run, tags=[RunTag(key, value) for key, value in tags.items() if value])
 
-    def _end(self, run: str, status: str, ended: float | None) -> None:
-        self.client.set_terminated(run, status, int(ended * 1000) if ended else None)
+    def _end_run(self, run: str, status: str, ended: float | None) -> None:
+        self._client.set_terminated(run, status, int(ended * 1000) if ended else None)
 
-    def _finished_at(self, plan: TrialPlan) -> Iterator[float]:
+    def _end_times(self, plan: TrialPlan) -> Iterator[float]:
         for job in plan.jobs:
-            manifest = self.store.manifest(job.key)
+            manifest = self._store.manifest(job.key)
             if manifest is not None:
                 yield float(manifest.facts["finished_at"])
 
-    def _provenance(self, name: str) -> str:
-        return str(self.state.provenance.get(name) or "")
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that MLflow has."""
+
+    id: str
+    status: str
+    """Status of the trial when it was exported; empty for other runs."""
+
+
+def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
+    experiment = client.get_experiment_by_name(name)
+    return experiment.experiment_id if experiment else client.create_experiment(name, artifact_location)
+
+
+def _metrics_of(trial: TrialResult, ended: float) -> list[Metric]:
+    """Every number of a trial with the ends of its interval, at the time the trial ended."""
+    return [
+        Metric(_name_of(f"{name}{suffix}"), estimate[bound], int(ended * 1000), 0)
+        for name, estimate in trial.estimates().items()
+        for suffix, bound in (("", "value"), (".low", "low"), (".high", "high"))
+    ]
 
 
 def _reason(error: Exception) -> str:
-    """Its first line, without what a URI in it may hold."""
+    """The first line of an error, without a password that a URI in it may hold."""
     return without_password(str(error).partition("\n")[0])[:200]
 
 

@@ -1,4 +1,4 @@
-"""What a job is: a frozen config plus its inputs, computed into a folder."""
+"""What a job is: a frozen config and the artifacts it reads, computed into a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workloads.core.registry import Registry
 
 
 class JobConfig(ComponentConfig):
-    """What determines a job's result, apart from its inputs."""
+    """Settings that determine a job's result, apart from its inputs."""
 
 
 class Job(ABC):
@@ -38,5 +38,5 @@ class _AnyJob(FrozenConfig):
 
 
 def job_from(config: Mapping[str, Any]) -> Job:
-    """The job that plain data describes, as a plan carries it."""
+    """The job that a plan describes as plain data."""
     return JOBS.build(_AnyJob.model_validate_json(json.dumps({"job": config})).job)

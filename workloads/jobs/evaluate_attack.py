@@ -1,4 +1,4 @@
-"""Judge reconstructions by the evaluation model and by the private images they should not resemble."""
+"""Judge reconstructions by the evaluation model, and by the private images that they should not resemble."""
 
 from __future__ import annotations
 
@@ -34,10 +34,15 @@ SHOWN_IDENTITIES = 10
 
 
 class EvaluateAttackConfig(JobConfig):
+    """What to judge reconstructions by."""
+
     kind: Literal["evaluate_attack"] = "evaluate_attack"
     data: DataInput
+    """Private images."""
     split: SplitConfig
+    """How images were held out of the training of target and judge."""
     metrics: tuple[Annotated[MetricConfig, METRICS], ...]
+    """Metrics of reconstructions."""
 
 
 @JOBS.register(EvaluateAttackConfig)
@@ -52,8 +57,8 @@ class EvaluateAttack(Job):
 
     def run(self, context: JobContext) -> None:
         judge = load_classifier(context.inputs["evaluation"], device=context.device)
-        made = load_file(context.inputs["attack"] / "reconstructions.safetensors")
-        kept = {name: made[name][made["kept"]] for name in ("images", "identities", "restarts")}
+        rebuilt = load_file(context.inputs["attack"] / "reconstructions.safetensors")
+        kept = {name: rebuilt[name][rebuilt["kept"]] for name in ("images", "identities", "restarts")}
         data = context.load_images(self.config.data)
         private, held_out = data.split(self.config.split)
         traits = DATASETS.build(self.config.data.dataset).trait_table()
@@ -63,7 +68,7 @@ class EvaluateAttack(Job):
         groups = kept["identities"]
         columns = {**rows, "identities": groups, "restarts": kept["restarts"]}
         # Copies, since two metrics may give the very same tensor and a file holds each once.
-        save_file({name: own.clone() for name, own in columns.items()}, context.output / "rows.safetensors")
+        save_file({name: column.clone() for name, column in columns.items()}, context.output / "rows.safetensors")
         context.write_json("metrics.json", {"estimates": estimates, "protocol": _protocol(context.inputs["attack"])})
         context.write_json("identities.json", _by_identity(rows, groups, data.names, context))
         _save_pictures(evidence, context.output)
@@ -72,7 +77,7 @@ class EvaluateAttack(Job):
 def _measured(
     metrics: Sequence[Metric], evidence: ReconstructionEvidence, context: JobContext
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Values of each reconstruction, from the metrics that have them, and every number with its interval."""
+    """Values of each reconstruction, from metrics that have them, and every number with its interval."""
     rows: dict[str, Tensor] = {}
     estimates: dict[str, Any] = {}
     spaces: dict[ModelConfig | None, ReconstructionEvidence] = {None: evidence}
@@ -80,14 +85,14 @@ def _measured(
         assert isinstance(metric, AttackMetric), metric.config.kind
         if metric.config.feature_network not in spaces:
             spaces[metric.config.feature_network] = _seen_by(metric.config.feature_network, evidence, context)
-        own = spaces[metric.config.feature_network]
+        seen = spaces[metric.config.feature_network]
         if isinstance(metric, ReconstructionMetric):
-            values = metric.rows(own)
+            values = metric.rows(seen)
             rows.update(values)
-            found = over_identities(values, own.identities, context)
+            measured = over_identities(values, seen.identities, context)
         else:
-            found = metric.estimates(own, context=context)
-        estimates.update({name: estimate.as_dict() for name, estimate in found.items()})
+            measured = metric.estimates(seen, context=context)
+        estimates.update({name: estimate.as_dict() for name, estimate in measured.items()})
     return rows, estimates
 
 
@@ -98,10 +103,10 @@ def _seen_by(
     assert extractor is not None
     channels, size = evidence.images.shape[1:3]
     network = Architecture(model=extractor, classes=2, channels=channels, image_size=size).build()
-    network.start_from(extractor)  # all but the head, which nothing asks
+    network.start_from(extractor)  # all but the head, which is not used
     network.to(context.device).eval().requires_grad_(False)
-    made, private = (features_of(network, own) for own in (evidence.images, evidence.private.images))
-    return dataclasses.replace(evidence, network=network, features=made, private_features=private)
+    features, private = (features_of(network, images) for images in (evidence.images, evidence.private.images))
+    return dataclasses.replace(evidence, network=network, features=features, private_features=private)
 
 
 def _evidence(
@@ -135,29 +140,30 @@ def _protocol(attack: Path) -> dict[str, Any]:
 def _by_identity(
     rows: dict[str, Tensor], groups: Tensor, names: tuple[str, ...], context: JobContext
 ) -> list[dict[str, Any]]:
-    """One record an identity: every metric over its own reconstructions, which are what is resampled here."""
+    """One record per identity: every metric over its reconstructions, which are resampled for the intervals."""
     records = []
     for identity in groups.unique().tolist():
-        own = groups == identity
+        rows_of_identity = groups == identity
+        count = int(rows_of_identity.sum())
         estimates = {
             name: bootstrap_over_groups(
-                values[own],
-                torch.arange(int(own.sum())),
+                values[rows_of_identity],
+                torch.arange(count),
                 generator=context.generator("bootstrap", name, identity),
                 method="bootstrap over reconstructions",
             ).as_dict()
             for name, values in rows.items()
         }
-        records.append({"identity": names[identity], "reconstructions": int(own.sum()), "estimates": estimates})
+        records.append({"identity": names[identity], "reconstructions": count, "estimates": estimates})
     return records
 
 
 def _save_pictures(evidence: ReconstructionEvidence, output: Path) -> None:
-    """Above, the reconstruction nearest to a private image of each identity; below it, that private image."""
+    """Save the reconstruction of each identity that is nearest to a private image, and that image below it."""
     distances, nearest = evidence.nearest
     shown = []
     for identity in evidence.identities.unique().tolist()[:SHOWN_IDENTITIES]:
-        own = (evidence.identities == identity).nonzero().flatten()
-        shown.append(int(own[distances[own].argmin()]))
+        candidates = (evidence.identities == identity).nonzero().flatten()
+        shown.append(int(candidates[distances[candidates].argmin()]))
     private = evidence.private.images[nearest[shown]].float() / 255
     save_grid(output / "pairs.png", torch.cat([evidence.images[shown], private]), columns=len(shown), scale=2)

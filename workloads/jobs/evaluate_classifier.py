@@ -13,15 +13,20 @@ from workloads.training.prediction import predict
 
 
 class EvaluateClassifierConfig(JobConfig):
+    """What to measure a classifier by."""
+
     kind: Literal["evaluate_classifier"] = "evaluate_classifier"
     data: DataInput
+    """Private images, of which the held-out part is used."""
     split: SplitConfig
+    """How images were held out of training."""
     metrics: tuple[Annotated[MetricConfig, METRICS], ...]
+    """Metrics of classifiers."""
 
 
 @JOBS.register(EvaluateClassifierConfig)
 class EvaluateClassifier(Job):
-    """Measure what a classifier is worth to whoever trained it.
+    """Measure how well a classifier does what it was trained for.
 
     Source: the utility axis of Tran et al., "Random Erasing vs. Model Inversion", TMLR 2025.
     """

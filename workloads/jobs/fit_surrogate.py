@@ -25,31 +25,35 @@ from workloads.recipes.optimization import TrainingConfig
 from workloads.training.classifiers import Architecture, fresh_classifier, load_classifier, save_classifier
 from workloads.training.loop import train
 
-ASKED_AT_ONCE = 256
+QUERY_BATCH = 256
 
 
 class FitSurrogateConfig(JobConfig):
+    """Which surrogate to train, and on which answers."""
+
     kind: Literal["fit_surrogate"] = "fit_surrogate"
     answers: Literal["scores", "labels"]
-    """What the target model is asked for."""
+    """What the target model is asked for: its probabilities, or the class it names."""
     data: DataInput
-    """Public images; what is asked about, unless they come from a prior."""
+    """Public images, on which the target model answers unless a prior generates images."""
     generated_per_class: PositiveInt | None = None
-    """Ask about so many images of each class from the prior among the inputs instead."""
+    """Ask instead about this many images of each class from the prior among the inputs."""
     model: Annotated[ModelConfig, MODELS]
+    """Architecture of the surrogate."""
     training: TrainingConfig
+    """How the surrogate is trained."""
     number: int = 0
-    """Tells surrogates of one architecture apart."""
+    """Position among the surrogates of an attack, which tells those of one architecture apart."""
     erasing: Annotated[RandomErasingConfig | None, Addition()] = None
-    """Show the target model images erased by this law, as an attacker does who knows how it was trained."""
+    """If set, the target model answers on images erased like this, as for an attacker who knows its defense."""
 
 
 @JOBS.register(FitSurrogateConfig)
 class FitSurrogate(Job):
     """Ask the target model once about every image, and train a network on the answers.
 
-    Probabilities are learned by their cross-entropy, which differs from the divergence to them by a constant. An image
-    that training mirrors or moves keeps the answer to the image as it was, so queries do not grow with epochs.
+    Probabilities are learned by cross-entropy, which differs from the divergence by a constant. An image that training
+    augments keeps the answer to the original image, so queries do not grow with epochs.
 
     Source: the augmented models of Nguyen et al., "Re-thinking Model Inversion Attacks", CVPR 2023, section 4.2; the
     surrogates of Nguyen et al., "Label-Only Model Inversion Attacks via Knowledge Transfer", NeurIPS 2023.
@@ -61,26 +65,29 @@ class FitSurrogate(Job):
     def run(self, context: JobContext) -> None:
         target_model = load_classifier(context.inputs["target"], device=context.device)
         images = self._images(target_model.classes, context)
-        asks = ScoreOracle if self.config.answers == "scores" else LabelOracle
-        asked = teacher(asks, target_model, erasing=self.config.erasing, public=images, context=context)
-        answers = torch.cat([_answers(asked, own, target_model.classes).cpu() for own in _shown(images, context)])
+        access = ScoreOracle if self.config.answers == "scores" else LabelOracle
+        target = teacher(access, target_model, erasing=self.config.erasing, public=images, context=context)
+        batches = (batch.to(context.device).float().div(255) for batch in images.split(QUERY_BATCH))
+        answers = torch.cat([_answers(target, batch, target_model.classes).cpu() for batch in batches])
         self._train(ImageSet(images, answers.argmax(1), ()), answers, context)
-        context.write_json("protocol.json", {"queries": asked.queries, "images": len(images)})
+        context.write_json("protocol.json", {"queries": target.queries, "images": len(images)})
         context.write_history()
 
     def _images(self, classes: int, context: JobContext) -> Tensor:
-        """Shape: (N, C, H, W) uint8."""
+        """The images that the target model is asked about. Shape: (N, C, H, W) uint8."""
         if self.config.generated_per_class is None:
             return context.load_images(self.config.data).images
         prior = load_network(context.inputs["prior"], "prior", PRIORS, device=context.device)
         identities = torch.arange(classes).repeat_interleave(self.config.generated_per_class)
         latents = torch.randn(len(identities), prior.latent_size, generator=context.generator("images"))
         with torch.no_grad():
-            made = [
-                prior.synthesize(own.to(context.device), whose.to(context.device)).clamp(0, 1).cpu()
-                for own, whose in zip(latents.split(ASKED_AT_ONCE), identities.split(ASKED_AT_ONCE), strict=True)
+            batches = [
+                prior.synthesize(batch.to(context.device), classes_of_batch.to(context.device)).clamp(0, 1).cpu()
+                for batch, classes_of_batch in zip(
+                    latents.split(QUERY_BATCH), identities.split(QUERY_BATCH), strict=True
+                )
             ]
-        return torch.cat(made).mul(255).round().to(torch.uint8)
+        return torch.cat(batches).mul(255).round().to(torch.uint8)
 
     def _train(self, data: ImageSet, answers: Tensor, context: JobContext) -> None:
         channels, size = data.images.shape[1:3]
@@ -88,7 +95,6 @@ class FitSurrogate(Job):
             model=self.config.model, classes=answers.shape[1], channels=channels, image_size=size
         )
         model = fresh_classifier(architecture, context, "initialization")
-        assert isinstance(self.config.model, ModelConfig)
         model.start_from(self.config.model)
         model.to(context.device)
         train(model, data, self.config.training, defenses=[_Answers(answers)], context=context)
@@ -96,19 +102,14 @@ class FitSurrogate(Job):
 
 
 def _answers(oracle: LabelOracle, images: Tensor, classes: int) -> Tensor:
-    """Probabilities where the oracle gives them, else all of it on the label. Shape: (B, C, H, W) to (B, classes)."""
+    """Probabilities if the oracle gives them, else 1 for the label. Shape: (B, C, H, W) to (B, classes)."""
     if isinstance(oracle, ScoreOracle):
         return oracle.probabilities(images)
     return F.one_hot(oracle.labels(images), classes).float()
 
 
-def _shown(images: Tensor, context: JobContext) -> list[Tensor]:
-    """Batches as the target model sees them."""
-    return [batch.to(context.device).float().div(255) for batch in images.split(ASKED_AT_ONCE)]
-
-
 class _Answers(Defense):
-    """Puts the target model's answers in the place of labels."""
+    """Replaces labels by the target model's answers."""
 
     def __init__(self, answers: Tensor) -> None:
         facts = TrainingFacts(1, (1, 1, 1), torch.zeros(1), lambda *purpose: torch.Generator())

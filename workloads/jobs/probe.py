@@ -1,4 +1,4 @@
-"""A job that does what it is told, to measure and test whatever runs jobs."""
+"""A job that does nothing but wait or fail, to measure and test the orchestrator."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from workloads.jobs.base import JOBS, Job, JobConfig
 
 
 class ProbeConfig(JobConfig):
+    """What the probe does."""
+
     kind: Literal["probe"] = "probe"
     name: str = ""
-    """Only tells one probe from another."""
+    """Tells one probe from another."""
     value: float = 0.0
-    """Written as the natural accuracy of whatever trial it belongs to."""
+    """Number that it writes as the natural accuracy of its trial."""
     busy_s: NonNegativeFloat = 0.0
+    """Seconds that it takes."""
     fail: str = ""
-    """Raise this message."""
+    """Message of the error it raises; it succeeds if empty."""
 
 
 @JOBS.register(ProbeConfig)

@@ -1,4 +1,4 @@
-"""The target model as it answers those who learn from it: priors and surrogates."""
+"""The target model as it answers while priors and surrogates are trained."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from workloads.training.prediction import channel_mean
 
 
 def teacher(
-    asks: type[LabelOracle],
+    access: type[LabelOracle],
     target_model: Classifier,
     *,
     erasing: RandomErasingConfig | None,
     public: Tensor,
     context: JobContext,
 ) -> LabelOracle:
-    """What may be asked of a target model; it sees images erased where there is a law, painted with the public mean.
+    """The target model behind the oracle that `access` names, showing it erased images if `erasing` is set.
 
-    Shape: public (N, C, H, W) uint8.
+    Boxes filled with the mean take the mean colour of `public`, (N, C, H, W) uint8.
     """
     if erasing is None:
-        return asks(target_model)
+        return access(target_model)
     # A batch's boxes are a function of how many images were shown before, so that they survive a restart.
-    shown = ErasedClassifier(
+    erased = ErasedClassifier(
         target_model,
         erasing,
         mean=channel_mean(target_model, public),
         draws=lambda: context.generator("erasing", oracle.queries),
     )
-    oracle = asks(shown)
+    oracle = access(erased)
     return oracle

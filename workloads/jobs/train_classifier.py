@@ -21,16 +21,23 @@ from workloads.training.prediction import channel_mean
 
 
 class TrainClassifierConfig(JobConfig):
+    """Which classifier to train, on what, and with which defenses."""
+
     kind: Literal["train_classifier"] = "train_classifier"
     role: Literal["target", "evaluation", "public"]
-    """Part of the key, so that the judge never is the very network under attack."""
+    """What the classifier is for. It is part of the key, so that the judge is never the network under attack."""
     data: DataInput
+    """The images, private or public."""
     split: SplitConfig | None
-    """The held-out part stays out of training; None trains on all images, as on public ones."""
+    """How images are held out of training; None trains on all, as on public images."""
     model: Annotated[ModelConfig, MODELS]
+    """Architecture."""
     training: TrainingConfig
+    """How it is trained."""
     defenses: tuple[Annotated[DefenseConfig, DEFENSES], ...] = ()
+    """Defenses that act during training, in this order."""
     seed: int = 0
+    """Training seed; other seeds give other weights, batches and augmentations."""
 
 
 @JOBS.register(TrainClassifierConfig)
@@ -57,7 +64,6 @@ class TrainClassifier(Job):
             defenses=config.defenses,
         )
         model = fresh_classifier(architecture, context, "initialization")
-        assert isinstance(config.model, ModelConfig)
         model.start_from(config.model)
         model.to(context.device)
         facts = self._facts(model, data, architecture, context)
@@ -91,16 +97,15 @@ class TrainClassifier(Job):
 
 
 def _weights(folder: Path | None) -> dict[str, torch.Tensor] | None:
-    """Weights of a classifier trained before, where there is one."""
+    """Weights of the classifier in an artifact; None if there is no artifact."""
     return None if folder is None else load_file(folder / "model.safetensors")
 
 
 def _save_evidence(defenses: list[Defense], context: JobContext) -> None:
-    """What each defense really did: facts as JSON, tensors as safetensors, maps as pictures."""
+    """Save what each defense did: facts as JSON, tensors as safetensors, maps as pictures."""
     facts, tensors = {}, {}
     for index, defense in enumerate(defenses):
-        own, maps = defense.evidence()
-        facts[f"{index}.{defense.config.kind}"] = own
+        facts[f"{index}.{defense.config.kind}"], maps = defense.evidence()
         for name, tensor in maps.items():
             tensors[f"{index}.{defense.config.kind}.{name}"] = tensor.contiguous()
             if tensor.ndim == 2:

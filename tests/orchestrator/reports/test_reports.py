@@ -21,7 +21,8 @@ from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import plan as plan_trial
 from orchestrator.reports.feature_space import feature_space_figure, feature_spaces
 from orchestrator.reports.figures import frontier_figure, heat_maps
-from orchestrator.reports.html import headlines, write_report
+from orchestrator.reports.findings import findings
+from orchestrator.reports.html import write_report
 from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.spec.loading import load_spec
@@ -145,8 +146,8 @@ def printed(table: Table) -> str:
 def test_the_frontier_is_one_number_beside_no_defense(world: World) -> None:
     # Means: no defense (0.97, 0.85), the small area (0.94, 0.55), the large one (0.7, 0.65). Area above (0, 1):
     # 0.97 x 0.15 for no defense, and 0.94 x (0.45 - 0.15) more for the small area.
-    text = " ".join(headlines(world.usual()))
-    assert f"better than {0.97 * 0.15 + 0.94 * 0.3:.3f}, no defense alone {0.97 * 0.15:.3f}" in text
+    text = " ".join(findings(world.usual()))
+    assert f"frontier: {0.97 * 0.15 + 0.94 * 0.3:.3f} (no defense alone: {0.97 * 0.15:.3f};" in text
 
 
 def test_a_trade_off_is_what_the_attack_lost_over_what_utility_lost(world: World) -> None:
@@ -251,7 +252,7 @@ def test_report_of_a_sweep_without_results(world: World) -> None:
 
 
 def test_headlines_say_what_the_numbers_say(world: World) -> None:
-    text = " ".join(headlines(world.usual()))
+    text = " ".join(findings(world.usual()))
     assert "5 of 6 trials are done; 1 failed and is listed below." in text
     assert "On the frontier, 2 of 3 points: no defense" in text
     assert "Best of 2 defended points by both gains added: max_area 0.2, max_aspect 1." in text
@@ -271,7 +272,7 @@ def test_headlines_say_what_the_numbers_say(world: World) -> None:
 )
 def test_headlines_never_say_more_than_the_intervals_allow(world: World, attack: float, half: float, said: str) -> None:
     result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.95, attack, half=half))
-    text = " ".join(headlines(result))
+    text = " ".join(findings(result))
     assert said in text and "one training seed" in text
 
 
@@ -294,12 +295,12 @@ def test_headlines_tell_of_an_attack_that_gets_more_than_the_one_traded_against(
         dataclasses.replace(trial, attacks={**trial.attacks, "lomma": attacked(value, 0.05)})
         for trial, value in ((plain, undefended), (erased, defended))
     ]
-    sentences = [text for text in headlines(world.result(*trials)) if "strongest" in text]
+    sentences = [text for text in findings(world.result(*trials)) if "strongest" in text]
     assert sentences == ([] if said is None else [said])
 
 
 def test_headlines_without_a_baseline(world: World) -> None:
-    text = " ".join(headlines(world.result(world.trial(1, SMALL, 0, 0.95, 0.5))))
+    text = " ".join(findings(world.result(world.trial(1, SMALL, 0, 0.95, 0.5))))
     assert "There is no finished baseline" in text
 
 

@@ -1,0 +1,156 @@
+"""What a sweep shows, as sentences with their numbers: progress, frontier, the best defense against none, caveats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orchestrator.reports.tables import (
+    axes,
+    frontier_points,
+    in_words,
+    is_fraction,
+    mean_interval,
+    number,
+    point_label,
+    short_names,
+    with_spread,
+)
+from orchestrator.results.sweep_result import PointResult, SweepResult
+from orchestrator.search.pareto import hypervolume
+from orchestrator.spec.search_space import Objective
+
+
+def findings(result: SweepResult) -> list[str]:
+    """What a sweep shows, in sentences, and what it does not show."""
+    return [_progress(result), *_on_frontier(result), *_against_baseline(result), *_caveats(result)]
+
+
+def _progress(result: SweepResult) -> str:
+    done, failed = len(result.finished), sum(trial.status == "failed" for trial in result.trials)
+    text = f"{done} of {len(result.trials)} trials are done"
+    return f"{text}; {failed} failed and {'is' if failed == 1 else 'are'} listed below." if failed else f"{text}."
+
+
+def _on_frontier(result: SweepResult) -> Iterator[str]:
+    best, points = frontier_points(result), result.points()
+    if not points:
+        yield "No point has all its trials done, so there is no frontier yet."
+        return
+    names = short_names(result)
+    objectives = result.resolved.spec.search.objectives
+    texts = []
+    for point in (point for point in points if point.point in best):
+        numbers = ", ".join(
+            f"{in_words(objective.metric)} {with_spread(point, objective.metric)}" for objective in objectives
+        )
+        texts.append(f"{point_label(point, names)} ({numbers})")
+    yield f"On the frontier, {len(texts)} of {len(points)} points: {'; '.join(texts)}."
+    yield from _dominated_area(points, objectives)
+
+
+def _dominated_area(points: Sequence[PointResult], objectives: Sequence[Objective]) -> Iterator[str]:
+    """The frontier as one number, its hypervolume, if both objectives are fractions."""
+    if len(objectives) != 2 or not all(is_fraction(objective.metric) for objective in objectives):
+        return
+    worst = [0.0 if objective.goal == "max" else 1.0 for objective in objectives]
+
+    def area(chosen: Sequence[PointResult]) -> float:
+        values = [[point.mean(objective.metric) for objective in objectives] for point in chosen]
+        return hypervolume(values, reference=worst, objectives=objectives)
+
+    undefended = [point for point in points if point.baseline]
+    alone = f"no defense alone: {area(undefended):.3f}; " if undefended else ""
+    yield f"Hypervolume of the frontier: {area(points):.3f} ({alone}best possible: 1)."
+
+
+def _against_baseline(result: SweepResult) -> Iterator[str]:
+    x, y = axes(result)
+    points = [point for point in result.points() if _has(point, x, y)]
+    baseline = next((point for point in points if point.baseline), None)
+    defended = [point for point in points if point.trials[0].plan.defenses]
+    if baseline is None:
+        yield "There is no finished baseline, so nothing here says whether a defense helps."
+    elif not defended:
+        yield "No point with a defense is finished, so nothing here says whether one helps."
+    else:
+        best = max(defended, key=lambda point: _merit(point, baseline, x, y))
+        yield _comparison(result, best, baseline, len(defended))
+        yield _verdict(best, baseline, x, y)
+        yield from _strongest(best, baseline, y)
+
+
+def _has(point: PointResult, *objectives: Objective) -> bool:
+    return all(objective.metric in trial.estimates() for objective in objectives for trial in point.trials)
+
+
+def _gain(point: PointResult, baseline: PointResult, objective: Objective) -> float:
+    """How much better than the baseline a point is, in the unit of the objective; negative if worse."""
+    sign = 1 if objective.goal == "max" else -1
+    return sign * (point.mean(objective.metric) - baseline.mean(objective.metric))
+
+
+def _merit(point: PointResult, baseline: PointResult, x: Objective, y: Objective) -> tuple[float, float]:
+    """What defended points are ranked by: the sum of both gains if they share a unit, else the second gain first."""
+    gains = _gain(point, baseline, x), _gain(point, baseline, y)
+    shares_unit = is_fraction(x.metric) and is_fraction(y.metric)
+    return (sum(gains), gains[1]) if shares_unit else (gains[1], gains[0])
+
+
+def _comparison(result: SweepResult, best: PointResult, baseline: PointResult, candidates: int) -> str:
+    x, y = axes(result)
+    rule = "both gains added" if is_fraction(x.metric) and is_fraction(y.metric) else in_words(y.metric)
+    changes = " and ".join(_change(best, baseline, objective.metric) for objective in (y, x))
+    label = point_label(best, short_names(result))
+    which = "The one defended point" if candidates == 1 else f"Best of {candidates} defended points by {rule}"
+    return f"{which}: {label}. Against no defense, {changes}."
+
+
+def _change(point: PointResult, baseline: PointResult, name: str) -> str:
+    before, after = baseline.mean(name), point.mean(name)
+    size = number(name, abs(after - before))
+    size = f"{size.removesuffix(' %')} percentage points" if is_fraction(name) else size
+    ends = f"({number(name, before)} to {number(name, after)})"
+    if before == after:
+        return f"{in_words(name)} stays at {number(name, after)}"
+    return f"{in_words(name)} {'rises' if after > before else 'falls'} by {size} {ends}"
+
+
+def _verdict(best: PointResult, baseline: PointResult, x: Objective, y: Objective) -> str:
+    """Whether the defense helps, said no more firmly than the intervals allow."""
+    if _gain(best, baseline, y) <= 0:
+        return f"It does not help: {in_words(y.metric)} is no better than without defense."
+    if _overlap(best, baseline, y.metric):
+        return (
+            f"The intervals of {in_words(y.metric)} overlap, with and without the defense: "
+            "this sweep does not show that it helps."
+        )
+    helps = f"The intervals of {in_words(y.metric)} do not overlap: in this sweep it helps"
+    if _gain(best, baseline, x) >= 0:
+        return f"{helps}, and costs no {in_words(x.metric)}."
+    unsure = ", though the intervals of that overlap" if _overlap(best, baseline, x.metric) else ""
+    return f"{helps}, and is paid for in {in_words(x.metric)}{unsure}."
+
+
+def _strongest(best: PointResult, baseline: PointResult, y: Objective) -> Iterator[str]:
+    """The attack that gets most out of the defended point, if it is not the one the sweep trades against."""
+    label, _, metric = y.metric.partition(".")
+    sign = 1 if y.goal == "min" else -1
+    names = [name for name in best.trials[0].estimates() if name.partition(".")[2] == metric]
+    strongest = max(names, key=lambda name: sign * best.mean(name))
+    if not metric or sign * best.mean(strongest) <= sign * best.mean(y.metric):
+        return
+    unsure = ", and the intervals overlap" if _overlap(best, baseline, strongest) else ""
+    yield f"{label} is not the strongest attack on it: {_change(best, baseline, strongest)}{unsure}."
+
+
+def _overlap(point: PointResult, baseline: PointResult, name: str) -> bool:
+    (low, high), (other_low, other_high) = mean_interval(point, name), mean_interval(baseline, name)
+    return low <= other_high and other_low <= high
+
+
+def _caveats(result: SweepResult) -> Iterator[str]:
+    points = result.points()
+    if len(points) > 2:
+        yield "The best of several points was picked by the very numbers shown, which flatters it."
+    if points and max(len(point.trials) for point in points) == 1:
+        yield "There is one training seed: how much another would change the numbers is not known."
