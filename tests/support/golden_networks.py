@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -212,6 +213,11 @@ def trajectory(states: Sequence[State], name: str) -> Tensor:
 def assert_recorded(actual: Tensor, recorded: Tensor, *, atol: float = 1e-9) -> None:
     """Fail if numbers differ from recorded ones by more than an absolute tolerance."""
     torch.testing.assert_close(actual, recorded, rtol=0.0, atol=atol)
+
+
+def kind_of(file: Path) -> str:
+    """The component that a golden test is about, such as gmi for `test_gmi_golden.py`."""
+    return file.stem.removeprefix("test_").removesuffix("_golden")
 
 
 def golden(case: str, *, weights: bool = False, dtype: torch.dtype | None = None) -> dict[str, Tensor]:

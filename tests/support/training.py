@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.interruptions import context_at
+from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet
-from workloads.defenses.base import Defense
+from workloads.defenses.base import Defense, TrainingFacts
 from workloads.models.base import Classifier, ModelConfig
 from workloads.recipes.optimization import TrainingConfig
 from workloads.training.loop import train
@@ -65,3 +66,8 @@ def epochs_of(
 
 def assert_biases(model: Linear, *expected: float) -> None:
     torch.testing.assert_close(model.head.bias.detach(), torch.tensor(expected), rtol=0, atol=2e-6)
+
+
+def facts_of_one_image(*, epochs: int = 1) -> TrainingFacts:
+    """Facts of a training on one image of one pixel, for a defense that asks for little more than random draws."""
+    return TrainingFacts(1, (1, 1, 1), torch.zeros(1), lambda *name: generator("job", *name), epochs=epochs)

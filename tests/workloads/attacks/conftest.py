@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from tests.support.golden_networks import TinyNetworks, golden, golden_networks
+from tests.support.golden_networks import TinyNetworks, golden, golden_networks, kind_of
 
 
 @pytest.fixture(scope="module")
 def case(request: pytest.FixtureRequest) -> dict[str, Tensor]:
-    """The recorded numbers of the attack whose kind the module is named after, as in `test_gmi_golden.py`."""
-    return golden(request.path.stem.removeprefix("test_").removesuffix("_golden"))
+    """The recorded numbers of the attack whose kind the module is named after."""
+    return golden(kind_of(request.path))
 
 
 @pytest.fixture(scope="module")
