@@ -78,7 +78,7 @@ def test_tuning_moves_the_prior_towards_what_it_is_shown(tmp_path: Path) -> None
     """All images are black, so the images of the tuned prior darken."""
     untuned, tuned = prior(), prior()
     black = torch.zeros(20, 1, 32, 32, dtype=torch.uint8)
-    tuned.tune(black, steps=400, lr=0.01, context=context_at(tmp_path))
+    tuned.tune(black, steps=200, lr=0.01, context=context_at(tmp_path))
     latents = torch.randn(16, 4, generator=generator("test", "latents"))
     assert tuned.synthesize(latents).mean() < 0.7 * untuned.synthesize(latents).mean()
     assert not any(weight.requires_grad for weight in tuned.parameters())

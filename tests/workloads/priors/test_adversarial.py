@@ -19,12 +19,12 @@ from workloads.priors.wgan_gp import WganGp, WganGpConfig
 IMAGES = torch.randint(256, (30, 1, 32, 32), dtype=torch.uint8, generator=generator("test", "images"))
 
 
-def fitted(folder: Path, *, ema: float | None, steps: int, stop_at: int | None = None) -> dict[str, Tensor]:
+def fitted(folder: Path, *, ema: float | None, steps: int, stop_after: int | None = None) -> dict[str, Tensor]:
     """Weights after a fit whose generator moves at every second step."""
     config = WganGpConfig(width=2, latent_size=8, batch_size=4, critic_steps=2, steps=steps, ema=ema)
     prior = PRIORS.build(config, channels=1, image_size=32, classes=1)
     assert isinstance(prior, WganGp)
-    prior.fit(IMAGES, context=context_at(folder, stop_at=stop_at))
+    prior.fit(IMAGES, context=context_at(folder, stop_after=stop_after))
     return {name: tensor.detach().clone() for name, tensor in prior.state_dict().items()}
 
 
@@ -48,10 +48,10 @@ def test_an_average_leaves_the_critic_as_it_ended(tmp_path: Path) -> None:
 
 
 def test_a_resumed_fit_has_the_same_average(tmp_path: Path) -> None:
-    undisturbed = fitted(tmp_path / "undisturbed", ema=0.9, steps=60)
+    undisturbed = fitted(tmp_path / "undisturbed", ema=0.9, steps=12)
     with pytest.raises(Interrupted):
-        fitted(tmp_path / "interrupted", ema=0.9, steps=60, stop_at=50)
-    resumed = fitted(tmp_path / "interrupted", ema=0.9, steps=60)
+        fitted(tmp_path / "interrupted", ema=0.9, steps=12, stop_after=7)
+    resumed = fitted(tmp_path / "interrupted", ema=0.9, steps=12)
     assert all(torch.equal(resumed[name], tensor) for name, tensor in undisturbed.items())
 
 

@@ -185,17 +185,17 @@ def test_the_answers_are_those_of_the_target_in_use(tmp_path: Path) -> None:
 # Fitting.
 
 
-def fitted(folder: Path, *, stop_at: int | None = None) -> tuple[KedGan, int]:
-    """A prior after 60 steps of the critic, and how many images the target was queried about."""
-    prior, oracle = prior_of(steps=60), ScoreOracle(target_model())
-    prior.fit(IMAGES, target=oracle, context=context_at(folder, stop_at=stop_at))
+def fitted(folder: Path, *, stop_after: int | None = None) -> tuple[KedGan, int]:
+    """A prior after 12 steps of the critic, and how many images the target was queried about."""
+    prior, oracle = prior_of(steps=12), ScoreOracle(target_model())
+    prior.fit(IMAGES, target=oracle, context=context_at(folder, stop_after=stop_after))
     return prior, oracle.queries
 
 
 def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path) -> None:
     undisturbed, queries = fitted(tmp_path / "undisturbed")
     with pytest.raises(Interrupted):
-        fitted(tmp_path / "interrupted", stop_at=50)
+        fitted(tmp_path / "interrupted", stop_after=7)
     resumed, queries_in_parts = fitted(tmp_path / "interrupted")
     ended = resumed.state_dict()
     assert all(torch.equal(ended[name], tensor) for name, tensor in undisturbed.state_dict().items())
