@@ -1,4 +1,4 @@
-"""Errors of the orchestrator, beside those of the workloads."""
+"""Errors of the orchestrator; those that workloads raise are in `workloads/core/errors.py`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ class Problem:
     """One thing wrong with a spec: where, and what to do about it."""
 
     line: int
+    """Line in the spec file, counted from 1; 0 if the field does not stand there."""
     field: str
+    """Dotted path of the field; empty for a problem of the file."""
     message: str
 
     def text(self, file: str) -> str:
+        """The problem as one line that begins with the place."""
         where = f"{file}:{self.line}" if self.line else file
         return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
 
 
 class AtField(ValueError):
-    """A validator's refusal of one field below the model that it checks."""
+    """Raised by a validator of a model that refuses one field below it; `path` leads from the model to the field."""
 
     def __init__(self, message: str, *path: str | int) -> None:
         super().__init__(message)
@@ -30,7 +33,7 @@ class AtField(ValueError):
 
 
 class SpecError(MidreError):
-    """Everything wrong with a spec, at once."""
+    """A spec that is refused, with all its problems."""
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
@@ -43,7 +46,7 @@ class RequestError(MidreError):
 
 
 class DamagedArtifact(MidreError):
-    """Stored files that are not what their manifest says."""
+    """Stored files that differ from what their manifest says."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key = key

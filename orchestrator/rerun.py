@@ -1,4 +1,4 @@
-"""Run a spec afresh beside its old results."""
+"""A finished run to be run again, wherever it is kept."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ from orchestrator.sweep import Sweep
 
 
 @dataclass(frozen=True)
-class Original:
-    """What is run again: its resolved spec, what it gave, and the folder its reruns go to."""
+class OriginalRun:
+    """A finished run: its spec and its results."""
 
     resolved: ResolvedSpec
     summary: Mapping[str, Any]
+    """The content of its summary.json."""
     reruns: Path
+    """Folder for its reruns, which are numbered from 1."""
 
-    def fresh(self) -> Sweep:
-        """The same sweep in a folder and a store of its own, where nothing is done yet."""
-        number = 1 + max((int(own.name) for own in self.reruns.glob("[0-9]*")), default=0)
+    def rerun(self) -> Sweep:
+        """The same sweep with a new folder and store, so that nothing is done yet. It is not sent to MLflow."""
+        number = 1 + max((int(folder.name) for folder in self.reruns.glob("[0-9]*")), default=0)
         changes = {"storage": StorageConfig(), "tracking": TrackingConfig(enabled=False)}
         spec = self.resolved.spec.model_copy(update=changes)
         resolved = self.resolved.model_copy(update={"spec": spec})
         return Sweep(resolved, Workspace((self.reruns / str(number)).absolute()))
 
 
-def original(source: str, *, runs: Path, mlflow_uri: str | None) -> Original:
-    """The finished run that `source` names: a run folder, or the id of an MLflow run of its sweep.
+def original_run(source: str, *, runs: Path, mlflow_uri: str | None) -> OriginalRun:
+    """Find the finished run that `source` names: a run folder, or the id of an MLflow run of its sweep.
 
     Raises:
-        RequestError: if it names none, or one without results.
+        RequestError: if it names no run, or one without results.
     """
     if Path(source).is_dir():
         paths = RunPaths(Path(source))
         return _from_folder(Path(source), reruns=paths.reruns)
     if not re.fullmatch(r"[0-9a-f]{32}", source):
         raise RequestError(f"{source}: neither a run folder, a spec file nor the id of an MLflow run.")
-    from orchestrator.tracking.mlflow import download_run
+    from orchestrator.tracking.mlflow import download_run  # MLflow is heavy, and a run folder does not need it
 
     folder = runs / "from-mlflow" / source
     download_run(source, uri=mlflow_uri or Workspace(runs).mlflow_uri, folder=folder)
     return _from_folder(folder, reruns=folder / "reruns")
 
 
-def _from_folder(folder: Path, *, reruns: Path) -> Original:
-    """A folder that holds resolved.json and summary.json, in the layout of a run or side by side."""
+def _from_folder(folder: Path, *, reruns: Path) -> OriginalRun:
+    """Read a folder that holds resolved.json and summary.json, in the layout of a run or side by side."""
     paths = RunPaths(folder)
     summary = paths.summary if paths.summary.is_file() else folder / paths.summary.name
     for file in (paths.resolved, summary):
         if not file.is_file():
             raise RequestError(f"{folder}: has no {file.name}: there is nothing to compare a rerun with.")
     resolved = ResolvedSpec.model_validate_json(paths.resolved.read_text(encoding="utf-8"))
-    return Original(resolved, json.loads(summary.read_text(encoding="utf-8")), reruns)
+    return OriginalRun(resolved, json.loads(summary.read_text(encoding="utf-8")), reruns)

@@ -1,10 +1,8 @@
-"""One sweep from its spec to its results: the run folder, the search, the executor, and what is left at the end."""
+"""One sweep from its spec to its results: the run folder, the search, the executor, and what is published."""
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 import os
 import platform
 import shutil
@@ -18,7 +16,7 @@ from typing import Any
 
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor, Session, Snapshot
-from orchestrator.planning.graph import TrialPlan
+from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import plan
 from orchestrator.results.sweep_result import SweepResult, collect, summary
 from orchestrator.search.search import Search
@@ -28,108 +26,121 @@ from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, run_s
 from orchestrator.store.paths import RunPaths, Workspace
 from workloads.core.files import write_atomically
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Sweep:
-    """A resolved spec with the places its results lie."""
+    """A resolved spec with the folders of its results."""
 
     resolved: ResolvedSpec
     workspace: Workspace
+    """The folder of runs, with the store that they share."""
     folder: Path | None = None
-    """Of the run, where it was opened from one; else it follows from the spec."""
+    """Run folder it was reopened from; derived from the spec if None."""
 
     @staticmethod
     def of(resolved: ResolvedSpec, runs: Path | None) -> Sweep:
-        """Results lie where the command says, or MIDRE_RUNS, or the spec, or in ./runs."""
+        """The sweep of a spec in the folder `runs`; if None, in that of MIDRE_RUNS, else of the spec, else ./runs."""
         return Sweep(resolved, Workspace(runs_folder(runs, resolved.spec.storage.runs)))
 
     @staticmethod
     def reopened(folder: Path) -> Sweep:
-        """The sweep whose run folder this is.
+        """The sweep of a run folder.
 
         Raises:
-            RequestError: if it is none, or was made by a version of midre that gave other keys.
+            RequestError: if this is not a run folder, or one from a version of midre that gave other keys.
         """
         paths = RunPaths(folder)
         if not paths.resolved.is_file():
             raise RequestError(f"{folder}: not a run folder: it has no {paths.resolved.name}.")
         resolved = ResolvedSpec.model_validate_json(paths.resolved.read_text(encoding="utf-8"))
-        made_as = run_state(paths.ledger).provenance.get("sweep", resolved.sweep)
-        if made_as != resolved.sweep:
+        original_id = run_state(paths.ledger).provenance.get("sweep", resolved.sweep)
+        if original_id != resolved.sweep:
             raise RequestError(
-                f"{folder}: was made as {made_as}, which is {resolved.sweep} now: a component has changed since. "
+                f"{folder}: was made as {original_id}, which is {resolved.sweep} now: a component has changed since. "
                 "Read it with the midre it was made with, or run its spec again."
             )
         return Sweep(resolved, Workspace(folder.absolute().parent), folder.absolute())
 
     @property
     def id(self) -> str:
+        """Name of the spec and a hash of everything that determines results."""
         return self.resolved.sweep
 
     @property
     def paths(self) -> RunPaths:
+        """Where each file of the run lies."""
         return RunPaths(self.folder) if self.folder else self.workspace.run(self.id)
 
     @cached_property
     def store(self) -> ArtifactStore:
+        """The artifact store that the spec names, or the one beside the runs; opening it creates its folder."""
         return ArtifactStore(self.resolved.spec.storage.artifacts or self.workspace.store)
 
     @property
     def mlflow_uri(self) -> str:
+        """The MLflow server or database that the spec names, or the SQLite file beside the runs."""
         return self.resolved.spec.tracking.uri or self.workspace.mlflow_uri
 
     def state(self) -> RunState:
+        """What the ledger says about trials and jobs so far."""
         return run_state(self.paths.ledger)
 
     def search(self) -> Search:
-        """The search, knowing all that earlier lives of this sweep have asked."""
+        """The search, continued from the trials that the ledger holds."""
         return Search(self.resolved.spec, self.state().trials.values())
 
     def plans(self) -> list[TrialPlan]:
-        """Plans of every trial that can be known now: asked already, or sure to be asked."""
+        """Plans of the trials that are certain: those given out so far, and all others unless the sampler learns."""
         search = self.search()
-        if self.resolved.spec.search.sampler.kind != "tpe":
+        if not self.resolved.spec.search.sampler.learns:
             while search.next() is not None:
                 pass
-        return [plan(self.resolved, trial) for trial in search.trials]
+        return [plan(self.resolved, trial, search.spec_of(trial)) for trial in search.trials]
 
     def run(self, executor: Executor, *, spec_file: Path | None) -> Snapshot:
-        """Run or continue the sweep; what is finished stands. What was done in this life of it."""
+        """Run or continue the sweep; finished work is not done again. Returns what was done in this process."""
         self._prepare(spec_file, type(executor).__name__)
-        plan_of = functools.partial(plan, self.resolved)
+        search = self.search()
+
+        def plan_of(trial: Trial) -> TrialPlan:
+            return plan(self.resolved, trial, search.spec_of(trial))
+
         every_s = self.resolved.spec.storage.checkpoint_every_s
-        executor.run(Session(self.search(), plan_of, self.store, self.paths.ledger, every_s, self.plans))
+        executor.run(Session(search, plan_of, self.store, self.paths.ledger, every_s, self.plans))
         return executor.snapshot()
 
     def result(self) -> SweepResult:
+        """Collect the results so far from ledger and store."""
         return collect(self.resolved, self.plans(), self.state(), self.store)
 
-    def publish(self, *, seconds: float, jobs: dict[str, int]) -> dict[str, Any]:
-        """Write tables, report and summary anew from ledger and store; the summary."""
-        from orchestrator.reports.html import write_report  # matplotlib
+    def publish(self, result: SweepResult, *, seconds: float, jobs: dict[str, int]) -> dict[str, Any]:
+        """Write tables, report and summary of a result, over those of earlier runs. Returns the summary.
+
+        Args:
+            seconds: how long the command took.
+            jobs: number of jobs that were run, cached and failed.
+        """
+        from orchestrator.reports.html import write_report  # matplotlib is heavy, and `midre plan` does not need it
         from orchestrator.results.parquet_tables import write_tables
 
-        result = self.result()
         shape = summary(result, run=str(self.paths.root), seconds=round(seconds, 3), jobs=jobs)
         write_atomically(self.paths.summary, json.dumps(shape, indent=1).encode())
         write_tables(result, self.paths)
         write_report(result, self.store, self.paths)
         return shape
 
-    def sync(self) -> None:
-        """Bring MLflow up to what ledger and store say.
+    def sync(self, result: SweepResult) -> None:
+        """Send to MLflow what it lacks of a result.
 
         Raises:
-            TrackingUnavailable: if it cannot be reached.
+            TrackingUnavailable: if MLflow cannot be reached.
         """
-        from orchestrator.tracking.mlflow import export
+        from orchestrator.tracking.mlflow import export  # MLflow is heavy
 
         tracking = self.resolved.spec.tracking
         location = None if tracking.uri else self.workspace.mlflow_artifacts.as_uri()
         export(
-            self.result(),
+            result,
             self.state(),
             self.store,
             self.paths,
@@ -139,9 +150,9 @@ class Sweep:
         )
 
     def _prepare(self, spec_file: Path | None, executor: str) -> None:
-        """Make the run folder and note who begins."""
+        """Create the run folder and record the start in its ledger."""
         self.paths.root.mkdir(parents=True, exist_ok=True)
-        with Ledger(self.paths.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:  # else it is somebody else's folder
+        with Ledger(self.paths.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:  # fails while another process runs it
             if spec_file is not None and not self.paths.spec.exists():
                 shutil.copyfile(spec_file, self.paths.spec)
             resolved = json.dumps(self.resolved.model_dump(mode="json"), indent=1)
@@ -149,13 +160,13 @@ class Sweep:
             ledger.append("sweep_started", sweep=self.id, executor=executor, **provenance())
 
 
-def runs_folder(asked: Path | None, by_spec: str | None = None) -> Path:
-    """Where runs lie: as a command says, or MIDRE_RUNS, or a spec, or ./runs."""
-    return Path(asked or os.environ.get("MIDRE_RUNS") or by_spec or "runs").absolute()
+def runs_folder(option: Path | None, of_spec: str | None = None) -> Path:
+    """The folder of runs: that of a command's option, else of MIDRE_RUNS, else of a spec, else ./runs."""
+    return Path(option or os.environ.get("MIDRE_RUNS") or of_spec or "runs").absolute()
 
 
 def provenance() -> dict[str, Any]:
-    """What the numbers of this process are made with."""
+    """Versions, commit, process and time: what the numbers of this process depend on."""
     return {
         "midre": version("midre"),
         "torch": version("torch"),
@@ -168,7 +179,7 @@ def provenance() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that holds this code, `-dirty` where the code differs from it; None where none does.
+    """Commit of the checkout that holds this code, with `-dirty` if the code differs from it; None outside of one.
 
     A repository that merely surrounds an installed package does not hold it.
     """
@@ -182,5 +193,5 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *command: str) -> str:
-    found = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=5, check=True)
-    return found.stdout.strip()
+    command = ("git", "-C", str(folder), *command)
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

@@ -1,17 +1,20 @@
-"""`midre data prepare` around the preparing: options into a config, progress, and what came of it in words."""
+"""`midre data prepare`: options become a config, images are prepared under a progress bar, the outcome is told."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from orchestrator.cli.opening import settings_of
+from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, stderr, stdout
 from orchestrator.errors import RequestError
 from orchestrator.spec.messages import did_you_mean, message_of
 from workloads.datasets.base import DATASETS
@@ -19,15 +22,44 @@ from workloads.datasets.preparation import MANIFEST, UNDIVIDED, Preparation
 from workloads.datasets.reading.raw import RawConfig, open_download
 
 SHOWN_PROBLEMS = 20
+"""Missing or damaged images that are listed; the manifest lists all."""
 NOT_OPTIONS = frozenset({"kind", "path", "side", "image_size", "channels", "max_per_identity"})
-"""Fields with an argument of their own, or used when images are read: a prepared set serves any size."""
+"""Fields that `--set` refuses: other arguments set them, or they apply when prepared images are read."""
+
+
+def prepare_dataset(
+    name: str,
+    source: Path,
+    out: Path,
+    *,
+    overrides: Sequence[str] | None,
+    download: bool,
+    jobs: int,
+    allow_missing: bool,
+    as_json: bool,
+) -> None:
+    """Prepare a data set, and print how to read it.
+
+    Raises:
+        RequestError: if there is no such data set, option or value.
+        typer.Exit: if images are missing or damaged, unless `allow_missing`.
+    """
+    config = config_for(name, source, settings_of(overrides))
+    manifest = prepare(config, out, download=download, jobs=jobs, console=stderr)
+    print_line(summary(manifest, out), console=stderr)
+    if as_json:
+        print_json(manifest)
+    else:
+        print_line(spec_lines(manifest, out), console=stdout)
+    if manifest["problems"] and not allow_missing:
+        raise typer.Exit(TRIALS_FAILED)
 
 
 def config_for(name: str, source: Path, settings: Mapping[str, str]) -> RawConfig:
-    """The data set to prepare; `settings` are YAML values by field.
+    """The config of the data set to prepare; `settings` are YAML values by field.
 
     Raises:
-        RequestError: naming what there is, if there is no such data set, option or value.
+        RequestError: if there is no such data set, option or value; it lists those there are.
     """
     kinds = {kind: DATASETS.config_of(kind) for kind in DATASETS.kinds()}
     raw = {kind: config for kind, config in kinds.items() if issubclass(config, RawConfig)}
@@ -51,7 +83,7 @@ def config_for(name: str, source: Path, settings: Mapping[str, str]) -> RawConfi
 
 
 def prepare(config: RawConfig, out: Path, *, download: bool, jobs: int, console: Console) -> dict[str, Any]:
-    """Prepare a data set under a progress bar; its manifest."""
+    """Prepare a data set under a progress bar, and return its manifest."""
     if download:
         open_download(config).download()
     preparation = Preparation.of(config, out)
@@ -62,7 +94,7 @@ def prepare(config: RawConfig, out: Path, *, download: bool, jobs: int, console:
 
 
 def summary(manifest: Mapping[str, Any], out: Path) -> str:
-    """What was made, and the first problems with it."""
+    """Count the prepared images, and list the first problems."""
     lines = []
     for side, facts in manifest["sides"].items():
         images = ", ".join(f"{count} {part} images" for part, count in facts["images"].items())
@@ -76,7 +108,7 @@ def summary(manifest: Mapping[str, Any], out: Path) -> str:
 
 
 def spec_lines(manifest: Mapping[str, Any], out: Path) -> str:
-    """The section of a spec that reads what was made."""
+    """The section of a spec that reads the prepared images."""
     section: dict[str, dict[str, str]] = {
         side: {"kind": "parquet", "path": str((out / side).absolute()), "order": "first_seen"}
         for side in manifest["sides"]

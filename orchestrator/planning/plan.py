@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.planning.graph import AttackKeys, MemberKeys, PlannedJob, Trial, TrialKeys, TrialPlan
-from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.model import ResolvedSpec, Spec
 from workloads.context import DataInput
 from workloads.core.config import content, digest
@@ -21,9 +20,13 @@ from workloads.metrics.base import METRICS, ClassifierMetric
 from workloads.priors.base import PRIORS
 
 
-def plan(resolved: ResolvedSpec, trial: Trial) -> TrialPlan:
-    """The jobs of one trial with their keys, inputs before those that read them."""
-    spec = undefended(resolved.spec) if trial.baseline else applied(resolved.spec, trial.params)
+def plan(resolved: ResolvedSpec, trial: Trial, spec: Spec) -> TrialPlan:
+    """The jobs of one trial with their keys, inputs before those that read them.
+
+    Args:
+        resolved: holds the digests of the data.
+        spec: the spec of the trial, with its point put in.
+    """
     planner = _Planner(spec, resolved, trial.seed)
     keys = planner.plan()
     return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(planner.jobs), keys)

@@ -1,4 +1,4 @@
-"""Which points nobody beats, and how much of the plane they dominate."""
+"""Which points no other point beats, and how much of the plane they dominate."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from orchestrator.spec.search_space import Objective
 
 
-def dominates(one: Sequence[float], other: Sequence[float], objectives: Sequence[Objective]) -> bool:
-    """True where `one` is nowhere worse than `other` and somewhere better."""
+def dominates(point: Sequence[float], rival: Sequence[float], objectives: Sequence[Objective]) -> bool:
+    """Whether `point` is better than `rival` in one objective and worse in none."""
     signs = [1 if objective.goal == "max" else -1 for objective in objectives]
-    gains = [sign * (a - b) for sign, a, b in zip(signs, one, other, strict=True)]
+    gains = [sign * (a - b) for sign, a, b in zip(signs, point, rival, strict=True)]
     return min(gains) >= 0 and max(gains) > 0
 
 
 def frontier(points: Mapping[int, Sequence[float]], objectives: Sequence[Objective]) -> list[int]:
-    """Points that no other dominates; of equal ones all.
+    """Names of the points that no other dominates; equal points are all kept.
 
     >>> goals = [Objective(metric="a", goal="max"), Objective(metric="b", goal="min")]
     >>> frontier({0: (0.9, 0.8), 1: (0.8, 0.4), 2: (0.7, 0.6)}, goals)
@@ -24,14 +24,14 @@ def frontier(points: Mapping[int, Sequence[float]], objectives: Sequence[Objecti
     return [
         name
         for name, values in points.items()
-        if not any(dominates(other, values, objectives) for other in points.values())
+        if not any(dominates(rival, values, objectives) for rival in points.values())
     ]
 
 
 def hypervolume(
     points: Sequence[Sequence[float]], *, reference: Sequence[float], objectives: Sequence[Objective]
 ) -> float:
-    """Area dominated by the points above a reference no worse than which counts; two objectives only.
+    """Area between a reference point and the points that are better than it in both of two objectives.
 
     Source: Zitzler and Thiele, PPSN 1998; the two-dimensional case is a sum of rectangles.
     """

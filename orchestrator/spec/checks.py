@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from orchestrator.planning.graph import Request
 from orchestrator.planning.placement import Node, why_not
-from orchestrator.search.search import build_sampler
+from orchestrator.search.samplers.base import SAMPLERS
 from orchestrator.spec.apply import APPLICABLE, NoSuchField, applied, field_at
 from orchestrator.spec.messages import did_you_mean, message_of
 from orchestrator.spec.model import Spec
@@ -229,9 +229,12 @@ def _search(spec: Spec) -> Iterator[Found]:
 
 def _combinations(spec: Spec) -> Iterator[Found]:
     """Values that are valid each by itself and not together, where it is known which will meet."""
-    sampler = None if spec.search.sampler.kind == "tpe" else build_sampler(spec)
-    for index in range(WHOLES if sampler else 0):
-        params = sampler.ask(index) if sampler else None
+    search = spec.search
+    if search.sampler.learns:
+        return
+    sampler = SAMPLERS.build(search.sampler, space=search.space, objectives=search.objectives)
+    for index in range(WHOLES):
+        params = sampler.ask(index)
         if params is None:
             return
         try:

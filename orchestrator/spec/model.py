@@ -9,7 +9,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from orchestrator.errors import AtField
 from orchestrator.planning.graph import Request
-from orchestrator.spec.search_space import SearchConfig
+from orchestrator.search.samplers.base import SAMPLERS, SamplerConfig
+from orchestrator.search.samplers.grid import GridConfig
+from orchestrator.spec.search_space import Distribution, Objective
 from workloads.core.config import ComponentConfig, FrozenConfig, content, digest
 from workloads.datasets.base import DATASETS, DatasetConfig, SplitConfig
 from workloads.defenses.base import DEFENSES, DefenseConfig
@@ -47,6 +49,38 @@ class ClassifierConfig(FrozenConfig):
     """Architecture, and the weights that it starts from."""
     training: TrainingConfig = TrainingConfig()
     """Epochs, optimizer, learning rate and augmentation of its training."""
+
+
+class SearchConfig(FrozenConfig):
+    """What to vary, how, with which training seeds, and what to trade."""
+
+    sampler: Annotated[SamplerConfig, SAMPLERS] = GridConfig()
+    """How points are chosen from the space."""
+    space: dict[str, Distribution] = Field(default_factory=dict)
+    """Fields to vary, by dotted path such as `defenses.0.max_area`, each with its distribution."""
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = (
+        Objective(metric="natural_accuracy", goal="max"),
+        Objective(metric="gmi.attack_accuracy", goal="min"),
+    )
+    """Numbers to trade against each other; reports show the first two."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    """Training seeds. Each point is trained once with each; their spread is reported apart from intervals."""
+    baseline: bool = True
+    """Add the point without any defense, which every trade-off is measured against."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not -(2**63) <= seed < 2**63 for seed in seeds):
+            raise ValueError(f"{list(seeds)} has one beyond 64 bits, which no table holds: take smaller ones")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{list(seeds)} repeats one: each is trained once")
+        return seeds
+
+    @model_validator(mode="after")
+    def _space_suits_sampler(self) -> SearchConfig:
+        self.sampler.check_space(self.space)
+        return self
 
 
 class ResourceConfig(FrozenConfig):

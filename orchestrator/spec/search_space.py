@@ -1,31 +1,37 @@
-"""The space a sweep searches: one distribution for each field, named by its dotted path."""
+"""The space of a search: one distribution for each field that is varied, and the numbers that are traded."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, PositiveInt, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from orchestrator.errors import AtField
 from workloads.core.config import FrozenConfig
 
 Params = dict[str, Any]
+"""Values of the varied fields, by dotted path."""
 
 
 class Choice(FrozenConfig):
     """One of the listed values."""
 
     kind: Literal["choice"] = "choice"
+    """A list of values."""
     values: Annotated[tuple[JsonValue, ...], Field(min_length=1)]
+    """The values, at least one, each of a type that the field accepts."""
 
     def extremes(self) -> tuple[JsonValue, ...]:
-        """Values that must be valid for the whole distribution to be."""
+        """The values that have to be valid: if they are, so is every value of the distribution."""
         return self.values
 
 
 class _Range(FrozenConfig):
+    """Any number between two."""
+
     low: float
+    """Lowest value, below `high`."""
     high: float
+    """Highest value."""
 
     @model_validator(mode="after")
     def _ordered(self) -> _Range:
@@ -34,6 +40,7 @@ class _Range(FrozenConfig):
         return self
 
     def extremes(self) -> tuple[JsonValue, ...]:
+        """Both ends: if they are valid, so is every value between them."""
         return (self.low, self.high)
 
 
@@ -41,21 +48,27 @@ class Uniform(_Range):
     """Any number between two, each equally likely."""
 
     kind: Literal["uniform"] = "uniform"
+    """A range of numbers, each equally likely."""
 
 
 class LogUniform(_Range):
     """Any number between two, equally likely in logarithm: for aspect ratios, learning rates and weights."""
 
     kind: Literal["log_uniform"] = "log_uniform"
+    """A range of numbers, equally likely in logarithm."""
     low: Annotated[float, Field(gt=0)]
+    """Lowest value, above 0 and below `high`."""
 
 
 class Integer(FrozenConfig):
     """Any whole number between two, both included."""
 
     kind: Literal["integer"] = "integer"
+    """A range of whole numbers."""
     low: int
+    """Lowest value."""
     high: int
+    """Highest value, not below `low`."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Integer:
@@ -64,37 +77,12 @@ class Integer(FrozenConfig):
         return self
 
     def extremes(self) -> tuple[JsonValue, ...]:
+        """Both ends: if they are valid, so is every value between them."""
         return (self.low, self.high)
 
 
 Distribution = Annotated[Choice | Uniform | LogUniform | Integer, Field(discriminator="kind")]
-
-
-class GridSampler(FrozenConfig):
-    """Every combination of the listed values, in the order of the space."""
-
-    kind: Literal["grid"] = "grid"
-
-
-class RandomSampler(FrozenConfig):
-    """Independent draws from the space; the n-th one depends on the seed and n alone."""
-
-    kind: Literal["random"] = "random"
-    points: PositiveInt
-    seed: int = 0
-
-
-class TpeSampler(FrozenConfig):
-    """Multi-objective tree-structured Parzen estimator: learns from finished points where the trade may be better."""
-
-    kind: Literal["tpe"] = "tpe"
-    points: PositiveInt
-    seed: int = 0
-    startup_points: PositiveInt = 8
-    """Points drawn at random before the model is used."""
-
-
-Sampler = Annotated[GridSampler | RandomSampler | TpeSampler, Field(discriminator="kind")]
+"""How the values of one field are chosen."""
 
 
 class Objective(FrozenConfig):
@@ -103,36 +91,4 @@ class Objective(FrozenConfig):
     metric: str
     """`natural_accuracy`, or the name of an attack, a dot and a metric: `gmi.attack_accuracy`."""
     goal: Literal["max", "min"]
-
-
-class SearchConfig(FrozenConfig):
-    """What to vary, how, with which training seeds, and what to trade."""
-
-    sampler: Sampler = GridSampler()
-    space: dict[str, Distribution] = Field(default_factory=dict)
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = (
-        Objective(metric="natural_accuracy", goal="max"),
-        Objective(metric="gmi.attack_accuracy", goal="min"),
-    )
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    """Each point is trained once with each; their spread is reported apart from every interval."""
-    baseline: bool = True
-    """Add the point without any defense, which every trade is measured against."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if any(not -(2**63) <= seed < 2**63 for seed in seeds):
-            raise ValueError(f"{list(seeds)} has one beyond 64 bits, which no table holds: take smaller ones")
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"{list(seeds)} repeats one: each is trained once")
-        return seeds
-
-    @model_validator(mode="after")
-    def _grid_can_be_listed(self) -> SearchConfig:
-        if isinstance(self.sampler, GridSampler):
-            for path, distribution in self.space.items():
-                if not isinstance(distribution, Choice):
-                    rule = f"sampler grid needs lists of values, but this is {distribution.kind}"
-                    raise AtField(f"{rule}: use kind: choice, or sampler random or tpe", "space", path)
-        return self
+    """Whether more of it is better (`max`) or less (`min`)."""

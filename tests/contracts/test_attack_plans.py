@@ -31,7 +31,7 @@ def planned(resolved: ResolvedSpec, kind: str, *, baseline: bool) -> TrialPlan:
     search = Search(spec)
     while (trial := search.next()) is not None:
         if trial.baseline is baseline:
-            return plan_trial(with_attack, trial)
+            return plan_trial(with_attack, trial, search.spec_of(trial))
     raise AssertionError("the toy sweep has a baseline and defended trials")
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from orchestrator.spec.model import Spec
 from workloads.core.config import FrozenConfig
 
-MISSING = {"orchestrator/spec", "workloads/defenses", "workloads/recipes"}
+MISSING = {"workloads/defenses", "workloads/recipes"}
 """Rooms that have fields without a description; it may only shrink."""
 
 

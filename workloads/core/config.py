@@ -57,14 +57,18 @@ class FrozenConfig(BaseModel):
         return schema
 
 
-class ComponentConfig(FrozenConfig):
-    """The settings of one registered component; `kind` says which."""
-
-    version: ClassVar[int] = 1
-    """Raised whenever the same settings come to give other numbers, so that old results are not reused."""
+class PickedConfig(FrozenConfig):
+    """Settings of something that users pick by name from a registry; `kind` is that name."""
 
     kind: str
     """Name of the component, which is that of its file."""
+
+
+class ComponentConfig(PickedConfig):
+    """Settings of a component that results depend on."""
+
+    version: ClassVar[int] = 1
+    """Raised whenever the same settings come to give other numbers, so that old results are not reused."""
 
 
 def with_preset(preset: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:

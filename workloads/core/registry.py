@@ -11,9 +11,9 @@ from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from workloads.core.config import ComponentConfig
+from workloads.core.config import PickedConfig
 
-Config = TypeVar("Config", bound=ComponentConfig)
+Config = TypeVar("Config", bound=PickedConfig)
 Component = TypeVar("Component")
 Registered = TypeVar("Registered")
 

@@ -18,7 +18,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner, Result
 
-from orchestrator.cli.commands import What, app, main
+from orchestrator.cli.commands import app, main
+from orchestrator.cli.options import ComponentType
 from orchestrator.errors import RequestError
 from orchestrator.store.paths import RunPaths
 from tests.support.toy import TOY, write_spec
@@ -188,9 +189,9 @@ def test_trials_that_fail_end_with_1_and_say_why(finished: Finished) -> None:
     assert "0 trials done, 2 failed, 0 at work" in midre("status", summary["run"]).stdout
 
 
-@pytest.mark.parametrize("what", list(What))
-def test_list_prints_kind_summary_and_source_of_every_component(what: What) -> None:
-    rows = printed("list", what)
+@pytest.mark.parametrize("components", list(ComponentType))
+def test_list_prints_kind_summary_and_source_of_every_component(components: ComponentType) -> None:
+    rows = printed("list", components)
     assert rows
     assert all({"kind", "summary", "source"} <= set(row) for row in rows)
     assert all(row["kind"] and row["summary"] for row in rows)

@@ -25,6 +25,7 @@ from orchestrator.reports.findings import findings
 from orchestrator.reports.html import write_report
 from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
+from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore
@@ -101,14 +102,17 @@ class World:
         self, point: int, params: dict[str, Any], seed: int, natural: float, attack: float, *, half: float = 0.05
     ) -> TrialResult:
         trial = Trial(f"trial{point}{seed}", point, params, seed, baseline=point == 0)
-        plan = plan_trial(quickstart(), trial)
+        resolved = quickstart()
+        spec = applied(resolved.spec, params) if point else undefended(resolved.spec)
+        plan = plan_trial(resolved, trial, spec)
         leave_artifacts(self.store, plan, self.judged)
         utility = {"natural_accuracy": estimate(natural, 0.01, n=270, method="wilson")}
         return TrialResult(plan, "done", "", utility, {"gmi": attacked(attack, half)})
 
     def failed(self, point: int, params: dict[str, Any], error: str) -> TrialResult:
         trial = Trial(f"trial{point}0", point, params, 0, baseline=False)
-        return TrialResult(plan_trial(quickstart(), trial), "failed", error, {}, {})
+        resolved = quickstart()
+        return TrialResult(plan_trial(resolved, trial, applied(resolved.spec, params)), "failed", error, {}, {})
 
     def result(self, *trials: TrialResult, **overrides: str) -> SweepResult:
         resolved = quickstart(**{path.replace("__", "."): text for path, text in overrides.items()})
@@ -235,7 +239,7 @@ def test_samples_of_every_fitted_prior_are_shown_once_with_the_attacks_that_use_
     resolved = quickstart(attacks="[{kind: gmi}, {kind: gmi, name: longer, steps: 9}, {kind: plgmi}]")
     trials = []
     for seed in (0, 1):
-        plan = plan_trial(resolved, Trial(f"trial{seed}", 0, {}, seed, baseline=True))
+        plan = plan_trial(resolved, Trial(f"trial{seed}", 0, {}, seed, baseline=True), undefended(resolved.spec))
         leave_artifacts(world.store, plan, {})
         utility = {"natural_accuracy": estimate(0.98, 0.01, n=270, method="wilson")}
         trials.append(TrialResult(plan, "done", "", utility, {"gmi": attacked(0.9, 0.05)}))

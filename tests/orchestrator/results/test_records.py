@@ -15,6 +15,7 @@ from orchestrator.planning.graph import Trial
 from orchestrator.planning.plan import plan as plan_trial
 from orchestrator.results.parquet_tables import unit_of, write_tables
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
+from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.paths import RunPaths
@@ -45,7 +46,9 @@ def quickstart() -> ResolvedSpec:
 
 
 def trial(name: str, point: int, params: dict[str, Any], *, status: str = "done") -> TrialResult:
-    plan = plan_trial(quickstart(), Trial(name, point, params, seed=0, baseline=point == 0))
+    resolved = quickstart()
+    spec = applied(resolved.spec, params) if point else undefended(resolved.spec)
+    plan = plan_trial(resolved, Trial(name, point, params, seed=0, baseline=point == 0), spec)
     if status != "done":
         return TrialResult(plan, status, "identity loss became NaN", {}, {})
     return TrialResult(plan, status, "", {"natural_accuracy": estimate(0.9, 0.8, 0.95, 270)}, {"gmi": attack(0.5)})

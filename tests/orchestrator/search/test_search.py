@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.planning.graph import Trial
-from orchestrator.search.base import Sampler
 from orchestrator.search.pareto import frontier, hypervolume
+from orchestrator.search.samplers.base import Sampler
 from orchestrator.search.search import Search
 from orchestrator.spec.model import Spec
 from orchestrator.spec.search_space import Objective, Params

@@ -34,8 +34,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     folder = tmp_path_factory.mktemp("mlflow")
     sweep = toy_sweep(folder, folder / "runs", search={"space": {}, "seeds": [0]}, defenses=[])
     sweep.run(InlineExecutor(), spec_file=None)
-    sweep.publish(seconds=0.0, jobs={})
-    sweep.sync()
+    sweep.publish(sweep.result(), seconds=0.0, jobs={})
+    sweep.sync(sweep.result())
     return sweep
 
 
@@ -85,7 +85,7 @@ def test_no_weights_go_through_the_server(sweep: Sweep) -> None:
 
 def test_a_second_export_adds_no_run_and_no_point(sweep: Sweep) -> None:
     before = names_of(sweep), points_of(sweep)
-    sweep.sync()
+    sweep.sync(sweep.result())
     assert (names_of(sweep), points_of(sweep)) == before
 
 
@@ -94,7 +94,7 @@ def test_an_export_to_a_wiped_server_gives_the_same_runs_and_points(sweep: Sweep
     shutil.copytree(sweep.workspace.root, tmp_path / "runs", ignore=shutil.ignore_patterns("mlflow*"))
     wiped = Sweep.reopened(tmp_path / "runs" / sweep.id)
     assert not list(tmp_path.rglob("mlflow*"))
-    wiped.sync()
+    wiped.sync(wiped.result())
     assert (tmp_path / "runs" / "mlflow.db").is_file()
     assert (names_of(wiped), points_of(wiped)) == (names_of(sweep), points_of(sweep))
 
@@ -110,7 +110,7 @@ def test_an_unreachable_server_is_one_line(tmp_path: Path) -> None:
     tracking = {"uri": "http://127.0.0.1:9"}
     sweep = toy_sweep(tmp_path, tmp_path / "runs", tracking=tracking)
     with pytest.raises(TrackingUnavailable, match=r"MLflow at http://127\.0\.0\.1:9 cannot be written to"):
-        sweep.sync()
+        sweep.sync(sweep.result())
 
 
 @pytest.mark.usefixtures("_asks_once")
@@ -137,15 +137,15 @@ def test_a_run_without_its_server_finishes_and_syncs_afterwards(tmp_path: Path) 
     )
     try:
         wait_for_server(port)
-        sweep.sync()
+        sweep.sync(sweep.result())
         late = names_of(sweep), points_of(sweep)
-        sweep.sync()
+        sweep.sync(sweep.result())
         assert (names_of(sweep), points_of(sweep)) == late, "twice gives no more"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
     beside = toy_sweep(tmp_path, tmp_path / "runs", **{**changes, "tracking": {}})
-    beside.sync()
+    beside.sync(beside.result())
     assert late == (names_of(beside), points_of(beside)), "as if it had been there"
 
 

@@ -1,0 +1,46 @@
+"""`midre list` and `midre schema`: what a spec can say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.options import ComponentType
+from orchestrator.cli.output import print_json, print_text, stdout
+from orchestrator.spec.model import Spec
+from workloads.core.registry import Registry
+from workloads.datasets.base import DATASETS
+from workloads.defenses.base import DEFENSES
+from workloads.inversion.attack import ATTACKS
+from workloads.metrics.base import METRICS
+from workloads.models.base import MODELS
+from workloads.priors.base import PRIORS
+
+REGISTRIES: dict[ComponentType, Registry[Any, Any]] = {
+    ComponentType.attacks: ATTACKS,
+    ComponentType.datasets: DATASETS,
+    ComponentType.defenses: DEFENSES,
+    ComponentType.metrics: METRICS,
+    ComponentType.models: MODELS,
+    ComponentType.priors: PRIORS,
+}
+
+
+def print_components(components: ComponentType, *, as_json: bool) -> None:
+    """Print kind, summary and source of every component of one type."""
+    rows = REGISTRIES[components].describe()
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
+    stdout.print(table)
+
+
+def print_schema() -> None:
+    """Print the JSON Schema of a spec."""
+    print_text(json.dumps(Spec.model_json_schema(), indent=1))

@@ -1,0 +1,47 @@
+"""From a spec file and options of a command to a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.errors import RequestError
+from orchestrator.planning.machine import this_machine
+from orchestrator.planning.placement import Node
+from orchestrator.spec.loading import load_spec, resolve
+from orchestrator.sweep import Sweep
+
+
+def open_sweep(spec: Path, overrides: Sequence[str] | None, *, runs: Path | None, address: str | None) -> Sweep:
+    """Read and check a spec, and return its sweep; `address` names the cluster that its jobs have to fit.
+
+    Raises:
+        SpecError: with every problem of the spec.
+        RequestError: if an override is not a field and a value.
+    """
+    loaded, source = load_spec(spec, overrides=settings_of(overrides))
+    return Sweep.of(resolve(loaded, source, nodes=_nodes(address)), runs)
+
+
+def settings_of(overrides: Sequence[str] | None) -> dict[str, str]:
+    """Split each `PATH=VALUE` of `--set`; values stay YAML text.
+
+    Raises:
+        RequestError: if one of them is not of this form.
+    """
+    settings = {}
+    for text in overrides or ():
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise RequestError(f"--set {text}: give a field and a value, for example --set prior.steps=500.")
+        settings[path] = value
+    return settings
+
+
+def _nodes(address: str | None) -> list[Node]:
+    """The machines that jobs have to fit: those of the cluster at the address, or this one."""
+    if address is None:
+        return [this_machine()]
+    from orchestrator.executors.ray.cluster import nodes_at  # Ray is heavy, and only a cluster needs it
+
+    return nodes_at(address)

@@ -1,0 +1,42 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class ExecutorName(StrEnum):
+    """Where jobs run: in this process, or on a Ray cluster."""
+
+    inline = "inline"
+    ray = "ray"
+
+
+class ComponentType(StrEnum):
+    """What `midre list` can list."""
+
+    attacks = "attacks"
+    defenses = "defenses"
+    datasets = "datasets"
+    models = "models"
+    priors = "priors"
+    metrics = "metrics"
+
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec file, such as specs/quickstart.yaml.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/quickstart-1a2b3c4d.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+Runs = Annotated[
+    Path | None,
+    typer.Option("--runs", help="Folder of runs; if omitted, that of MIDRE_RUNS, else of the spec, else ./runs."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a field, for example --set prior.steps=500."),
+]
+Address = Annotated[str | None, typer.Option("--address", help="Join the Ray cluster at this address.")]
+ExecutorOption = Annotated[ExecutorName, typer.Option("--executor", help="Where jobs run.")]

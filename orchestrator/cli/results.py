@@ -1,0 +1,48 @@
+"""Results of a run: shown as tables, written again (`midre report`), sent to MLflow (`midre sync`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.cli.output import print_json, print_line, stderr, stdout
+from orchestrator.reports.tables import attacks_table, points_table, trials_table
+from orchestrator.results.sweep_result import SweepResult
+from orchestrator.store.paths import without_password
+from orchestrator.sweep import Sweep
+
+
+def rewrite_report(run: Path, *, as_json: bool) -> None:
+    """Write tables, report and summary of a run again, and print them."""
+    sweep = Sweep.reopened(run)
+    result = sweep.result()
+    summary = sweep.publish(result, seconds=0.0, jobs={"run": 0, "cached": 0, "failed": 0})
+    if as_json:
+        print_json(summary)
+    else:
+        show_results(sweep, result, console=stdout)
+
+
+def sync_run(run: Path) -> None:
+    """Send to MLflow what it lacks of a run.
+
+    Raises:
+        TrackingUnavailable: if MLflow cannot be reached.
+    """
+    sweep = Sweep.reopened(run)
+    sweep.sync(sweep.result())
+    stderr.print(f"{sweep.id}: MLflow at {without_password(sweep.mlflow_uri)} is up to date.", soft_wrap=True)
+
+
+def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_again: str = "") -> None:
+    """Print tables of results and where to look next; `run_again` is the command that continues the sweep."""
+    console.print(trials_table(result))
+    if len(sweep.resolved.spec.attacks) > 1:
+        console.print(attacks_table(result))
+    console.print(points_table(result))
+    print_line(f"report:    {sweep.paths.report}", console=console)
+    server = "mlflow server --host 127.0.0.1 --backend-store-uri"
+    print_line(f"MLflow:    {server} {without_password(sweep.mlflow_uri)}", console=console)
+    if run_again:
+        print_line(f"run again: {run_again}", console=console)

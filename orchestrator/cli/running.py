@@ -1,0 +1,118 @@
+"""`midre run`: a sweep run under the live display, its log kept, its results published and shown."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.display import Display
+from orchestrator.cli.opening import open_sweep
+from orchestrator.cli.options import ExecutorName
+from orchestrator.cli.output import TRIALS_FAILED, print_json, stderr, stdout
+from orchestrator.cli.results import show_results
+from orchestrator.errors import TrackingUnavailable
+from orchestrator.executors.base import Executor
+from orchestrator.executors.inline import InlineExecutor
+from orchestrator.results.sweep_result import SweepResult
+from orchestrator.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The results of a sweep that was run, and the summary that was written from them."""
+
+    result: SweepResult
+    summary: dict[str, Any]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a job failed or a trial has no results."""
+        unfinished = any(trial["status"] != "done" for trial in self.summary["trials"])
+        return bool(self.summary["jobs"]["failed"]) or unfinished
+
+
+def run_spec(
+    spec: Path,
+    overrides: Sequence[str] | None,
+    *,
+    runs: Path | None,
+    executor: ExecutorName,
+    address: str | None,
+    started: float,
+    as_json: bool,
+) -> None:
+    """Run the sweep of a spec and print its results.
+
+    Raises:
+        typer.Exit: if a job or a trial failed.
+    """
+    sweep = open_sweep(spec, overrides, runs=runs, address=address)
+    finished = run_watched(sweep, executor_of(executor, address), spec_file=spec, started=started, console=stderr)
+    if as_json:
+        print_json(finished.summary)
+    else:
+        settings = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
+        run_again = f"midre run {spec}{settings} --runs {sweep.workspace.root}"
+        show_results(sweep, finished.result, console=stdout, run_again=run_again)
+    if finished.failed:
+        raise typer.Exit(TRIALS_FAILED)
+
+
+def run_watched(
+    sweep: Sweep, executor: Executor, *, spec_file: Path | None, started: float, console: Console
+) -> FinishedRun:
+    """Run a sweep under the live display, publish its results and bring MLflow up to date.
+
+    Args:
+        spec_file: is copied into the run folder.
+        started: `time.monotonic()` when the command began.
+        console: shows the display, and a line if MLflow cannot be reached.
+    """
+    with _log_file(sweep.paths.log), Display(sweep.id, sweep.search().size, executor.snapshot, console):
+        done = sweep.run(executor, spec_file=spec_file)
+    result = sweep.result()
+    jobs = {"run": done.jobs_run, "cached": done.jobs_cached, "failed": done.jobs_failed}
+    summary = sweep.publish(result, seconds=time.monotonic() - started, jobs=jobs)
+    if sweep.resolved.spec.tracking.enabled:
+        _sync_or_say(sweep, result, console)
+    return FinishedRun(result, summary)
+
+
+def executor_of(name: ExecutorName, address: str | None) -> Executor:
+    """The executor of this name; Ray joins the cluster at `address`, or starts one on this machine."""
+    if name is ExecutorName.inline:
+        return InlineExecutor()
+    from orchestrator.executors.ray.executor import RayExecutor  # Ray is heavy, and only this executor needs it
+
+    return RayExecutor(address)
+
+
+def _sync_or_say(sweep: Sweep, result: SweepResult, console: Console) -> None:
+    """Bring MLflow up to date, or say how to do so later."""
+    try:
+        sweep.sync(result)
+    except TrackingUnavailable as error:
+        console.print(f"{error}\nNothing is lost: run `midre sync {sweep.paths.root}` when it is back.", soft_wrap=True)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Keep with the run what the libraries log meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
