@@ -95,7 +95,7 @@ def built(config: PriorConfig) -> Prior:
 @pytest.mark.parametrize(
     ("attack", "usual"), [(Plgmi(PlgmiConfig()), "plg_gan"), (Lokt(LoktConfig()), "tacgan")], ids=["plgmi", "lokt"]
 )
-def test_a_prior_that_knows_no_class_is_refused_with_the_way_out(attack: Any, usual: str) -> None:
+def test_a_prior_that_knows_no_class_is_refused_with_the_way_out(attack: Plgmi | Lokt, usual: str) -> None:
     kind = attack.config.kind
     with pytest.raises(ConfigError, match=f"{kind} searches inside a class, .* wgan_gp .* use kind: {usual}, or leave"):
         attack.check(prior=built(WganGpConfig()), classes=IDENTITIES)

@@ -107,7 +107,7 @@ def test_rows_have_draws_of_their_own_or_all_the_same(shared: bool, streams: int
 
 def test_a_figure_that_is_no_number_ends_the_attack(tmp_path: Path) -> None:
     class Broken(Countdown):
-        def advance(self, access: Any, state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+        def advance(self, access: Access[LabelOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
             return state, torch.full((len(rows),), torch.nan)
 
     with pytest.raises(DivergedError, match=r"^countdown: a loss became NaN or infinite by step 25: lower its lr\.$"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.support.interruptions import context_at
 from workloads.context import DataInput
@@ -25,7 +25,8 @@ def constant_classifier(folder: Path) -> Path:
     """Stored; it names class 0 whatever it sees."""
     folder.mkdir()
     architecture = Architecture(model=SmallCnnConfig(width=2, stages=2), classes=2, channels=1, image_size=8)
-    model: Any = architecture.build()
+    model = architecture.build()
+    assert isinstance(model.head, nn.Linear)
     model.draw_weights(generator("test", "classifier"))
     with torch.no_grad():
         model.head.weight.zero_()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_an_interrupted_student_ends_as_an_undisturbed_one(tmp_path: Path) -> No
     assert [progress.step for progress in seen] == [2, 3], "the first epoch was not trained again"
 
 
-def _stop_at(step: int) -> Any:
+def _stop_at(step: int) -> Callable[[Progress], None]:
     def stop(progress: Progress) -> None:
         if progress.step == step:
             raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from torch import Tensor
 
 from workloads.core.config import content
 from workloads.core.errors import ConfigError, DataError
@@ -117,7 +119,7 @@ def small(**settings: Any) -> tuple[ModelConfig, Classifier]:
     return config, built(config)
 
 
-def saved(file: Path, weights: Any) -> Path:
+def saved(file: Path, weights: dict[str, Any]) -> Path:
     if file.suffix == ".safetensors":
         save_file(weights, file)
     else:
@@ -135,7 +137,9 @@ def saved(file: Path, weights: Any) -> Path:
     ],
     ids=["bare", "wrapped", "parallel", "compiled"],
 )
-def test_published_checkpoints_load_however_they_are_wrapped(tmp_path: Path, wrap: Any) -> None:
+def test_published_checkpoints_load_however_they_are_wrapped(
+    tmp_path: Path, wrap: Callable[[dict[str, Tensor]], dict[str, Any]]
+) -> None:
     _, source = small()
     file = saved(tmp_path / "weights.pth", wrap(source.state_dict()))
     config, model = small(weights=str(file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -152,7 +152,7 @@ def saved_target(folder: Path) -> Classifier:
 
 
 @pytest.mark.parametrize("answers", ["scores", "labels"])
-def test_a_surrogate_learns_what_the_target_answers(tmp_path: Path, answers: Any) -> None:
+def test_a_surrogate_learns_what_the_target_answers(tmp_path: Path, answers: Literal["scores", "labels"]) -> None:
     target_model = saved_target(tmp_path / "target")
     context, losses = context_at(tmp_path / "surrogate"), list[float]()
     context.inputs = {"target": tmp_path / "target"}
