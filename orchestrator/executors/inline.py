@@ -29,6 +29,7 @@ class InlineExecutor(Executor):
         self._running: RunningJob | None = None
 
     def run(self, session: Session) -> None:
+        """Run trial after trial in this process."""
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
             self._recorder = recorder = SessionRecorder(session.store, ledger.append)
             while (trial := session.search.next()) is not None:
@@ -38,6 +39,7 @@ class InlineExecutor(Executor):
                 session.search.finish(trial.id, recorder.finish_trial(plan))
 
     def snapshot(self) -> Snapshot:
+        """The one job that runs, and what is done."""
         running = (self._running,) if self._running else ()
         return self._recorder.snapshot(running) if self._recorder else Snapshot()
 

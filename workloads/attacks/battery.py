@@ -63,12 +63,15 @@ class BatteryConfig(AttackConfig):
         return attacks
 
     def members(self) -> tuple[AttackConfig, ...]:
+        """The attacks of the list, in their order."""
         return tuple(member for attack in self.attacks for member in attack.members())
 
     def with_prior(self, prior: PriorConfig | None) -> Self:
+        """Give the prior to every attack of the list that needs one and names none."""
         return self.model_copy(update={"attacks": tuple(attack.with_prior(prior) for attack in self.attacks)})
 
     def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
+        """Let every attack know the defenses; attacks that then are the same run once."""
         informed = tuple(attack.against(defenses) for attack in self.attacks)
         # Against an undefended target an attack that knows the defense is its host, which may be there already.
         distinct = {attack.model_dump_json(): attack for attack in reversed(informed)}.values()
@@ -96,6 +99,7 @@ class Battery(Attack[LabelOracle]):
 
     @classmethod
     def facts(cls, config: type[AttackConfig]) -> dict[str, str]:
+        """The access is that of the attacks in the list."""
         return super().facts(config) | {"access": "that of its attacks"}
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
@@ -105,6 +109,7 @@ class Battery(Attack[LabelOracle]):
             check_attacks_given_identities(attack)
 
     def run(self, access: Access[LabelOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
+        """Run the attacks in order, each on the identities that still stand."""
         saved = context.resume() or {"done": {}, "inner": None}
         done: State = saved["done"]
         for number, attack in enumerate(self.attacks):
@@ -171,6 +176,7 @@ class Battery(Attack[LabelOracle]):
         )
 
     def protocol(self) -> dict[str, Any]:
+        """Sums up the protocols of the attacks, which it holds as well."""
         protocols = [attack.protocol() for attack in self.attacks]
         return {
             "attack": "battery",

@@ -75,6 +75,7 @@ class Brepmi(RowSearch[LabelOracle]):
     config: BrepmiConfig
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a conditional prior: latents are drawn before their identity is known."""
         super().check(prior=prior, classes=classes)
         if prior is not None and prior.conditional:
             raise ConfigError(
@@ -84,10 +85,12 @@ class Brepmi(RowSearch[LabelOracle]):
 
     @property
     def ranking(self) -> TargetScore:
+        """Reconstructions with the wanted label score 1, others 0."""
         return TargetScore("target label")
 
     @property
     def picks_identities(self) -> bool:
+        """With official fidelity it attacks the labels that random latents hit first."""
         return self.config.fidelity == "official"
 
     @torch.no_grad()
@@ -133,6 +136,7 @@ class Brepmi(RowSearch[LabelOracle]):
         return torch.tensor([*first, *others][: len(identities)])
 
     def begin(self, access: Access[LabelOracle], rows: Rows) -> State:
+        """Each row at its start, with the first radius."""
         findings = access.findings
         number = (rows.identities[:, None] == findings["identities"].cpu()).int().argmax(1).to(access.device)
         restart = rows.restarts.to(access.device)
@@ -147,6 +151,8 @@ class Brepmi(RowSearch[LabelOracle]):
 
     @torch.no_grad()
     def advance(self, access: Access[LabelOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+        """Label the points on each row's sphere, move away from those outside, and grow the sphere if nearly all are
+        inside."""
         centre, radius, label = state["centre"], state["radius"], state["label"]
         offsets = radius[:, None, None] * self._directions(rows, centre.shape[1], step).to(centre)
         inside = _sides(access, centre[:, None] + offsets, label)
@@ -171,19 +177,24 @@ class Brepmi(RowSearch[LabelOracle]):
         return F.normalize(normal.unflatten(1, (self.config.points, size)), dim=2)
 
     def settled(self, state: State) -> Tensor:
+        """A row is done without a start, without growth for `patience` moves, or at the largest radius."""
         waits = state["moves"] - state["grown_at"] >= self.config.patience
         return waits | ~state["found"] | (state["radius"] > self.config.largest_radius)
 
     def outcome(self, state: State) -> State:
+        """The centre of each row's last sphere."""
         return {"centre": state["centre"], "label": state["label"]}
 
     def latents(self, access: Access[LabelOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
+        """The centres; with official fidelity the rows take the identities that were attacked."""
         return replace(rows, identities=state["label"].cpu()), state["centre"]
 
     def render(self, access: Access[LabelOracle], latents: Tensor, rows: Rows) -> Tensor:
+        """Images of latents, whatever their identity."""
         return _images(access, latents)
 
     def protocol(self) -> dict[str, Any]:
+        """Adds who was attacked and the number of points."""
         attacked = "first hit" if self.config.fidelity == "official" else "fixed"
         return super().protocol() | {"attacked": attacked, "points": self.config.points}
 

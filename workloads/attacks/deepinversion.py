@@ -66,6 +66,7 @@ class DeepinversionConfig(GradientAttackConfig):
 
     @property
     def candidates_per_identity(self) -> int:
+        """Restarts x images of a batch."""
         return self.restarts * self.images
 
 
@@ -82,6 +83,7 @@ class Deepinversion(GradientAttack[WhiteBoxOracle]):
     config: DeepinversionConfig
 
     def check_target(self, target_model: Classifier) -> None:
+        """Refuse a target model without batch norms."""
         if not batch_norms(target_model):
             raise ConfigError(
                 f"{self.config.label} compares images with the statistics of batch norms, and "
@@ -90,10 +92,12 @@ class Deepinversion(GradientAttack[WhiteBoxOracle]):
             )
 
     def default_objective(self) -> StatisticsObjective:
+        """Cross-entropy and batch-norm statistics."""
         return StatisticsObjective(self.config)
 
     @property
     def descent(self) -> Descent:
+        """Adam with warm-up and a cosine."""
         return Descent(Adam(self.config.lr, self.config.betas, schedule=self.schedule))
 
     def schedule(self, step: int) -> float:
@@ -104,13 +108,16 @@ class Deepinversion(GradientAttack[WhiteBoxOracle]):
         return (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
 
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
+        """Standard normal pixels. Shape: (B, images, C, H, W)."""
         shape = (self.config.images, access.channels, access.image_size, access.image_size)
         return {"images": rows.normal(math.prod(shape), "start").unflatten(1, shape).to(access.device)}
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
+        """Clamp pixels to images in [0, 1]."""
         return {"images": variables["images"].clamp(-MEAN / SPREAD, (1 - MEAN) / SPREAD)}
 
     def losses(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+        """The mean loss over a batch's images, with total variation and norm."""
         batches = self._shifted(variables["images"], rows, step)
         images = self.render(access, batches.flatten(0, 1), rows.repeated(self.config.images))
         losses = self.viewed_losses(access, images, rows, step)
@@ -119,12 +126,15 @@ class Deepinversion(GradientAttack[WhiteBoxOracle]):
         return losses.unflatten(0, batches.shape[:2]).mean(1) + smoothness
 
     def latents(self, access: Access[WhiteBoxOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
+        """The pixels, images of a batch side by side."""
         return rows.repeated(self.config.images), state["variables"]["images"].flatten(0, 1)
 
     def render(self, access: Access[WhiteBoxOracle], latents: Tensor, rows: Rows) -> Tensor:
+        """Pixels in [0, 1], undone from the authors' normalisation."""
         return MEAN + SPREAD * latents
 
     def protocol(self) -> dict[str, Any]:
+        """Adds the number of images in a batch."""
         return super().protocol() | {"images": self.config.images}
 
     def _shifted(self, batches: Tensor, rows: Rows, step: int) -> Tensor:
@@ -146,9 +156,11 @@ class StatisticsObjective(Objective[WhiteBoxOracle]):
         self._config = config
 
     def prepare(self, access: Access[WhiteBoxOracle], *, context: JobContext) -> State:
+        """Nothing to prepare: batch norms keep the statistics of training."""
         return {}
 
     def losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:
+        """Cross-entropy of each image plus the statistics gap of its batch."""
         config = self._config
         norms = batch_norms(access.target.original)
         logits, inputs = access.target.logits_and_inputs(images, norms)

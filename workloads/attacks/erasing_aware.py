@@ -38,9 +38,11 @@ class ErasingAwareConfig(WrappedAttackConfig):
 
     @property
     def teacher_erasing(self) -> RandomErasingConfig | None:
+        """The boxes, if `erase_teacher` is set."""
         return self.erasing if self.erase_teacher else None
 
     def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
+        """Take the boxes of the target's random erasing; without any, the attack is its host."""
         erasing = next((defense for defense in defenses if isinstance(defense, RandomErasingConfig)), None)
         if self.erasing is None and erasing is None:
             return self.host
@@ -69,6 +71,7 @@ class ErasingAware(Attack[WhiteBoxOracle]):
         self.host = ATTACKS.build(config.host)
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a host that does not descend on the target model itself."""
         super().check(prior=prior, classes=classes)
         if not (self.host.takes_lenses and issubclass(self.host.oracle_type, WhiteBoxOracle)):
             raise ConfigError(
@@ -78,9 +81,11 @@ class ErasingAware(Attack[WhiteBoxOracle]):
         self.host.check(prior=prior, classes=classes)
 
     def check_target(self, target_model: Classifier) -> None:
+        """Check the host against the target model."""
         self.host.check_target(target_model)
 
     def run(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
+        """Run the host with `draws` random boxes as lenses."""
         assert access.public_images is not None
         assert self.config.erasing is not None
         colour = access.public_images.double().mean((0, 2, 3)).div(255).float().to(access.device)
@@ -88,6 +93,7 @@ class ErasingAware(Attack[WhiteBoxOracle]):
         return self.host.run(replace(access, lenses=(boxes,) * self.config.draws), identities, context=context)
 
     def protocol(self) -> dict[str, Any]:
+        """The host's protocol, with the boxes and their number."""
         assert self.config.erasing is not None
         return self.host.protocol() | {
             "attack": self.config.kind,

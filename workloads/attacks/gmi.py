@@ -48,23 +48,29 @@ class Gmi(GradientAttack[WhiteBoxOracle]):
     config: GmiConfig
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a prior that does not judge how real images look."""
         super().check(prior=prior, classes=classes)
         check_realism(self.config, prior, usual="wgan_gp")
 
     def default_objective(self) -> TargetObjective:
+        """Cross-entropy of the target's logits."""
         return TargetObjective(cross_entropy)
 
     @property
     def descent(self) -> Descent:
+        """Nesterov steps, with losses weighted and divided as in the authors' code."""
         rule = Nesterov(self.config.lr, self.config.momentum)
         return Descent(rule, self.config.identity_weight, self.config.batch_reference)
 
     def prior_losses(self, access: Access[WhiteBoxOracle], images: Tensor) -> Tensor:
+        """Minus the critic's value."""
         return -access.required_prior.realism(images)
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
+        """Clamp every latent number to [-bound, bound]."""
         bound = self.config.bound
         return {name: variable.clamp(-bound, bound) for name, variable in variables.items()}
 
     def protocol(self) -> dict[str, Any]:
+        """Adds the batch size that losses are divided by."""
         return super().protocol() | {"batch_reference": self.config.batch_reference}

@@ -99,6 +99,7 @@ class Ifgmi(StyleSearch):
     stages = ("score a pool", "descend on styles", "descend on features block by block", "select the stage by views")
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a prior without blocks, or with fewer blocks than there are stages."""
         super().check(prior=prior, classes=classes)
         assert prior is not None
         if not isinstance(prior, StagedPrior):
@@ -114,16 +115,19 @@ class Ifgmi(StyleSearch):
 
     @property
     def descent(self) -> Descent:
+        """Adam, begun again at each stage."""
         descent = super().descent
         return replace(descent, rule=RestartingRule(descent.rule, self._stage_starts))
 
     def begin(self, access: Access[WhiteBoxOracle], rows: Rows) -> State:
+        """The first stage, which searches styles."""
         prior, variables = access.required_prior, self.start(access, rows)
         scores = variables["latents"].new_full((len(rows),), -torch.inf)
         images = scores.new_zeros(len(rows), prior.channels, prior.image_size, prior.image_size)
         return self._begin_stage(variables, 0, {"images": images, "scores": scores})
 
     def advance(self, access: Access[WhiteBoxOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+        """Begin a new stage where one is due; at the end of a stage keep each row's best image so far."""
         if step in self._stage_starts[1:]:
             variables = self._run_block(access, state["variables"], self._stage(step - 1))
             state = self._begin_stage(variables, self._stage(step), state["kept"])
@@ -135,10 +139,12 @@ class Ifgmi(StyleSearch):
         return moved, losses
 
     def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+        """Images of the features that the stage searches."""
         _, image = _run(access, variables, first=self._stage(step))
         return self.framed(_staged_prior(access).to_data_image(image))
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
+        """Project onto the L1 balls around where the stage began."""
         anchors, radii = kept["anchors"], kept["radii"]
         return {
             name: anchors[name] + within_l1_ball(variable - anchors[name], radii[name])
@@ -146,15 +152,19 @@ class Ifgmi(StyleSearch):
         }
 
     def outcome(self, state: State) -> State:
+        """The best image of each row."""
         return {"images": state["kept"]["images"]}
 
     def latents(self, access: Access[WhiteBoxOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
+        """The images themselves, in place of latents."""
         return rows, state["images"]
 
     def render(self, access: Access[WhiteBoxOracle], latents: Tensor, rows: Rows) -> Tensor:
+        """The images as they are."""
         return latents
 
     def protocol(self) -> dict[str, Any]:
+        """Adds preset, steps of each stage and what chooses between stages."""
         stages = {"preset": self.config.preset, "stage_steps": list(self.config.stage_steps)}
         return super().protocol() | stages | {"stage_selection": self.ranking.name}
 

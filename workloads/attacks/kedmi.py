@@ -47,6 +47,7 @@ class KedmiConfig(GradientAttackConfig):
 
     @property
     def candidates_per_identity(self) -> int:
+        """Restarts x draws."""
         return self.restarts * self.draws
 
 
@@ -65,24 +66,30 @@ class Kedmi(GradientAttack[WhiteBoxOracle]):
     config: KedmiConfig
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a prior that does not judge how real images look."""
         super().check(prior=prior, classes=classes)
         check_realism(self.config, prior, usual="ked_gan")
 
     def default_objective(self) -> TargetObjective:
+        """Cross-entropy of the target's logits."""
         return TargetObjective(cross_entropy)
 
     @property
     def descent(self) -> Descent:
+        """Adam, with losses weighted and divided as in the authors' code."""
         return Descent(Adam(self.config.lr), self.config.identity_weight, self.config.batch_reference)
 
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
+        """Mean 0 and log-variance 1 for every Gaussian."""
         mean = torch.zeros(len(rows), access.required_prior.latent_size, device=access.device)
         return {"mean": mean, "log_variance": torch.ones_like(mean)}
 
     def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+        """The image of one latent drawn from each Gaussian."""
         return self.render(access, self.draw(variables, rows, "noise", step), rows)
 
     def prior_losses(self, access: Access[WhiteBoxOracle], images: Tensor) -> Tensor:
+        """Minus the discriminator's realism."""
         return -access.required_prior.realism(images)
 
     def latents(self, access: Access[WhiteBoxOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
@@ -97,6 +104,7 @@ class Kedmi(GradientAttack[WhiteBoxOracle]):
         return latents if self.config.clip is None else latents.clamp(-self.config.clip, self.config.clip)
 
     def protocol(self) -> dict[str, Any]:
+        """Adds draws, clipping and the batch size that losses are divided by."""
         config = self.config
         return super().protocol() | {
             "draws": config.draws,

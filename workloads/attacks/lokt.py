@@ -51,6 +51,7 @@ class LoktConfig(ClassConditionalSearchConfig):
 
     @property
     def surrogates(self) -> tuple[SurrogateConfig, ...]:
+        """Networks that learn labels of generated images."""
         return tuple(
             SurrogateConfig(
                 answers="labels",
@@ -78,10 +79,13 @@ class Lokt(ClassConditionalSearch[LabelOracle]):
 
     @property
     def ranking(self) -> TargetScore:
+        """Reconstructions with the wanted label score 1, others 0."""
         return TargetScore("target label")
 
     def default_objective(self) -> SurrogateObjective:
+        """The loss of the surrogates' logits."""
         return SurrogateObjective(LOSSES[self.config.objective])
 
     def protocol(self) -> dict[str, Any]:
+        """Adds the number of surrogates."""
         return super().protocol() | {"surrogates": len(self.config.surrogate_models)}

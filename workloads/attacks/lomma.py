@@ -81,6 +81,7 @@ class LommaConfig(WrappedAttackConfig):
 
     @property
     def surrogates(self) -> tuple[SurrogateConfig, ...]:
+        """Networks distilled from scores on public images; none without `distillation`."""
         if self.distillation is None:
             return ()
         training = self.distillation.training
@@ -113,16 +114,20 @@ class Lomma(Attack[WhiteBoxOracle]):
         self.host = ATTACKS.build(host, objective=LommaObjective(config))
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Check the host as well."""
         super().check(prior=prior, classes=classes)
         self.host.check(prior=prior, classes=classes)
 
     def check_target(self, target_model: Classifier) -> None:
+        """Check the host against the target model."""
         self.host.check_target(target_model)
 
     def run(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
+        """Run the host, which holds LOMMA's objective."""
         return self.host.run(access, identities, context=context)
 
     def protocol(self) -> dict[str, Any]:
+        """The host's protocol, with the settings of the objective."""
         config = self.config
         return self.host.protocol() | {
             "attack": config.kind,
@@ -152,6 +157,7 @@ class LommaObjective(Objective[WhiteBoxOracle]):
         return {"public_features": mean_features(access.target, batches)}
 
     def losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:
+        """The mean identity loss over target and surrogates, plus the weighted distance of features."""
         features, target_logits = access.target.features_and_logits(images)
         all_logits = [target_logits, *(surrogate(images) for surrogate in access.surrogates)]
         losses = torch.stack([self._loss(logits, identities) for logits in all_logits]).mean(0)

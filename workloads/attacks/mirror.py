@@ -96,6 +96,7 @@ class MirrorConfig(PooledConfig):
 
     @property
     def starts(self) -> int:
+        """The population of the genetic search, the restarts of the other."""
         return self.population if self.search == "genetic" else self.restarts
 
 
@@ -120,6 +121,7 @@ class MirrorSearch(RowSearch[Oracle], ABC):
         return super().prepare(access, identities, context=context) | box | starts
 
     def render(self, access: Access[Oracle], latents: Tensor, rows: Rows) -> Tensor:
+        """Images of styles, truncated on the way."""
         return self._images(access.required_prior, latents)
 
     def _images(self, prior: Prior, styles: Tensor) -> Tensor:
@@ -139,21 +141,26 @@ class GradientMirror(MirrorSearch[WhiteBoxOracle], GradientAttack[WhiteBoxOracle
     config: MirrorConfig
 
     def default_objective(self) -> TargetObjective:
+        """Cross-entropy of the target's logits."""
         return TargetObjective(cross_entropy)
 
     @property
     def descent(self) -> Descent:
+        """Adam with a learning rate that rises and falls."""
         rule = Adam(self.config.lr, schedule=self._ramps)
         return Descent(rule, self.config.identity_weight, self.config.batch_reference)
 
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
+        """The best styles of the pool for each identity."""
         return {"latents": start_of(access.findings, rows)}
 
     def views(self, access: Access[WhiteBoxOracle]) -> Sequence[View]:
+        """A random flip; with official fidelity the same for all rows."""
         draws: Literal["per_batch", "per_image"] = "per_batch" if self.config.fidelity == "official" else "per_image"
         return (RandomView(ViewConfig(flip=self.config.flip, draws=draws)),)
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
+        """Keep styles in the box."""
         return {"latents": in_box(variables["latents"], access.findings)}
 
     def remember(self, kept: State, variables: Variables, losses: Tensor | None, step: int) -> State:
@@ -171,6 +178,7 @@ class GradientMirror(MirrorSearch[WhiteBoxOracle], GradientAttack[WhiteBoxOracle
         }
 
     def outcome(self, state: State) -> State:
+        """The latents of the smallest loss."""
         return {"variables": {"latents": state["kept"]["best"]}}
 
     def _ramps(self, step: int) -> float:
@@ -186,11 +194,13 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
     oracle: ClassVar[type[LabelOracle]] = ScoreOracle
 
     def begin(self, access: Access[ScoreOracle], rows: Rows) -> State:
+        """The best of the pool as population, with their probabilities as fitness."""
         findings = access.findings
         candidates = findings["candidates"][rows.identities]
         return {"population": findings["starts"][candidates], "fitness": findings["confidences"][rows.identities]}
 
     def advance(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+        """Replace all but the elite by children, and rank them."""
         children = self._children(access, state, rows, step)
         population = torch.cat((state["population"][:, :1], children), 1)
         fitness = torch.cat((state["fitness"][:, :1], self._fitness(access, children, rows)), 1)
@@ -198,12 +208,15 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
         return {"population": population, "fitness": fitness}, -(fitness[:, 0] + TINY).log()
 
     def settled(self, state: State) -> Tensor:
+        """A population is done once its elite reaches `stop_at`."""
         return state["fitness"][:, 0] >= self.config.stop_at
 
     def outcome(self, state: State) -> State:
+        """The elite."""
         return {"elite": state["population"][:, 0]}
 
     def latents(self, access: Access[ScoreOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
+        """The elite of each row."""
         return rows, state["elite"]
 
     def _children(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> Tensor:
@@ -254,24 +267,29 @@ class Mirror(Attack[Any]):
 
     @classmethod
     def facts(cls, config: type[AttackConfig]) -> dict[str, str]:
+        """The access is that of either search."""
         access = " or ".join(search.oracle.access for search in SEARCHES.values())
         return super().facts(config) | {"access": access}
 
     @property
     def oracle_type(self) -> type[LabelOracle]:
+        """What the chosen search asks."""
         return SEARCHES[self.config.search].oracle
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a prior whose images depend on the identity."""
         super().check(prior=prior, classes=classes)
         assert prior is not None
         check_pooled(self.config, prior)
 
     def run(self, access: Access[Any], identities: Tensor, *, context: JobContext) -> Reconstructions:
+        """Run the chosen search; of gradients' candidates keep the one of widest agreement first."""
         search = SEARCHES[self.config.search](self.config)
         reconstructions = search.run(access, identities, context=context)
         return self._agreeing(access, reconstructions) if self.config.search == "gradient" else reconstructions
 
     def protocol(self) -> dict[str, Any]:
+        """Adds the search, the pool and the box."""
         protocol = search_protocol(
             self.config, access=self.oracle_type.access, selection="agreement of the next labels, then target score"
         )

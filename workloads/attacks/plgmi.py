@@ -35,4 +35,5 @@ class Plgmi(ClassConditionalSearch[WhiteBoxOracle]):
     config: PlgmiConfig
 
     def default_objective(self) -> TargetObjective:
+        """The chosen loss of the target's logits, the margin by default."""
         return TargetObjective(LOSSES[self.config.objective])

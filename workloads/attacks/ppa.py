@@ -74,6 +74,7 @@ class Ppa(StyleSearch):
     stages = ("score a pool", "descend", "select by views")
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a discriminator term if the prior judges no images."""
         super().check(prior=prior, classes=classes)
         assert prior is not None
         if self.config.discriminator_weight and not prior.scores_realism:
@@ -83,14 +84,17 @@ class Ppa(StyleSearch):
 
     @property
     def descent(self) -> Descent:
+        """Adam, with the learning rate lowered at the milestones."""
         schedule = steps_down(self.config.milestones, self.config.gamma)
         rule = Adam(self.config.lr, self.config.betas, schedule=schedule)
         return Descent(rule, batch_reference=self.config.batch_reference)
 
     def prior_losses(self, access: Access[WhiteBoxOracle], images: Tensor) -> Tensor:
+        """The weighted discriminator term softplus(-realism), if it has a weight."""
         if not self.config.discriminator_weight:
             return super().prior_losses(access, images)
         return self.config.discriminator_weight * F.softplus(-access.required_prior.realism(images))
 
     def protocol(self) -> dict[str, Any]:
+        """Adds preset and milestones."""
         return super().protocol() | {"preset": self.config.preset, "milestones": list(self.config.milestones)}

@@ -82,13 +82,16 @@ class Ppdgmi(Attack[LabelOracle]):
 
     @property
     def oracle_type(self) -> type[LabelOracle]:
+        """What the host asks."""
         return self.host.oracle_type
 
     @classmethod
     def facts(cls, config: type[AttackConfig]) -> dict[str, str]:
+        """The access is that of the host."""
         return super().facts(config) | {"access": "that of its host"}
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a prior that cannot be tuned here, and a host that picks whom it attacks."""
         super().check(prior=prior, classes=classes)
         if not isinstance(prior, AdversarialPrior) or not prior.scores_realism or not prior.config.fitted:
             raise ConfigError(
@@ -99,9 +102,11 @@ class Ppdgmi(Attack[LabelOracle]):
         self.host.check(prior=prior, classes=classes)
 
     def check_target(self, target_model: Classifier) -> None:
+        """Check the host against the target model."""
         self.host.check_target(target_model)
 
     def run(self, access: Access[LabelOracle], identities: Tensor, *, context: JobContext) -> Reconstructions:
+        """Attack all identities, then tune a prior for each and attack it again."""
         rounds = _Rounds(self.config, self.host, access, context)
         last = [rounds.attack_all(identities)]
         if self.config.rounds > 1:
@@ -110,6 +115,7 @@ class Ppdgmi(Attack[LabelOracle]):
         return Reconstructions(**joined, queries=rounds.queries, latent_steps=rounds.latent_steps)
 
     def protocol(self) -> dict[str, Any]:
+        """The host's protocol, with rounds and tuning."""
         config = self.config
         return self.host.protocol() | {
             "rounds": config.rounds,

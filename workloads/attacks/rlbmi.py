@@ -66,6 +66,7 @@ class Rlbmi(RowSearch[ScoreOracle]):
     config: RlbmiConfig
 
     def begin(self, access: Access[ScoreOracle], rows: Rows) -> State:
+        """Untrained agents with empty memories."""
         size, length = access.required_prior.latent_size, min(self.config.buffer, self.config.steps)
 
         def zeros(*shape: int) -> Tensor:
@@ -78,6 +79,7 @@ class Rlbmi(RowSearch[ScoreOracle]):
         }
 
     def advance(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+        """One episode: act, remember the reward, learn, and keep the best image shown."""
         method, agents, past = self._method(access), state["agents"], state["past"]
         normal = rows.normal(4 * method.size, "episode", step).to(access.device)
         states, noise, shown, shown_noise = normal.view(-1, 4, 1, method.size).unbind(1)
@@ -148,10 +150,13 @@ class Rlbmi(RowSearch[ScoreOracle]):
         return torch.cat(access.batches.run(probabilities, len(rows)))
 
     def outcome(self, state: State) -> State:
+        """The latents of the highest-scoring image."""
         return {"latents": state["best"]["latents"]}
 
     def latents(self, access: Access[ScoreOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
+        """One latent per agent."""
         return rows, state["latents"]
 
     def protocol(self) -> dict[str, Any]:
+        """Adds the fidelity."""
         return super().protocol() | {"fidelity": self.config.fidelity}

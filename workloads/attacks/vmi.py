@@ -53,6 +53,7 @@ class VmiConfig(GradientAttackConfig):
 
     @property
     def candidates_per_identity(self) -> int:
+        """Restarts x draws."""
         return self.restarts * self.draws
 
 
@@ -71,10 +72,12 @@ class Vmi(GradientAttack[WhiteBoxOracle]):
     config: VmiConfig
 
     def default_objective(self) -> TargetObjective:
+        """Cross-entropy of the target's logits."""
         return TargetObjective(cross_entropy)
 
     @property
     def descent(self) -> Descent:
+        """Gradient descent with momentum."""
         return Descent(Momentum(self.config.lr, self.config.momentum))
 
     def prepare(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> State:
@@ -87,15 +90,18 @@ class Vmi(GradientAttack[WhiteBoxOracle]):
         return findings | {"permutations": torch.stack(orders)}
 
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
+        """The standard normal distribution for each row."""
         return self._family(access).begin(rows, device=access.device)
 
     def losses(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+        """The mean loss over samples, plus the weighted divergence from the prior."""
         count = self.config.samples
         sample_rows, latents, divergence = self._draw(access, variables, rows, count, "samples", step)
         losses = self.viewed_losses(access, self.render(access, latents, sample_rows), rows, step)
         return losses.unflatten(0, (len(rows), count)).mean(1) + self.config.kl_weight * divergence
 
     def latents(self, access: Access[WhiteBoxOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
+        """Draws from each distribution, side by side."""
         return self._draw(access, state["variables"], rows, self.config.draws, "reconstructions")[:2]
 
     def _family(self, access: Access[WhiteBoxOracle]) -> Family:
@@ -115,4 +121,5 @@ class Vmi(GradientAttack[WhiteBoxOracle]):
         return rows.repeated(count), latents.flatten(0, 1), divergence
 
     def protocol(self) -> dict[str, Any]:
+        """Adds family and number of samples."""
         return super().protocol() | {"family": self.config.family, "samples": self.config.samples}

@@ -28,6 +28,7 @@ class AfhqDogs(RawDataset):
     how_to_get = "get afhq or afhq_v2 with the script of github.com/clovaai/stargan-v2."
 
     def list_entries(self) -> Iterator[Entry]:
+        """Images of `train/dog`, then of `test/dog` or `val/dog`, all of one identity."""
         for file in list_images(self.root, find_path(self.root, "train/dog")):
             yield Entry(file, self.config.kind, "train")
         for file in list_images(self.root, find_path(self.root, "test/dog", "val/dog")):

@@ -69,6 +69,7 @@ class Celeba(RawDataset):
     subfolders = ("celeba",)
 
     def list_entries(self) -> list[Entry]:
+        """Images of the protocol's lists, checked for people on both sides and against published counts."""
         private, public = self._listed() if self.config.protocol == "lr_64" else self._most_frequent()
         people = {entry.identity for entry in private}
         both = people & {entry.identity for entry in public}
@@ -81,11 +82,13 @@ class Celeba(RawDataset):
         return private if self.config.side == "private" else public
 
     def sources(self, entry: Entry) -> tuple[Path, ...]:
+        """The JPEG, or the PNG that some copies hold in its place."""
         file = self.root / entry.file
         png = file.with_suffix(".png")  # some copies hold PNG in place of JPEG
         return (png if not file.exists() and png.exists() else file,)
 
     def crop(self, entry: Entry, size: tuple[int, int]) -> Box | None:
+        """The central 108 pixels for `lr_64`; for `hr_224` the whole aligned image."""
         expected = SIZE[self.config.protocol]
         if self.config.check and size != expected:
             rule = f"{self.config.protocol} starts from {expected[0]} x {expected[1]}"
@@ -95,11 +98,13 @@ class Celeba(RawDataset):
         return central_box(entry, size, 108) if self.config.protocol == "lr_64" else None
 
     def fetch(self) -> None:
+        """Through torchvision."""
         from torchvision.datasets import CelebA
 
         CelebA(self.config.path, split="all", download=True)
 
     def sides(self) -> Mapping[Side, RawConfig]:
+        """The private and the public side."""
         return both_sides(self.config)
 
     def _listed(self) -> tuple[list[Entry], list[Entry]]:

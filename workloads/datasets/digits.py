@@ -45,13 +45,16 @@ class Digits(Dataset):
         return gzip.decompress((Path(package.origin).parent / "datasets/data/digits.csv.gz").read_bytes())
 
     def image_counts(self) -> dict[str, int]:
+        """Images of each digit."""
         labels = (line.rpartition(b",")[2] for line in self._text.splitlines())
         return dict(sorted(Counter(str(int(label)) for label in labels).items()))
 
     def digest(self) -> str:
+        """Of the table that scikit-learn ships."""
         return hashlib.sha256(self._text).hexdigest()
 
     def read(self, names: frozenset[str]) -> Iterator[Sample]:
+        """Images of 8 x 8 pixels, scaled from 0..16 to 0..255."""
         table = np.loadtxt(io.BytesIO(self._text), delimiter=",")
         for row in table:
             label = str(int(row[-1]))

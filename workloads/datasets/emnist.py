@@ -42,15 +42,19 @@ class Emnist(IdxDataset):
     subfolders = ("EMNIST/raw", "gzip")
 
     def file_name(self, part: Part, content: Content) -> str:
+        """As NIST names the files of a variant."""
         return f"emnist-{self.config.variant}-{part}-{content}-ubyte"
 
     def character(self, label: int) -> str:
+        """The character that a label stands for."""
         return CHARACTERS[self.config.variant][label]
 
     def image(self, entry: Entry) -> Image.Image:
+        """The image, which the files store column by column."""
         return Image.fromarray(np.asarray(super().image(entry)).T)  # stored column by column
 
     def fetch(self) -> None:
+        """Through torchvision."""
         from torchvision.datasets import EMNIST
 
         EMNIST(self.config.path, split=self.config.variant, download=True)

@@ -42,6 +42,7 @@ class Facescrub(RawDataset):
     how_to_get = "ask its authors for the list of addresses, and lay images out as {actors,actresses}/faces/<Name>/."
 
     def list_entries(self) -> Iterator[Entry]:
+        """Images of actors and actresses, each put into training or test by a fixed draw."""
         listed = [(name, file) for name, files in self._people().items() for file in files]
         for (name, file), part in zip(listed, draw_parts(len(listed)), strict=True):
             yield Entry(file, name, part)

@@ -35,5 +35,6 @@ class Ffhq(RawDataset):
     how_to_get = "get thumbnails128x128 with the script of github.com/NVlabs/ffhq-dataset."
 
     def list_entries(self) -> Iterator[Entry]:
+        """The first `images` thumbnails, all of one identity."""
         for number in range(self.config.images):
             yield Entry(f"thumbnails128x128/{number // 1000 * 1000:05d}/{number:05d}.png", self.config.kind)

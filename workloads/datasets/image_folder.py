@@ -36,6 +36,7 @@ class ImageFolder(Dataset):
     config: ImageFolderConfig
 
     def image_counts(self) -> dict[str, int]:
+        """Images in each sub-folder that has any."""
         root = Path(self.config.path)
         if not root.is_dir():
             raise DataError(f"path: no folder at {root}: give the folder whose sub-folders are the identities.")
@@ -46,6 +47,7 @@ class ImageFolder(Dataset):
         return counts
 
     def digest(self) -> str:
+        """Of all names and files."""
         total = hashlib.sha256()
         for name in self.available():
             for file in self._files(name):
@@ -53,6 +55,7 @@ class ImageFolder(Dataset):
         return total.hexdigest()
 
     def read(self, names: frozenset[str]) -> Iterator[Sample]:
+        """Images of the sub-folders, in the order of their names."""
         for name in sorted(names):
             for file in self._files(name):
                 yield Sample(name, decode_image(read_file(file), str(file)))

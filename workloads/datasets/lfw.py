@@ -52,6 +52,7 @@ class Lfw(RawDataset):
     how_to_get = "its first host is gone: unpack a mirror's lfw, lfw_funneled or lfw-deepfunneled into it."
 
     def list_entries(self) -> Iterator[Entry]:
+        """People with at least `private_images` images on the private side, the others on the public one."""
         people = list_people(self.root)
         if self.config.check:
             counts = {"images": sum(map(len, people.values())), "people": len(people)}
@@ -61,4 +62,5 @@ class Lfw(RawDataset):
                 yield from (Entry(file, name) for file in files)
 
     def sides(self) -> Mapping[Side, RawConfig]:
+        """The private and the public side."""
         return both_sides(self.config)

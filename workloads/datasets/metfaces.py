@@ -33,5 +33,6 @@ class Metfaces(RawDataset):
     how_to_get = "get its folder images with the links of github.com/NVlabs/metfaces-dataset."
 
     def list_entries(self) -> Iterator[Entry]:
+        """All images, of one identity."""
         for file in list_images(self.root, find_path(self.root, "images")):
             yield Entry(file, self.config.kind)

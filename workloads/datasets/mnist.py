@@ -31,12 +31,15 @@ class Mnist(IdxDataset):
     subfolders = ("MNIST/raw",)
 
     def file_name(self, part: Part, content: Content) -> str:
+        """As LeCun names the files."""
         return f"{'train' if part == 'train' else 't10k'}-{content}-ubyte"
 
     def character(self, label: int) -> str:
+        """The digit."""
         return str(label)
 
     def fetch(self) -> None:
+        """Through torchvision."""
         from torchvision.datasets import MNIST
 
         MNIST(self.config.path, download=True)

@@ -42,6 +42,7 @@ class Parquet(Dataset):
     config: ParquetConfig
 
     def image_counts(self) -> Mapping[str, int]:
+        """Rows of each label; refuses missing labels."""
         counts: Counter[str] = Counter()
         for file in self._files():
             self._check_columns(file)
@@ -55,9 +56,11 @@ class Parquet(Dataset):
         return dict(sorted(counts.items())) if self.config.order == "sorted" else counts
 
     def publishes_split(self) -> bool:
+        """Whether a column says which rows are held out."""
         return self.config.part_column is not None
 
     def digest(self) -> str:
+        """Of all files."""
         total = hashlib.sha256()
         for file in self._files():
             with file.open("rb") as stream:
@@ -65,6 +68,7 @@ class Parquet(Dataset):
         return total.hexdigest()
 
     def read(self, names: frozenset[str]) -> Iterator[Sample]:
+        """Images of the rows with these labels, with the part their column names."""
         for file in self._files():
             for row, (label, data, part) in enumerate(self._rows(file)):
                 if str(label) in names:

@@ -36,6 +36,7 @@ class StanfordDogs(RawDataset):
     how_to_get = "unpack images.tar, annotation.tar and lists.tar of vision.stanford.edu/aditya86/ImageNetDogs into it."
 
     def list_entries(self) -> Iterator[Entry]:
+        """Images of both lists, each put into training or test by a fixed draw."""
         listed = [row for name in ("train_list.mat", "test_list.mat") for row in _rows(self.root / name)]
         if self.config.check:
             counts = {"images": len(listed), "breeds": len({label for _, label in listed})}
@@ -45,10 +46,12 @@ class StanfordDogs(RawDataset):
             yield Entry(f"Images/{file}", file.partition("/")[0], part)
 
     def sources(self, entry: Entry) -> tuple[Path, ...]:
+        """The image, and its annotation if it is cropped."""
         image = self.root / entry.file
         return (image, self._annotation(entry)) if self.config.cropped else (image,)
 
     def crop(self, entry: Entry, size: tuple[int, int]) -> Box | None:
+        """The first box of the annotation, if `cropped`."""
         return _first_box(self._annotation(entry)) if self.config.cropped else None
 
     def _annotation(self, entry: Entry) -> Path:

@@ -47,6 +47,7 @@ class Bido(Defense):
     config: BidoConfig
 
     def start(self, model: Classifier) -> None:
+        """Hook every stage of the model."""
         self._outputs: list[Tensor] = []
         self._hooks = [stage.register_forward_hook(self._keep_output) for _, stage in model.stages()]
 
@@ -55,6 +56,7 @@ class Bido(Defense):
             self._outputs.append(output)
 
     def penalty(self, batch: Batch) -> Tensor:
+        """Dependence on the images, weighted, minus that on the labels, over all stages."""
         outputs, self._outputs = self._outputs, []
         image_kernel = gaussian_kernel(batch.images.detach(), self.config.sigma)
         label_kernel = kernel_of_labels(batch.targets, self.config)
@@ -71,6 +73,7 @@ class Bido(Defense):
         return hsic(first, second) if self.config.fidelity == "sound" else hsic_as_published(first, second)
 
     def finish(self) -> None:
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
 

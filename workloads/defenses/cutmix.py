@@ -41,6 +41,7 @@ class Cutmix(Defense):
     config: CutmixConfig
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """Paste a box of another image, and mix the labels by its area."""
         height, width = batch.images.shape[2:]
         partners = torch.randperm(len(batch.images), generator=generator)
         boxes = pasted_boxes(len(partners), (height, width), self.config, generator=generator)

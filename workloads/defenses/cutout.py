@@ -41,6 +41,7 @@ class Cutout(Defense):
         self._coverage = Coverage(self._size)
 
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Set one square per image to 0, the mean after normalisation."""
         boxes = squares(len(images), self._size, self.config, generator=generator)
         self._coverage.add(boxes)
         for region, _, _ in regions(images, boxes):
@@ -48,12 +49,15 @@ class Cutout(Defense):
         return images
 
     def state(self) -> State:
+        """What was covered so far."""
         return self._coverage.state()
 
     def restore(self, state: State) -> None:
+        """Go on counting what is covered."""
         self._coverage.restore(state)
 
     def evidence(self) -> Evidence:
+        """How much of the images was covered, and where."""
         return self._coverage.evidence()
 
 

@@ -30,6 +30,7 @@ class DpSgdConfig(DefenseConfig):
     """Probability, in (epsilon, delta)-differential privacy, that the bound epsilon does not hold."""
 
     def check_combination(self, others: Sequence[DefenseConfig]) -> None:
+        """Refuse a defense that ties images of a batch together."""
         coupling = [defense.kind for defense in others if DEFENSES.class_of(defense).couples_images]
         if coupling:
             raise ConfigError(
@@ -65,6 +66,7 @@ class DpSgd(Defense):
     config: DpSgdConfig
 
     def start(self, model: Classifier) -> None:
+        """Wrap the model so that it gives the gradient of every image."""
         from opacus import GradSampleModule
 
         self._steps = 0
@@ -76,6 +78,7 @@ class DpSgd(Defense):
         return min(self.facts.batch_size / self.facts.images, 1.0)
 
     def wrap_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """Clip every image's gradient and add noise to their sum."""
         from opacus.optimizers import DPOptimizer
 
         self._optimizer = DPOptimizer(
@@ -91,10 +94,12 @@ class DpSgd(Defense):
         self._steps += 1
 
     def begin_epoch(self, epoch: int) -> None:
+        """Draw the noise of an epoch from a generator named after it."""
         seed = self.facts.generator("dp_sgd/noise", epoch).initial_seed()
         self._optimizer.generator = torch.Generator(device=self.facts.device).manual_seed(seed)
 
     def batches(self, *, generator: torch.Generator) -> Sequence[Tensor]:
+        """Each image joins each batch by chance, which privacy accounting assumes."""
         rounds = max(round(1 / self._sample_rate), 1)
         is_sampled = torch.rand(rounds, self.facts.images, generator=generator) < self._sample_rate
         samples = [row.nonzero().flatten() for row in is_sampled]
@@ -102,17 +107,21 @@ class DpSgd(Defense):
         return [indices for indices in samples if len(indices)]
 
     def state(self) -> State:
+        """Steps taken, which the privacy spent follows from."""
         return {"steps": self._steps}
 
     def restore(self, state: State) -> None:
+        """Go on counting steps."""
         self._steps = state["steps"]
 
     def finish(self) -> None:
+        """Unwrap the model."""
         self._wrapped.remove_hooks()
         for parameter in self._wrapped.parameters():
             parameter.grad_sample = None
 
     def evidence(self) -> Evidence:
+        """The privacy spent, as epsilon and delta."""
         facts = {
             "epsilon": epsilon(self.config, sample_rate=self._sample_rate, steps=self._steps),
             "delta": self.config.delta,

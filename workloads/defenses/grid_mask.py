@@ -45,6 +45,7 @@ class GridMask(Defense):
     config: GridMaskConfig
 
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Set a lattice of squares to 0, the mean after normalisation."""
         height, width = images.shape[2:]
         hidden = lattice(len(images), (height, width), self.config, generator=generator)
         return images.masked_fill_(hidden[:, None].to(images.device), 0.0)

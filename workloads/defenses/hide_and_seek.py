@@ -33,6 +33,7 @@ class HideAndSeek(Defense):
     config: HideAndSeekConfig
 
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Paint each cell of a grid in the mean colour, by chance."""
         cells = torch.rand(len(images), self.config.cells, self.config.cells, generator=generator) < self.config.hidden
         rows, columns = (torch.arange(length) * self.config.cells // length for length in images.shape[2:])
         hidden = cells[:, rows[:, None], columns].to(images.device)

@@ -80,16 +80,20 @@ class Mid(Defense):
     _head: Bottleneck
 
     def start(self, model: Classifier) -> None:
+        """Find the bottleneck that stands in for the head."""
         assert isinstance(model.head, Bottleneck), "put there by MidConfig.change_model"
         self._head = model.head
 
     def begin_epoch(self, epoch: int) -> None:
+        """Draw the noise of an epoch from a generator named after it."""
         self._head.noise = self.facts.generator("mid/noise", epoch)
 
     def penalty(self, batch: Batch) -> Tensor:
+        """The weighted information that passes the bottleneck."""
         return self.config.weight * self._head.information
 
     def evidence(self) -> Evidence:
+        """That information in the last batch, in nats."""
         return Evidence({"last_batch_information_nats": self._head.information.item()}, {})
 
 

@@ -37,9 +37,11 @@ class NegativeLabelSmoothing(Defense):
     _smoothing = 0.0
 
     def begin_epoch(self, epoch: int) -> None:
+        """The smoothing of this epoch, by the schedule."""
         self._smoothing = self.config.smoothing * share(self.config, epoch, epochs=self.facts.epochs)
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """Mix labels with the uniform distribution, by a negative amount."""
         classes = batch.targets.shape[1]
         return replace(batch, targets=(1 - self._smoothing) * batch.targets + self._smoothing / classes)
 

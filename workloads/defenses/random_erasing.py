@@ -102,6 +102,7 @@ class RandomErasing(Defense):
             self._boxes_of_images = draw_boxes(facts.images, self._size, config, generator=draws)
 
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw boxes, count what they cover, and paint over them."""
         if self._boxes_of_images is None:
             boxes = draw_boxes(len(images), self._size, self.config, generator=generator)
         else:
@@ -111,12 +112,15 @@ class RandomErasing(Defense):
         return erase(images, boxes, paint)
 
     def state(self) -> dict[str, Tensor]:
+        """What was covered so far."""
         return self._coverage.state()
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on counting what is covered."""
         self._coverage.restore(state)
 
     def evidence(self) -> Evidence:
+        """How much of the images was covered, and where."""
         return self._coverage.evidence()
 
 

@@ -20,6 +20,7 @@ class RolssConfig(DefenseConfig):
     in ResNet-34 and deeper networks, and keeps 0.6 of them in ResNet-18."""
 
     def change_model(self, model: Classifier) -> None:
+        """Multiply the skip connections of each stage by its factor."""
         model.scale_shortcuts(self.factors)
 
 

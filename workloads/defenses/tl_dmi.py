@@ -29,6 +29,7 @@ class TlDmiConfig(DefenseConfig):
 
     @property
     def starts_from(self) -> TrainingConfig:
+        """How the classifier on public data is trained."""
         return self.pretraining
 
     def change_model(self, model: Classifier) -> None:
@@ -46,6 +47,7 @@ class TlDmi(Defense):
     config: TlDmiConfig
 
     def start(self, model: Classifier) -> None:
+        """Copy the public classifier's weights, and freeze the first stages."""
         assert self.facts.pretrained is not None
         _copy_body(self.facts.pretrained, model)
         self._stages = frozen_stages(self.config, model)
@@ -53,11 +55,13 @@ class TlDmi(Defense):
             stage.requires_grad_(False)
 
     def begin_epoch(self, epoch: int) -> None:
+        """With sound fidelity, keep the statistics of frozen batch norms as they are."""
         if self.config.fidelity == "sound":
             for stage in self._stages:
                 stage.eval()
 
     def evidence(self) -> Evidence:
+        """Frozen stages and parameters."""
         frozen = sum(parameter.numel() for stage in self._stages for parameter in stage.parameters())
         return Evidence({"frozen_parameters": frozen, "frozen_stages": len(self._stages)}, {})
 

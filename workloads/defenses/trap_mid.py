@@ -49,6 +49,7 @@ class TrapMid(Defense):
         self.triggers = torch.rand(facts.classes, *facts.image_shape, generator=draws).to(facts.device)
 
     def start(self, model: Classifier) -> None:
+        """Build the discriminator of triggered images."""
         assert self.facts.build_network is not None and self.facts.build_optimizer is not None
         self._model = model
         self.discriminator = self.facts.build_network(1)
@@ -61,6 +62,7 @@ class TrapMid(Defense):
         self._assigned, self._next = classes[order], 0
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """Train discriminator and triggers, and add triggered images with their trap labels."""
         classes = self._assigned[self._next : self._next + len(batch.images)].to(self.facts.device)
         self._next += len(batch.images)
         self._train_discriminator(batch.images, self._triggered(batch.images, classes))
@@ -106,6 +108,7 @@ class TrapMid(Defense):
         self._model.train()
 
     def state(self) -> State:
+        """Triggers, discriminator and its optimiser."""
         slots = self._optimizer.state_dict()["state"]
         return {
             "triggers": self.triggers,
@@ -114,10 +117,12 @@ class TrapMid(Defense):
         }
 
     def restore(self, state: State) -> None:
+        """Go on from them."""
         self.triggers = state["triggers"].to(self.facts.device)
         self.discriminator.load_state_dict(state["discriminator"])
         slots = {int(index): slot for index, slot in state["optimizer"].items()}
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": slots})
 
     def evidence(self) -> Evidence:
+        """The triggers."""
         return Evidence({"classes": self.facts.classes}, {"triggers": self.triggers.cpu()})

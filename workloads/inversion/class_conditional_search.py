@@ -40,6 +40,7 @@ class ClassConditionalSearch(GradientAttack[Oracle]):
     config: ClassConditionalSearchConfig
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a prior whose images belong to no class."""
         super().check(prior=prior, classes=classes)
         if prior is not None and not prior.conditional:
             usual = type(self.config).model_fields["prior"].default.kind
@@ -50,12 +51,15 @@ class ClassConditionalSearch(GradientAttack[Oracle]):
 
     @property
     def descent(self) -> Descent:
+        """Adam, with losses divided as in the authors' code."""
         return Descent(Adam(self.config.lr), batch_reference=self.config.batch_reference)
 
     def views(self, access: Access[Oracle]) -> Sequence[View]:
+        """The random view, several times."""
         return (RandomView(self.config.view),) * self.config.views
 
     def protocol(self) -> dict[str, Any]:
+        """Adds loss, number of views and the batch size that losses are divided by."""
         config = self.config
         return super().protocol() | {
             "objective": config.objective,

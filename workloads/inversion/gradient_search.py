@@ -57,6 +57,7 @@ class GradientAttack(RowSearch[Oracle]):
         return images.new_zeros(len(images))
 
     def prepare(self, access: Access[Oracle], identities: Tensor, *, context: JobContext) -> State:
+        """What the objective needs."""
         return self.objective.prepare(access, context=context)
 
     def start(self, access: Access[Oracle], rows: Rows) -> Variables:
@@ -80,11 +81,13 @@ class GradientAttack(RowSearch[Oracle]):
         return kept
 
     def begin(self, access: Access[Oracle], rows: Rows) -> State:
+        """Variables at their start, with the memory of the update rule."""
         variables = self.start(access, rows)
         kept = self.remember({}, variables, None, 0)
         return {"variables": variables, "memory": self.descent.rule.begin(variables), "kept": kept}
 
     def advance(self, access: Access[Oracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+        """Move the variables of all rows by one step down their gradients, in batches that fit in memory."""
         variables: Variables = state["variables"]
         if not access.batches.measured:
             self._measure(access, variables, rows, step)
@@ -122,9 +125,11 @@ class GradientAttack(RowSearch[Oracle]):
         return self.descent.identity_weight / max(len(access.lenses), 1) * losses
 
     def outcome(self, state: State) -> State:
+        """The variables."""
         return {"variables": state["variables"]}
 
     def latents(self, access: Access[Oracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
+        """The variables named `latents`."""
         return rows, state["variables"]["latents"]
 
     def _gradients(

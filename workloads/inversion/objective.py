@@ -36,9 +36,11 @@ class TargetObjective(Objective[WhiteBoxOracle]):
     loss: Loss
 
     def prepare(self, access: Access[WhiteBoxOracle], *, context: JobContext) -> State:
+        """Nothing to prepare."""
         return {}
 
     def losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:
+        """The loss of the target model's logits."""
         return self.loss(access.target.logits(images), identities)
 
 
@@ -49,7 +51,9 @@ class SurrogateObjective(Objective[LabelOracle]):
     loss: Loss
 
     def prepare(self, access: Access[LabelOracle], *, context: JobContext) -> State:
+        """Nothing to prepare."""
         return {}
 
     def losses(self, access: Access[LabelOracle], images: Tensor, identities: Tensor) -> Tensor:
+        """The mean loss over the surrogates."""
         return torch.stack([self.loss(surrogate(images), identities) for surrogate in access.surrogates]).mean(0)

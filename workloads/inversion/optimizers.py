@@ -53,9 +53,11 @@ class Nesterov(UpdateRule):
     momentum: float
 
     def begin(self, variables: Variables) -> State:
+        """A velocity of 0 for every variable."""
         return {name: torch.zeros_like(variable) for name, variable in variables.items()}
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
+        """One accelerated step; the memory is the velocity."""
         velocity = {name: self.momentum * memory[name] - self.lr * gradients[name] for name in variables}
         moved = {
             name: variable - self.momentum * memory[name] + (1 + self.momentum) * velocity[name]
@@ -72,9 +74,11 @@ class Momentum(UpdateRule):
     momentum: float
 
     def begin(self, variables: Variables) -> State:
+        """A velocity of 0 for every variable."""
         return {name: torch.zeros_like(variable) for name, variable in variables.items()}
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
+        """One step along the velocity, which is the memory."""
         velocity = {name: self.momentum * memory[name] + gradients[name] for name in variables}
         return {name: variable - self.lr * velocity[name] for name, variable in variables.items()}, velocity
 
@@ -98,12 +102,14 @@ class Adam(UpdateRule):
     """Factor of the learning rate at a step counted from 0."""
 
     def begin(self, variables: Variables) -> State:
+        """Both moments at 0."""
         return {
             moment: {name: torch.zeros_like(variable) for name, variable in variables.items()}
             for moment in ("first", "second")
         }
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
+        """One bias-corrected step; the memory is both moments."""
         beta1, beta2 = self.betas
         first = {name: memory["first"][name].lerp(gradient, 1 - beta1) for name, gradient in gradients.items()}
         second = {
@@ -128,9 +134,11 @@ class RestartingRule(UpdateRule):
     """Steps at which counting begins again; the first is 0."""
 
     def begin(self, variables: Variables) -> State:
+        """What the wrapped rule remembers."""
         return self.rule.begin(variables)
 
     def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
+        """A step of the wrapped rule, counted from its last start."""
         start = max(start for start in self.starts if start <= step)
         return self.rule.step(variables, gradients, memory, step - start)
 

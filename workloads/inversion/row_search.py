@@ -75,6 +75,7 @@ class RowSearch(Attack[Oracle]):
         return self._rendered(access, latents, rows, latent_steps=loop.latent_steps)
 
     def protocol(self) -> dict[str, Any]:
+        """Steps, restarts, what is kept and what ranks reconstructions."""
         return search_protocol(self.config, access=self.oracle_type.access, selection=self.ranking.name)
 
     @torch.no_grad()

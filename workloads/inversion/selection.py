@@ -33,6 +33,7 @@ class TargetScore(Ranking):
     name: str = "target score"
 
     def scores(self, target: LabelOracle, images: Tensor, rows: Rows) -> Tensor:
+        """The oracle's score of the identity."""
         return target.score(images, rows.identities.to(images.device))
 
 
@@ -46,6 +47,7 @@ class MeanConfidence(Ranking):
     name: str = "mean confidence over random views"
 
     def scores(self, target: LabelOracle, images: Tensor, rows: Rows) -> Tensor:
+        """The mean confidence over the views."""
         return robust_confidence(target, images, rows, views=self.views, view=self.view)
 
 

@@ -60,6 +60,7 @@ class StyleSearch(GradientAttack[WhiteBoxOracle]):
     config: StyleSearchConfig
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
+        """Refuse a prior whose images depend on the identity, and official fidelity without a staged prior."""
         super().check(prior=prior, classes=classes)
         assert prior is not None
         check_pooled(self.config, prior)
@@ -70,14 +71,17 @@ class StyleSearch(GradientAttack[WhiteBoxOracle]):
             )
 
     def default_objective(self) -> TargetObjective:
+        """The Poincare distance of the target's logits."""
         return TargetObjective(poincare)
 
     @property
     def descent(self) -> Descent:
+        """Adam, with losses divided as in the authors' code."""
         return Descent(Adam(self.config.lr, self.config.betas), batch_reference=self.config.batch_reference)
 
     @property
     def ranking(self) -> MeanConfidence:
+        """By mean confidence over random views."""
         return MeanConfidence(self.config.selection_views, RandomView(self.config.selection_view))
 
     def prepare(self, access: Access[WhiteBoxOracle], identities: Tensor, *, context: JobContext) -> State:
@@ -94,12 +98,15 @@ class StyleSearch(GradientAttack[WhiteBoxOracle]):
         return super().prepare(access, identities, context=context) | pool
 
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
+        """The best styles of the pool for each identity."""
         return {"latents": start_of(access.findings, rows)}
 
     def render(self, access: Access[WhiteBoxOracle], latents: Tensor, rows: Rows) -> Tensor:
+        """Images of styles, cropped as the target model is shown them."""
         return self.framed(access.required_prior.synthesize(latents))
 
     def views(self, access: Access[WhiteBoxOracle]) -> Sequence[View]:
+        """One random view per step."""
         return (RandomView(self.config.view),)
 
     def framed(self, images: Tensor) -> Tensor:
@@ -114,6 +121,7 @@ class StyleSearch(GradientAttack[WhiteBoxOracle]):
         return F.interpolate(inner, size=(side, side), mode="bilinear")
 
     def protocol(self) -> dict[str, Any]:
+        """Adds the pool and the number of views that rank."""
         return super().protocol() | self.config.pool_protocol() | {"selection_views": self.config.selection_views}
 
     def _first_images(self, prior: Prior, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,9 +35,11 @@ class Gaussian(Family):
     """Numbers in a latent."""
 
     def begin(self, rows: Rows, *, device: torch.device) -> Variables:
+        """Mean and log standard deviation 0."""
         return {name: torch.zeros(len(rows), self.size, device=device) for name in ("mean", "log_std")}
 
     def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled and shifted noise, and the exact divergence."""
         mean, log_std = variables["mean"], variables["log_std"]
         divergence = (mean.square() + (2 * log_std).exp() - 1).sum(1) / 2 - log_std.sum(1)
         return mean[:, None] + log_std.exp()[:, None] * noise, divergence
@@ -60,6 +62,7 @@ class Flow(Family):
     """Width of the coupling networks."""
 
     def begin(self, rows: Rows, *, device: torch.device) -> Variables:
+        """Coupling networks whose last layer is 0, and neutral scales and shifts."""
         blocks, size = self.permutations.shape
         sizes = (size // 2, self.hidden, self.hidden, size - size // 2)
         variables: Variables = {}
@@ -72,6 +75,7 @@ class Flow(Family):
         return variables
 
     def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise through all blocks, and the divergence estimated on it."""
         latents, log_volume = noise, noise.new_zeros(len(noise))
         for block, permutation in enumerate(self.permutations):
             log_scale = variables[f"{block}.log_scale"]

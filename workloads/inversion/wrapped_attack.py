@@ -28,30 +28,38 @@ class WrappedAttackConfig(AttackConfig):
 
     @property
     def identities(self) -> int | None:
+        """Those of the host."""
         return self.host.identities
 
     @property
     def keep(self) -> int:
+        """As many as the host keeps."""
         return self.host.keep
 
     @property
     def prior(self) -> PriorConfig | None:
+        """The prior of the host."""
         return self.host.prior
 
     @property
     def needs_prior(self) -> bool:
+        """Whether the host needs one."""
         return self.host.needs_prior
 
     @property
     def surrogates(self) -> tuple[SurrogateConfig, ...]:
+        """Those of the host."""
         return self.host.surrogates
 
     @property
     def teacher_erasing(self) -> RandomErasingConfig | None:
+        """That of the host."""
         return self.host.teacher_erasing
 
     def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
+        """Lets the host know the defenses."""
         return self.model_copy(update={"host": self.host.against(defenses)})
 
     def with_prior(self, prior: PriorConfig | None) -> Self:
+        """Gives the prior to the host."""
         return self.model_copy(update={"host": self.host.with_prior(prior)})

@@ -56,6 +56,7 @@ class EvaluateAttack(Job):
     config: EvaluateAttackConfig
 
     def run(self, context: JobContext) -> None:
+        """Write rows, metrics, numbers of each identity, and pairs of images."""
         judge = load_classifier(context.inputs["evaluation"], device=context.device)
         rebuilt = load_file(context.inputs["attack"] / "reconstructions.safetensors")
         kept = {name: rebuilt[name][rebuilt["kept"]] for name in ("images", "identities", "restarts")}

@@ -35,6 +35,7 @@ class EvaluateClassifier(Job):
     config: EvaluateClassifierConfig
 
     def run(self, context: JobContext) -> None:
+        """Predict the held-out images, and write the metrics."""
         model = load_classifier(context.inputs["model"], device=context.device)
         _, data = context.load_images(self.config.data).split(self.config.split)
         evidence = HeldOutEvidence(predict(model, data.images, device=context.device), data.identities)

@@ -50,6 +50,7 @@ class FitPrior(Job):
     config: FitPriorConfig
 
     def run(self, context: JobContext) -> None:
+        """Fit the prior; write it, its queries, its sample quality and a sheet of samples."""
         data = context.load_images(self.config.data)
         target, classes = self._target(data.images, context)
         runtime = {"channels": data.images.shape[1], "image_size": data.images.shape[2], "classes": classes}

@@ -63,6 +63,7 @@ class FitSurrogate(Job):
     config: FitSurrogateConfig
 
     def run(self, context: JobContext) -> None:
+        """Ask the target model, train the network, and write it with the number of queries."""
         target_model = load_classifier(context.inputs["target"], device=context.device)
         images = self._images(target_model.classes, context)
         access = ScoreOracle if self.config.answers == "scores" else LabelOracle

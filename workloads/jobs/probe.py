@@ -36,6 +36,7 @@ class Probe(Job):
     config: ProbeConfig
 
     def run(self, context: JobContext) -> None:
+        """Wait, then fail or write the number."""
         deadline = time.monotonic() + self.config.busy_s
         while time.monotonic() < deadline:
             time.sleep(min(0.01, self.config.busy_s))

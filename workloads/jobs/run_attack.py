@@ -56,6 +56,7 @@ class RunAttack(Job):
     config: RunAttackConfig
 
     def run(self, context: JobContext) -> None:
+        """Prepare every attack that runs, attack, and write reconstructions and protocol."""
         config = self.config.attack
         target_model = load_classifier(context.inputs["target"], device=context.device)
         prepared = [self._prepare(member, target_model, context) for member in config.members()]

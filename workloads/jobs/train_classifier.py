@@ -50,6 +50,7 @@ class TrainClassifier(Job):
     config: TrainClassifierConfig
 
     def run(self, context: JobContext) -> None:
+        """Train, and write the classifier, its history and the evidence of its defenses."""
         config = self.config
         data = context.load_images(config.data)
         if config.split is not None:

@@ -27,12 +27,15 @@ class AttackAccuracy(ReconstructionMetric):
     """
 
     def better(self) -> dict[str, str]:
+        """Fewer recognised reconstructions are better."""
         return {"attack_accuracy": "lower", "attack_accuracy_top5": "lower"}
 
     def names(self, classes: int) -> tuple[str, ...]:
+        """Top-5 only if there are enough classes for it to mean something."""
         return tuple(self.better())[: 1 if classes < FEWEST_CLASSES_FOR_TOP5 else 2]
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        """1 where the evaluation model names the identity, else 0."""
         rows = {"attack_accuracy": in_top_k(evidence.logits, evidence.identities, k=1)}
         if evidence.logits.shape[1] >= FEWEST_CLASSES_FOR_TOP5:
             rows["attack_accuracy_top5"] = in_top_k(evidence.logits, evidence.identities, k=5)

@@ -56,10 +56,12 @@ class ExtractorMetricConfig(MetricConfig):
 
     @property
     def label(self) -> str:
+        """The kind and the space that features are taken in."""
         return f"{self.kind}_{self.space}"
 
     @property
     def feature_network(self) -> ModelConfig | None:
+        """The extractor that the spec names."""
         return self.extractor
 
 
@@ -167,6 +169,7 @@ class ReconstructionMetric(AttackMetric):
     """Gives each reconstruction a value; its numbers are means of these, with intervals from resampling identities."""
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
+        """The mean over identities of the metric's rows."""
         return over_identities(self.rows(evidence), evidence.identities, context)
 
     @abstractmethod

@@ -25,4 +25,5 @@ class DeltaEval(KnnDistance):
     """
 
     def better(self) -> dict[str, str]:
+        """Farther from the private images is better."""
         return {"delta_eval": "higher"}

@@ -33,9 +33,11 @@ class DeltaFace(ReconstructionMetric):
     """
 
     def better(self) -> dict[str, str]:
+        """Farther from the private images is better."""
         return {"delta_face": "higher"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        """Squared distance between unit features, to the nearest private image."""
         features, private = F.normalize(evidence.features), F.normalize(evidence.private_features)
         distances, _ = nearest_private(features, evidence.identities, private, evidence.private.identities)
         return {"delta_face": distances}

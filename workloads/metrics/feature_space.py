@@ -72,19 +72,23 @@ class FeatureSpace(AttackMetric):
     config: FeatureSpaceConfig
 
     def better(self) -> dict[str, str]:
+        """Less overlap and a larger distance ratio are better."""
         measures = itertools.product(("hull_overlap", "manifold_precision", "manifold_recall"), ("private", "erased"))
         names = {f"{measure}_{cloud}": "lower" for measure, cloud in measures} | {"distance_ratio": "higher"}
         return {f"{name}_{self.config.space}": direction for name, direction in names.items()}
 
     @property
     def fewest_reconstructions(self) -> int:
+        """More than k neighbours, and three points for a hull."""
         return max(self.config.k + 1, 3)  # fewer than three points have no hull
 
     @property
     def fewest_private_images(self) -> int:
+        """As many as reconstructions."""
         return self.fewest_reconstructions
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
+        """The mean over identities of each measure; draws the first few identities as well."""
         draws = functools.partial(context.generator, self.config.label)
         erasing = _erasing(self.config.erasing, evidence, draws)
         attacked, rows = evidence.identities.unique(), []

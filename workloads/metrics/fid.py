@@ -36,6 +36,7 @@ class Fid(AttackMetric):
     config: FidConfig
 
     def better(self) -> dict[str, str]:
+        """Farther from the private images is better."""
         return {self._name: "higher"}
 
     @property
@@ -43,6 +44,7 @@ class Fid(AttackMetric):
         return f"fid_{self.config.space}"
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
+        """The distance of all images, with an interval from resampled identities."""
         attacked = evidence.identities.unique()
         reconstructed = [evidence.features[evidence.identities == identity].double() for identity in attacked]
         private = [evidence.private_features[evidence.private.identities == identity].double() for identity in attacked]

@@ -23,8 +23,10 @@ class KnnDistance(ReconstructionMetric):
     """
 
     def better(self) -> dict[str, str]:
+        """Farther from the private images is better."""
         return {"knn_distance": "higher"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        """The squared feature distance to the nearest private image."""
         (name,) = self.better()
         return {name: evidence.nearest[0]}

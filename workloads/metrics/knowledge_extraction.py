@@ -47,21 +47,26 @@ class KnowledgeExtraction(AttackMetric):
     config: KnowledgeExtractionConfig
 
     def better(self) -> dict[str, str]:
+        """A student that learns less is better."""
         return {"knowledge_extraction_train_accuracy": "lower", "knowledge_extraction_test_accuracy": "lower"}
 
     @property
     def fewest_reconstructions(self) -> int:
+        """Two if some are held back for validation."""
         return 2 if self.config.training.validation_fraction else 1
 
     @property
     def fewest_identities(self) -> int:
+        """Two, since there must be something to tell apart."""
         return 2
 
     @property
     def networks(self) -> tuple[ModelConfig, ...]:
+        """The student, if the spec names one."""
         return (self.config.student,) if self.config.student is not None else ()
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
+        """Train a student on the reconstructions, and measure it on private images."""
         attacked = evidence.identities.unique()
         if len(attacked) < 2:
             raise ShapeError("knowledge_extraction needs two identities to tell apart, got 1: attack more of them.")

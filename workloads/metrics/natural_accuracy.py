@@ -23,9 +23,11 @@ class NaturalAccuracy(ClassifierMetric):
     """
 
     def better(self) -> dict[str, str]:
+        """More is better."""
         return {"natural_accuracy": "higher"}
 
     def estimates(self, evidence: HeldOutEvidence) -> dict[str, Estimate]:
+        """The share of held-out images named right, with Wilson's interval."""
         if len(evidence.logits) != len(evidence.identities):
             raise ShapeError(f"{len(evidence.logits)} logits do not fit {len(evidence.identities)} identities.")
         correct = int((evidence.logits.argmax(1) == evidence.identities).sum())

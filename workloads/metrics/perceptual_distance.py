@@ -40,10 +40,12 @@ class PerceptualDistance(ReconstructionMetric):
     config: PerceptualDistanceConfig
 
     def better(self) -> dict[str, str]:
+        """Farther from the private images is better."""
         return {self.config.label: "higher"}
 
     @torch.no_grad()
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        """The distance between feature maps, summed over the extractor's stages."""
         device = evidence.network.mean.device
         distances = []
         for pair in zip(evidence.images.split(ROWS), evidence.nearest_images().split(ROWS), strict=True):

@@ -52,17 +52,21 @@ class Prdc(AttackMetric):
     config: PrdcConfig
 
     def better(self) -> dict[str, str]:
+        """Reconstructions less like the private images are better."""
         return {f"{name}_{self.config.space}": "lower" for name in Neighbourhoods._fields}
 
     @property
     def fewest_reconstructions(self) -> int:
+        """More than the k neighbours that are looked at."""
         return self.config.k + 1
 
     @property
     def fewest_private_images(self) -> int:
+        """More than the k neighbours that are looked at."""
         return self.config.k + 1
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
+        """The mean over identities of all four numbers."""
         attacked = evidence.identities.unique()
         rows = []
         for identity in attacked:

@@ -26,8 +26,10 @@ class Psnr(ReconstructionMetric):
     """
 
     def better(self) -> dict[str, str]:
+        """Less like the private image is better."""
         return {"psnr": "lower"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        """Decibels, against the nearest private image."""
         error = (evidence.images - evidence.nearest_images()).double().square().flatten(1).mean(1)
         return {"psnr": -10 * error.clamp(min=SMALLEST_ERROR).log10()}

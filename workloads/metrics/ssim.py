@@ -27,9 +27,11 @@ class Ssim(ReconstructionMetric):
     """
 
     def better(self) -> dict[str, str]:
+        """Less like the private image is better."""
         return {"ssim": "lower"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        """Structural similarity with the nearest private image."""
         from torchmetrics.functional.image import structural_similarity_index_measure
 
         values = [

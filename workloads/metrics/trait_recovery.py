@@ -37,9 +37,11 @@ class TraitRecovery(ReconstructionMetric):
     config: TraitRecoveryConfig
 
     def better(self) -> dict[str, str]:
+        """Fewer recovered traits are better."""
         return {"trait_kinds": "lower", "trait_measures": "lower"}
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
+        """The share of kinds read right, and the variance of measures explained."""
         probe = _Probe(evidence.private_features, self.config.ridge)
         kinds, measures = [], []
         for values in evidence.traits.values():

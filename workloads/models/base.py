@@ -46,6 +46,7 @@ class ModelConfig(WeightsFileConfig, ComponentConfig):
 
     @classmethod
     def identify_weights(cls, weights: str) -> str:
+        """`imagenet` stands for itself, a file for its digest."""
         return weights if weights == "imagenet" else super().identify_weights(weights)
 
 
@@ -185,9 +186,11 @@ class LibraryClassifier(Classifier):
         """
 
     def features(self, normalized: Tensor) -> Tensor:
+        """The output of the library's network without its last layer."""
         return self.body(normalized)
 
     def draw_weights(self, generator: torch.Generator) -> None:
+        """Draw the head; the library drew the rest when it built the network."""
         initialize(self.head, generator)
 
     def imagenet_url(self) -> str | None:
@@ -195,6 +198,7 @@ class LibraryClassifier(Classifier):
         return None
 
     def start_from(self, config: ModelConfig) -> None:
+        """Weights for ImageNet from torchvision's cache, or those of a file; the last layer stays as drawn."""
         if config.weights != "imagenet":
             super().start_from(config)
         elif (url := self.imagenet_url()) is None:

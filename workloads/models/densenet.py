@@ -19,6 +19,7 @@ class DensenetConfig(ModelConfig):
 
     @property
     def label(self) -> str:
+        """Such as densenet121."""
         return f"densenet{self.depth}"
 
 
@@ -32,15 +33,18 @@ class Densenet(LibraryClassifier):
     config: DensenetConfig
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """torchvision's network, without its classifier."""
         from torchvision import models
 
         network = models.get_model(self.config.label, weights=None)
         return network.features, network.classifier.in_features
 
     def features(self, normalized: Tensor) -> Tensor:
+        """The last maps after ReLU, averaged over pixels."""
         return F.relu(self.body(normalized)).mean((2, 3))
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Stem, dense blocks, transitions and the last norm."""
         layers = dict(self.body.named_children())
         stem = ("stem", nn.Sequential(layers["conv0"], layers["norm0"]))
         blocks = [(name, layer) for name, layer in layers.items() if name.startswith(("denseblock", "transition"))]

@@ -69,12 +69,14 @@ class Facenet160(Classifier):
         self.head = nn.Linear(EMBEDDING, classes)
 
     def features(self, normalized: Tensor) -> Tensor:
+        """The output of all layers but the head."""
         for name, layer in self.named_children():
             if name != "head":
                 normalized = layer(normalized)
         return normalized
 
     def start_from(self, config: ModelConfig) -> None:
+        """Published weights of a file, but for the head."""
         if config.weights in ("none", "imagenet"):
             super().start_from(config)
         else:
@@ -82,6 +84,7 @@ class Facenet160(Classifier):
             load_weights(self, read_weights(Path(config.weights)), source=config.weights, skip=fresh)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """All layers with weights but the head."""
         return [(name, layer) for name, layer in self.named_children() if name != "head" and has_weights(layer)]
 
 

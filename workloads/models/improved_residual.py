@@ -71,13 +71,16 @@ class ImprovedResidual(Classifier):
         self.head = nn.Linear(EMBEDDING, classes)
 
     def features(self, normalized: Tensor) -> Tensor:
+        """The embedding."""
         return self.embedding(self.body(self.stem(normalized)))
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Stem, stages of blocks, embedding."""
         body = [(f"stage{index}", stage) for index, stage in enumerate(self.body, start=1)]
         return [("stem", self.stem), *body, ("embedding", self.embedding)]
 
     def scale_shortcuts(self, factors: Sequence[float]) -> None:
+        """Weaken the shortcuts of each stage's blocks by its factor."""
         check_factors(self.config.kind, factors, stages=len(self.body))
         for stage, factor in zip(self.body, factors, strict=True):
             for block in stage.modules():

@@ -41,18 +41,21 @@ class Inception2015(LibraryClassifier):
     fewest_pixels = 75
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """The network of the published graph, without its last layer."""
         network = _network()
         width = network.fc.in_features
         network.fc = nn.Identity()
         return network, width
 
     def start_from(self, config: ModelConfig) -> None:
+        """Weights of a file; nothing is downloaded."""
         if config.weights in ("none", "imagenet"):
             Classifier.start_from(self, config)
         else:
             load_weights(self.body, read_weights(Path(config.weights)), source=config.weights, skip=self.last_layers)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Convolutions and mixed blocks."""
         return [(name, block) for name, block in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]
 
 

@@ -28,6 +28,7 @@ class InceptionV3(LibraryClassifier):
     fewest_pixels = 75
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """torchvision's network with its auxiliary head, without its last layer."""
         from torchvision.models import inception_v3
 
         network = inception_v3(
@@ -38,19 +39,23 @@ class InceptionV3(LibraryClassifier):
         return network, width
 
     def imagenet_url(self) -> str:
+        """That of torchvision's default weights."""
         from torchvision.models import Inception_V3_Weights
 
         return str(Inception_V3_Weights.DEFAULT.url)
 
     def features(self, normalized: Tensor) -> Tensor:
+        """The pooled output, without the auxiliary head's."""
         output = self.body(normalized)
         return output if isinstance(output, Tensor) else output.logits
 
     def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
+        """Logits of the head and of the auxiliary head."""
         output = self.body(normalized)
         if isinstance(output, Tensor):  # in eval mode torchvision leaves out the auxiliary head
             return (self.head(output),)
         return self.head(output.logits), output.aux_logits
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Convolutions and mixed blocks."""
         return [(name, block) for name, block in self.body.named_children() if name.startswith(("Conv2d", "Mixed"))]

@@ -28,6 +28,7 @@ class MaxvitT(LibraryClassifier):
     """
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """torchvision's network, for sizes that its windows divide."""
         from torchvision.models import maxvit_t
 
         size = self.image_size
@@ -39,12 +40,14 @@ class MaxvitT(LibraryClassifier):
         return network, width
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Stem, blocks, projection."""
         blocks = enumerate(self.body.get_submodule("blocks").children(), start=1)
         named_blocks = [(f"block{number}", block) for number, block in blocks]
         stem, classifier = self.body.get_submodule("stem"), self.body.get_submodule("classifier")
         return [("stem", stem), *named_blocks, ("projection", classifier)]
 
     def scale_shortcuts(self, factors: Sequence[float]) -> None:
+        """Weaken the shortcuts of each block's convolutions by its factor."""
         blocks = list(self.body.get_submodule("blocks").children())
         check_factors(self.config.kind, factors, stages=len(blocks))
         for block, factor in zip(blocks, factors, strict=True):

@@ -22,6 +22,7 @@ class ResnestConfig(ModelConfig):
 
     @property
     def label(self) -> str:
+        """Such as resnest50."""
         return f"resnest{self.depth}"
 
 
@@ -35,6 +36,7 @@ class Resnest(FourStageResidual):
     config: ResnestConfig
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """timm's network, without its last layer."""
         import timm
 
         network: Any = timm.create_model(TIMM_NAMES[self.config.depth], pretrained=False, num_classes=0)

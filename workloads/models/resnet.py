@@ -19,6 +19,7 @@ class ResnetConfig(ModelConfig):
 
     @property
     def label(self) -> str:
+        """Such as resnet18."""
         return f"resnet{self.depth}"
 
 
@@ -32,6 +33,7 @@ class Resnet(FourStageResidual):
     config: ResnetConfig
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """torchvision's network, without its last layer."""
         from torchvision import models
 
         network = models.get_model(self.config.label, weights=None)
@@ -40,6 +42,7 @@ class Resnet(FourStageResidual):
         return network, width
 
     def imagenet_url(self) -> str:
+        """That of torchvision's default weights."""
         from torchvision import models
 
         return str(models.get_model_weights(self.config.label).DEFAULT.url)

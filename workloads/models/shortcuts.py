@@ -71,9 +71,11 @@ class FourStageResidual(LibraryClassifier):
     """A library network of the ResNet family: a stem, and four stages of residual blocks."""
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Stem and the four layers."""
         stem = nn.Sequential(self.body.get_submodule("conv1"), self.body.get_submodule("bn1"))
         layers = [(name, self.body.get_submodule(name)) for name in ("layer1", "layer2", "layer3", "layer4")]
         return [("stem", stem), *layers]
 
     def scale_shortcuts(self, factors: Sequence[float]) -> None:
+        """Weaken the shortcuts of each layer's blocks by its factor."""
         scale_block_shortcuts(self.config.kind, [stage for _, stage in self.stages()[1:]], factors)

@@ -36,9 +36,11 @@ class SmallCnn(Classifier):
         self.head = nn.Linear(4 * widths[-1], classes)
 
     def features(self, normalized: Tensor) -> Tensor:
+        """The pooled output of the last stage."""
         return self.pool(self.body(normalized))
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """The stages of convolution, norm and pooling."""
         return [(f"stage{index}", stage) for index, stage in enumerate(self.body, start=1)]
 
 

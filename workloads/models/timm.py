@@ -18,6 +18,7 @@ class TimmConfig(ModelConfig):
 
     @property
     def label(self) -> str:
+        """The name in timm."""
         return self.name
 
 
@@ -31,6 +32,7 @@ class TimmModel(LibraryClassifier):
     config: TimmConfig
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """The network of this name, without its last layer."""
         import timm
 
         check_library_has("timm", self.config.name, timm.list_models())
@@ -38,4 +40,5 @@ class TimmModel(LibraryClassifier):
         return network, network.num_features
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Direct children with weights."""
         return [(name, block) for name, block in self.body.named_children() if has_weights(block)]

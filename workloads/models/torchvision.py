@@ -22,6 +22,7 @@ class TorchvisionConfig(ModelConfig):
 
     @property
     def label(self) -> str:
+        """The name in torchvision."""
         return self.name
 
 
@@ -35,6 +36,7 @@ class TorchvisionModel(LibraryClassifier):
     config: TorchvisionConfig
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """The network of this name, without its last layer."""
         from torchvision import models
 
         check_library_has("torchvision", self.config.name, models.list_models(module=models))
@@ -42,11 +44,13 @@ class TorchvisionModel(LibraryClassifier):
         return network, remove_last_layer(network, self.config.name)
 
     def imagenet_url(self) -> str:
+        """That of the default weights."""
         from torchvision import models
 
         return str(models.get_model_weights(self.config.name).DEFAULT.url)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Children with weights, or theirs if they are sequences."""
         blocks: list[tuple[str, nn.Module]] = []
         for name, part in self.body.named_children():
             if name in HEADS:

@@ -46,6 +46,7 @@ class Vgg16Bn(Classifier):
         self.head = nn.Linear(width, classes)
 
     def features(self, normalized: Tensor) -> Tensor:
+        """The flattened maps after the last norm."""
         return self.norm(self.body(normalized).flatten(1))
 
     def stages(self) -> list[tuple[str, nn.Module]]:

@@ -29,6 +29,7 @@ class VitB16(LibraryClassifier):
     """
 
     def build_body(self) -> tuple[nn.Module, int]:
+        """torchvision's network, for sizes that its patches divide."""
         from torchvision.models import vit_b_16
 
         size = self.image_size
@@ -39,16 +40,19 @@ class VitB16(LibraryClassifier):
         return network, network.hidden_dim
 
     def draw_weights(self, generator: torch.Generator) -> None:
+        """Draw the class token as well, which torchvision begins at 0."""
         super().draw_weights(generator)
         class_token = self.body.get_parameter("class_token")
         class_token.data.normal_(std=0.02, generator=generator)  # torchvision begins at 0
 
     def imagenet_url(self) -> str:
+        """That of torchvision's default weights."""
         from torchvision.models import ViT_B_16_Weights
 
         return str(ViT_B_16_Weights.DEFAULT.url)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Patches, encoder blocks, norm."""
         blocks = enumerate(self.body.get_submodule("encoder.layers").children(), start=1)
         named_blocks = [(f"block{number}", block) for number, block in blocks]
         patches, norm = self.body.get_submodule("conv_proj"), self.body.get_submodule("encoder.ln")

@@ -61,6 +61,7 @@ class AveragedConfig(AdversarialConfig):
 
     @property
     def average_decay(self) -> float | None:
+        """The decay, if there is one."""
         return self.ema
 
 
@@ -112,6 +113,7 @@ class AdversarialPrior(Prior, Generic[Batches]):
         """Do what is due before a step; steps count from 0."""
 
     def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
+        """Critic and generator by turns, on batches of public images."""
         self.cpu().draw_weights(context.generator("initialization"))  # generators of the context draw on the CPU
         self.to(context.device)
         adams = self._adams(self.config.lr)

@@ -42,6 +42,7 @@ class ConditionalPrior(AdversarialPrior[Batches]):
         self.generator = ResidualGenerator(config.latent_size, self.widths, channels=channels, classes=classes)
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
+        """Images of latents and identities, which must be given."""
         assert identities is not None, "a conditional prior needs the identities of the images to make"
         return self.generator(latents, identities)
 

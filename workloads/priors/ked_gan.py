@@ -73,10 +73,12 @@ class KedGan(AdversarialPrior[AnsweredBatches]):
         )
 
     def draw_weights(self, draws: torch.Generator) -> None:
+        """Draw the minibatch measures from N(0, 1) as the authors do."""
         super().draw_weights(draws)
         nn.init.normal_(self.critic.minibatch.measure.weight, generator=draws)
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
+        """Images of latents; identities have no part in it."""
         return self.generator(latents)
 
     def realism(self, images: Tensor) -> Tensor:
@@ -142,6 +144,7 @@ class IdentityDiscriminator(nn.Module):
         return self.head(torch.cat((features, self.minibatch(features)), 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits of the identities. Shape: (B, C, S, S) to (B, classes)."""
         return self.logits(self.features(images))
 
 
@@ -161,6 +164,7 @@ class MinibatchDiscrimination(nn.Module):
         self.measure = nn.Linear(size, MINIBATCH_FEATURES * MINIBATCH_SIZE, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
+        """How alike each row is to the others of its batch; 0 in eval mode. Shape: (B, F) to (B, features)."""
         if not self.training:
             return features.new_zeros(len(features), MINIBATCH_FEATURES)
         measures = self.measure(features).unflatten(1, (MINIBATCH_FEATURES, MINIBATCH_SIZE)).transpose(0, 1)

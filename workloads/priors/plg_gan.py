@@ -129,6 +129,7 @@ class ProjectionCritic(nn.Module):
         self.embedding = spectral(nn.Embedding(classes, widths[-1]))
 
     def forward(self, images: Tensor, identities: Tensor | None = None) -> Tensor:
+        """The value, plus the projection on the class if there is one."""
         features = self.trunk(images)
         values = self.value(features).flatten()
         return values if identities is None else values + (features * self.embedding(identities)).sum(1)

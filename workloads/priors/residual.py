@@ -33,6 +33,7 @@ class ConditionalNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(classes, channels))
 
     def forward(self, maps: Tensor, identities: Tensor) -> Tensor:
+        """Batch norm with scale and shift of each row's class. Shape: (B, C, H, W), kept."""
         scale, shift = F.embedding(identities, self.scale), F.embedding(identities, self.shift)
         if self.training:
             maps = self.norm(maps)
@@ -61,6 +62,7 @@ class UpBlock(nn.Module):
         self.shortcut = nn.Conv2d(before, after, 1)
 
     def forward(self, maps: Tensor, identities: Tensor) -> Tensor:
+        """Shape: (B, C, H, W) to (B, C', 2H, 2W)."""
         inner = enlarged_convolution(F.relu(self.first_norm(maps, identities)), self.first)
         inner = self.second(F.relu(self.second_norm(inner, identities)))
         # A 1 x 1 convolution commutes with enlarging, and costs a quarter when it comes first.
@@ -81,6 +83,7 @@ class ResidualGenerator(nn.Module):
         self.colours = nn.Conv2d(widths[-1], channels, 1)
 
     def forward(self, latents: Tensor, identities: Tensor) -> Tensor:
+        """Images in [-1, 1]. Shape: (B, Z), (B,) to (B, C, S, S)."""
         maps = self.stem(latents).unflatten(1, (-1, 4, 4))
         for block in self.blocks:
             maps = block(maps, identities)
@@ -106,6 +109,7 @@ class SpectralNorm(nn.Module):
         self.register_buffer("right", torch.full((columns,), columns**-0.5))
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The weight over its largest singular value, by one power iteration in training."""
         matrix = weight.flatten(1)
         if self.training:
             with torch.no_grad():  # new tensors: an earlier pass may still need the old ones for its gradient
@@ -138,6 +142,7 @@ class DownBlock(nn.Module):
         self.shortcut = spectral(nn.Conv2d(before, after, 1))
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Shape: (B, C, H, W) to (B, C', H/2, W/2)."""
         inner = self.second(F.relu(self.first(self.activate(maps))))
         # A 1 x 1 convolution commutes with averaging, and costs a quarter when it comes last.
         return F.avg_pool2d(inner, 2) + self.shortcut(F.avg_pool2d(maps, 2))
@@ -152,6 +157,7 @@ class Trunk(nn.Module):
         self.blocks = nn.Sequential(DownBlock(channels, widths[0], reads_images=True), *deeper)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Features summed over pixels. Shape: (B, C, S, S) to (B, F)."""
         return F.relu(self.blocks(images)).sum((2, 3))
 
 

@@ -48,6 +48,7 @@ class StagedPrior(Prior):
         """
 
     def map(self, latents: Tensor) -> Tensor:
+        """The first of an image's styles. Shape: (B, Z) to (B, S)."""
         return self.styles(latents)[:, 0]
 
     def truncate(self, styles: Tensor, *, truncation: float, cutoff: int) -> Tensor:

@@ -69,6 +69,7 @@ class Tacgan(ConditionalPrior[BatchesWithTarget]):
         return self.critic(images)[0]
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> BatchesWithTarget:
+        """Public images, with the target model that labels generated ones."""
         assert target is not None
         return BatchesWithTarget(images, context.device, target=target)
 
@@ -109,5 +110,6 @@ class ClassifyingCritic(nn.Module):
         self.classes = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Realism and class logits. Shape: (B, C, S, S) to (B,), (B, classes)."""
         features = self.trunk(images)
         return self.real(features).flatten(), self.classes(features)

@@ -51,6 +51,7 @@ class WganGp(AdversarialPrior[PublicBatches]):
         self.critic = _critic(list(reversed(widths)), channels)
 
     def synthesize(self, latents: Tensor, identities: Tensor | None = None) -> Tensor:
+        """Images of latents; identities have no part in it."""
         return self.generator(latents)
 
     def realism(self, images: Tensor) -> Tensor:
@@ -58,6 +59,7 @@ class WganGp(AdversarialPrior[PublicBatches]):
         return self.critic(images).flatten()
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
+        """Public images alone."""
         return PublicBatches(images, context.device)
 
     def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:

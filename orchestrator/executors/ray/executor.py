@@ -45,6 +45,7 @@ class RayExecutor(Executor):
         self._latest = Snapshot()
 
     def run(self, session: Session) -> None:
+        """Finish cached trials without Ray; connect and hand the others to Tune."""
         first = self._finish_cached(session)
         if first is not None:
             with connected(self._address):
@@ -52,6 +53,7 @@ class RayExecutor(Executor):
                 self._run_on_ray(session, first)
 
     def snapshot(self) -> Snapshot:
+        """What the broker says, or what it said last if it does not answer."""
         broker = self._broker
         if broker is not None:
             try:

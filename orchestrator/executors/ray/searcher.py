@@ -20,6 +20,7 @@ class SweepSearcher(Searcher):
 
     # Tune takes the string FINISHED for an answer, though its annotation does not say so.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The plan of the next trial with work left; cached trials are finished on the way."""
         while (trial := self._session.search.next()) is not None:
             plan = self._session.plan(trial)
             outcome = ray.get(self._broker.finish_cached.remote(plan))
@@ -30,6 +31,7 @@ class SweepSearcher(Searcher):
         return Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the search of a trial's numbers, or that it failed."""
         trial = self._tune_trials[trial_id]
         if error or not result or "metrics" not in result:
             self._session.search.finish(trial, None)

@@ -14,9 +14,11 @@ class ThinTrial(tune.Trainable):
     """Waits for the jobs of one trial after another; imports no torch and holds neither CPU nor GPU."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        """Take plan and broker from the searcher."""
         self._plan, self._broker = config["plan"], config["broker"]
 
     def step(self) -> dict[str, Any]:
+        """Wait for the broker to finish the trial's jobs; every Ray error becomes an outcome."""
         try:
             outcome: Outcome = ray.get(self._broker.run_trial.remote(self._plan))
         except ray.exceptions.RayError as error:  # nothing may escape into Tuner.fit(), which it would end
@@ -24,5 +26,6 @@ class ThinTrial(tune.Trainable):
         return {"done": True, "trial": self._plan.trial.id, "metrics": outcome.metrics, "error": outcome.error}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Serve another trial in the same process."""
         self.setup(new_config)
         return True

@@ -46,14 +46,17 @@ class Avatars(Dataset):
     config: AvatarsConfig
 
     def image_counts(self) -> dict[str, int]:
+        """The same number of images for each drawn person."""
         names = (f"{PREFIX}{self.config.first + index:05d}" for index in range(self.config.people))
         return dict.fromkeys(names, self.config.images_per_identity)
 
     def digest(self) -> str:
+        """Of the drawing code's version and the numbers that faces are drawn from."""
         numbers = (self.config.first, self.config.people, self.config.images_per_identity, self.config.seed)
         return digest({"drawing": DRAWING, "numbers": list(numbers)})
 
     def read(self, names: frozenset[str]) -> Iterator[Sample]:
+        """Draw the faces, each by its own generator."""
         for name in self.available():
             if name in names:
                 traits = self.traits(name)
@@ -66,6 +69,7 @@ class Avatars(Dataset):
         return Traits.draw(np.random.default_rng((self.config.seed, _number(name), 0)))
 
     def trait_table(self) -> dict[str, list[float]]:
+        """The traits that faces are drawn from, by name."""
         rows = [asdict(self.traits(name)) for name in self.names()]
         return {trait: [row[trait] for row in rows] for trait in rows[0]}
 

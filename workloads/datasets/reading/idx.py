@@ -36,6 +36,7 @@ class IdxDataset(RawDataset):
         """The character that a label stands for."""
 
     def list_entries(self) -> list[Entry]:
+        """Images of both parts, ordered by label."""
         labelled: list[tuple[int, Entry]] = []
         for part in get_args(Part):
             images = self._file(part, "images-idx3")
@@ -45,9 +46,11 @@ class IdxDataset(RawDataset):
         return [entry for _, entry in sorted(labelled, key=lambda pair: pair[0])]
 
     def sources(self, entry: Entry) -> tuple[Path, ...]:
+        """The file that holds the image."""
         return (self.root / entry.file.rpartition("/")[0],)
 
     def image(self, entry: Entry) -> Image.Image:
+        """The image at its row of the file; refuses a label without one."""
         file, _, row = entry.file.rpartition("/")
         images = self._images[file]
         if int(row) >= len(images):
@@ -55,6 +58,7 @@ class IdxDataset(RawDataset):
         return Image.fromarray(images[int(row)])
 
     def encoded(self, entry: Entry) -> bytes:
+        """The image as PNG, since the file holds raw pixels."""
         return encode_png(self.image(entry))
 
     @cached_property

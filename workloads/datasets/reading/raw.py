@@ -143,12 +143,15 @@ class RawDataset(Dataset):
         return entries
 
     def image_counts(self) -> Mapping[str, int]:
+        """Listed images of each identity."""
         return Counter(entry.identity for entry in self.entries)
 
     def publishes_split(self) -> bool:
+        """Whether every image comes with its part."""
         return all(entry.part is not None for entry in self.entries)
 
     def digest(self) -> str:
+        """Of the listed files; refuses a download with gaps."""
         sources = list(dict.fromkeys(file for entry in self.entries for file in self.sources(entry)))
         missing = [file for file in sources if not file.is_file()]
         if missing:
@@ -165,6 +168,7 @@ class RawDataset(Dataset):
         return total.hexdigest()
 
     def read(self, names: frozenset[str]) -> Iterator[Sample]:
+        """Listed images of these identities, cropped."""
         for entry in self.entries:
             if entry.identity in names:
                 yield Sample(entry.identity, self.image(entry), None if entry.part is None else entry.part == "test")

@@ -63,11 +63,13 @@ class ScaledLinear(DrawnLayer):
         self._active, self._rate, self._first_bias = active, rate, bias
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """The scaled product, activated if the layer is. Shape: (..., in) to (..., out)."""
         scale = self._rate / math.sqrt(self.weight.shape[1])
         outputs = F.linear(inputs, self.weight * scale, self.bias * self._rate)
         return F.leaky_relu(outputs, SLOPE) * GAIN if self._active else outputs
 
     def draw_weights(self, draws: torch.Generator) -> None:
+        """N(0, 1) over the learning-rate factor; biases at their first value."""
         self.weight.copy_(normal_like(self.weight, draws) / self._rate)
         self.bias.fill_(self._first_bias)
 
@@ -94,6 +96,7 @@ class ScaledConv(DrawnLayer):
         self._halve, self._clamp = halve, clamp
 
     def forward(self, maps: Tensor) -> Tensor:
+        """The scaled convolution, smoothed and halved if the layer halves."""
         weight = self.weight / math.sqrt(self.weight[0].numel())
         edge = self.weight.shape[2] // 2
         if not self._halve:
@@ -107,6 +110,7 @@ class ScaledConv(DrawnLayer):
         return clamped(outputs, self._clamp)
 
     def draw_weights(self, draws: torch.Generator) -> None:
+        """N(0, 1); biases 0."""
         self.weight.copy_(normal_like(self.weight, draws))
         if self.bias is not None:
             self.bias.zero_()
@@ -147,6 +151,7 @@ class StyledConv(DrawnLayer):
         return clamped(F.leaky_relu(outputs, SLOPE), self._clamp)
 
     def draw_weights(self, draws: torch.Generator) -> None:
+        """N(0, 1) for weights and noise; biases and noise strength 0."""
         self.weight.copy_(normal_like(self.weight, draws))
         self.noise.copy_(normal_like(self.noise, draws))
         self.bias.zero_()
@@ -169,10 +174,12 @@ class ToColours(DrawnLayer):
         self._clamp = clamp
 
     def forward(self, maps: Tensor, style: Tensor) -> Tensor:
+        """Maps to colours, modulated by the style but not demodulated."""
         scales = self.affine(style) / math.sqrt(self.weight.shape[1])
         return clamped(F.conv2d(maps * scales[:, :, None, None], self.weight, self.bias), self._clamp)
 
     def draw_weights(self, draws: torch.Generator) -> None:
+        """N(0, 1); biases 0."""
         self.weight.copy_(normal_like(self.weight, draws))
         self.bias.zero_()
 

@@ -127,6 +127,7 @@ class Generator(DrawnLayer):
         self.blocks = nn.ModuleList(Block(shape, level) for level in range(len(shape.widths)))
 
     def draw_weights(self, draws: torch.Generator) -> None:
+        """Draw the constant that images grow from."""
         self.constant.copy_(normal_like(self.constant, draws))
 
     @property
@@ -174,6 +175,7 @@ class CriticBlock(nn.Module):
         self.around = ScaledConv(before, after, 1, halve=True, active=False)
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Shape: (B, C, H, W) to (B, C', H/2, W/2)."""
         return (self.around(maps) + self.shrink(self.refine(maps))) * math.sqrt(0.5)
 
 

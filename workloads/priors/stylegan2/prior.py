@@ -94,6 +94,7 @@ class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
 
     @classmethod
     def identify_weights(cls, weights: str) -> str:
+        """The digest of the file; refuses pickles and names the converter."""
         file = Path(weights)
         if file.suffix == ".pkl":
             raise ConfigError(f"weights: {file} is a pickle, which can run code: convert it first, by {CONVERTER}")
@@ -114,6 +115,7 @@ class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
 
     @property
     def fitted(self) -> bool:
+        """Whether no file of weights is named."""
         return self.weights == "none"
 
 
@@ -147,6 +149,7 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
             self.augmentation = _augmentation(config)
 
     def styles(self, latents: Tensor, *, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
+        """Styles of latents, the first `cutoff` pulled to their mean."""
         styles = self.repeat_style(self.average.mapping(latents))
         if truncation == 1:
             return styles  # the same bits
@@ -163,9 +166,11 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
         first: int = 0,
         last: int | None = None,
     ) -> tuple[Tensor, Tensor]:
+        """Run the averaged generator's blocks."""
         return self.average.run(styles, features, image, first=first, last=last)
 
     def to_data_image(self, image: Tensor) -> Tensor:
+        """Crop and resize to the data set's size."""
         if self.config.crop:
             edge = (self.resolution - self.config.crop) // 2
             image = image[..., edge : edge + self.config.crop, edge : edge + self.config.crop]
@@ -190,14 +195,17 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
             load_weights(self, read_weights(Path(self.config.weights)), source=self.config.weights, skip=TRAINED_ONLY)
 
     def draw_weights(self, draws: torch.Generator) -> None:
+        """Draw generator and critic; the average begins as the generator."""
         draw_all(self.generator, draws)
         draw_all(self.critic, draws)
         self.average.load_state_dict(self.generator.state_dict())
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
+        """Public images alone."""
         return PublicBatches(images, context.device)
 
     def begin_step(self, step: int) -> None:
+        """Note the step, on which lazy regularisation depends."""
         self._step = step
 
     def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
