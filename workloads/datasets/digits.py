@@ -50,7 +50,7 @@ class Digits(Dataset):
         return dict(sorted(Counter(str(int(label)) for label in labels).items()))
 
     def digest(self) -> str:
-        """Of the table that scikit-learn ships."""
+        """The digest of the table that scikit-learn ships."""
         return hashlib.sha256(self._text).hexdigest()
 
     def read(self, names: frozenset[str]) -> Iterator[Sample]:

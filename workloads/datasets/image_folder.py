@@ -47,7 +47,7 @@ class ImageFolder(Dataset):
         return counts
 
     def digest(self) -> str:
-        """Of all names and files."""
+        """A digest of all names and files."""
         total = hashlib.sha256()
         for name in self.available():
             for file in self._files(name):

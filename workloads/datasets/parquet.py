@@ -60,7 +60,7 @@ class Parquet(Dataset):
         return self.config.part_column is not None
 
     def digest(self) -> str:
-        """Of all files."""
+        """A digest of all files."""
         total = hashlib.sha256()
         for file in self._files():
             with file.open("rb") as stream:

@@ -51,7 +51,7 @@ class Avatars(Dataset):
         return dict.fromkeys(names, self.config.images_per_identity)
 
     def digest(self) -> str:
-        """Of the drawing code's version and the numbers that faces are drawn from."""
+        """A digest of the drawing code's version and the numbers that faces are drawn from."""
         numbers = (self.config.first, self.config.people, self.config.images_per_identity, self.config.seed)
         return digest({"drawing": DRAWING, "numbers": list(numbers)})
 

@@ -151,7 +151,7 @@ class RawDataset(Dataset):
         return all(entry.part is not None for entry in self.entries)
 
     def digest(self) -> str:
-        """Of the listed files; refuses a download with gaps."""
+        """A digest of the listed files; refuses a download with gaps."""
         sources = list(dict.fromkeys(file for entry in self.entries for file in self.sources(entry)))
         missing = [file for file in sources if not file.is_file()]
         if missing:
