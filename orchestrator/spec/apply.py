@@ -1,4 +1,4 @@
-"""A spec with values put at dotted paths: what a search varies and what `--set` overrides."""
+"""A spec with values put at dotted paths, as a search and `--set` do."""
 
 from __future__ import annotations
 
@@ -9,41 +9,51 @@ from typing import Any
 
 from orchestrator.spec.messages import did_you_mean
 from orchestrator.spec.model import Spec
+from workloads.core.config import FrozenConfig
 
-APPLICABLE = frozenset({"data", "target", "defenses", "evaluation", "prior", "attacks"})
-"""Sections that determine results, and so may be searched over."""
+SEARCHABLE = frozenset({"data", "target", "defenses", "evaluation", "prior", "attacks"})
+"""Sections that determine results, so that a search can vary their fields."""
 
 
 class NoSuchField(LookupError):
-    """A dotted path that leads nowhere."""
+    """A dotted path that leads to no field."""
 
 
 def field_at(data: Any, path: str, *, at: Sequence[str] = ()) -> Any:
     """The value at a dotted path into plain data, which itself stands `at` a path of the spec.
 
     Raises:
-        NoSuchField: if there is none, saying how far the path leads and what is there.
+        NoSuchField: if there is none, with how far the path leads and which fields are there.
     """
     walked = list(at)
     for part in path.split("."):
-        known = (
-            list(data)
-            if isinstance(data, dict)
-            else [str(index) for index in range(len(data))]
-            if isinstance(data, list)
-            else []
-        )
-        if part not in known:
+        names = _names(data)
+        if part not in names:
             where = ".".join(walked) or "the spec"
-            there = f"has {', '.join(known)}" if known else "has no fields"
-            raise NoSuchField(f"{where} {there}, not {part!r}.{did_you_mean(part, known)}")
+            there = f"has {', '.join(names)}" if names else "has no fields"
+            raise NoSuchField(f"{where} {there}, not {part!r}.{did_you_mean(part, names)}")
         data = data[int(part)] if isinstance(data, list) else data[part]
         walked.append(part)
     return data
 
 
+def _names(data: Any) -> list[str]:
+    """What can follow in a dotted path: keys of a mapping, positions in a list."""
+    if isinstance(data, dict):
+        return list(data)
+    return [str(index) for index in range(len(data))] if isinstance(data, list) else []
+
+
+def model_at(spec: Spec, path: str) -> FrozenConfig | None:
+    """The config at a dotted path, or the spec if the path is empty; None if something else is there."""
+    value: object = spec
+    for part in path.split(".") if path else ():
+        value = value[int(part)] if isinstance(value, tuple) else getattr(value, part, None)
+    return value if isinstance(value, FrozenConfig) else None
+
+
 def put(data: Any, path: str, value: Any) -> None:
-    """Set the value at a dotted path in place; sections that are not there are added, for validation to judge.
+    """Set the value at a dotted path in place. Sections that are not there are added, and left to validation.
 
     Raises:
         NoSuchField: if the path leads through a value that has no fields, or to an item a list does not have.
@@ -59,7 +69,7 @@ def put(data: Any, path: str, value: Any) -> None:
 
 
 def applied(spec: Spec, params: Mapping[str, Any]) -> Spec:
-    """The spec of one point: `params` put in, everything checked again.
+    """The spec of one point: `params` are put in, and everything is validated again.
 
     Raises:
         ValidationError: if a field refuses its value.
@@ -73,5 +83,5 @@ def applied(spec: Spec, params: Mapping[str, Any]) -> Spec:
 
 
 def undefended(spec: Spec) -> Spec:
-    """The same spec without any defense: the baseline."""
+    """The spec of the baseline: the same without any defense."""
     return spec.model_copy(update={"defenses": ()})

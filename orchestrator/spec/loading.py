@@ -1,4 +1,4 @@
-"""From a spec file to a resolved spec: read, overridden, validated, checked against data and machine."""
+"""From a spec file to a resolved spec: it is read, overridden, validated, and checked against data and machines."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pydantic import ValidationError
 from orchestrator.errors import Problem, SpecError
 from orchestrator.planning.placement import Node
 from orchestrator.spec.apply import NoSuchField, put
-from orchestrator.spec.checks import problems_in
-from orchestrator.spec.messages import problems_of
+from orchestrator.spec.checks.spec_problems import problems_in
+from orchestrator.spec.messages import dotted, problems_of
 from orchestrator.spec.model import ResolvedSpec, Spec
 from orchestrator.spec.yaml_source import Source, parse_yaml, read_yaml
 from workloads.datasets.base import DATASETS
 
 
 def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tuple[Spec, Source]:
-    """Read and validate a spec; `overrides` are YAML values by dotted path.
+    """Read and validate a spec; `overrides` are YAML texts by dotted path.
 
     Raises:
         SpecError: with every problem of the file.
@@ -42,32 +42,28 @@ def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tupl
 
 
 def _value_of(text: str) -> Any:
-    """One value, by the rules of a spec file."""
+    """Parse one value by the rules of a spec file."""
     return parse_yaml(f"value:\n{textwrap.indent(text, '  ')}", Path("--set")).data["value"]
 
 
 def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None) -> ResolvedSpec:
-    """Check a spec against its data and the nodes it would run on, and take the digests of the data.
+    """Check a spec against its data and the nodes that its jobs have to fit, and add the digests of the data.
 
     Raises:
         SpecError: with every problem found.
     """
-    found = problems_in(spec, nodes)
-    if found:
-        problems = [Problem(source.line(_path(field)), field, message) for field, message in found]
-        raise SpecError(source.file, problems)
+    problems = problems_in(spec, nodes)
+    if problems:
+        raise SpecError(
+            source.file,
+            [Problem(source.line(problem.field), dotted(problem.field), problem.message) for problem in problems],
+        )
     private, public = (DATASETS.build(data).digest() for data in (spec.data.private, spec.data.public))
     return ResolvedSpec(spec=spec, private_digest=private, public_digest=public)
 
 
-def _path(field: str) -> tuple[str | int, ...]:
-    if field.startswith("search.space."):  # its keys hold dots
-        return ("search", "space", field.removeprefix("search.space."))
-    return tuple(int(part) if part.isdigit() else part for part in field.split("."))
-
-
 def _anchor_paths(data: Any, folder: Path) -> None:
-    """Paths of data sets are relative to the spec that names them, wherever the command is given."""
+    """Make paths of data sets absolute: they are relative to the spec, wherever the command is run."""
     sets = data.get("data") if isinstance(data, dict) else None
     for role in ("private", "public"):
         entry = sets.get(role) if isinstance(sets, dict) else None

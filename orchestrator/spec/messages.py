@@ -1,4 +1,4 @@
-"""What pydantic found wrong, said in one line: the value, the rule and the way out."""
+"""Problems that pydantic reports, each in one line: the value, the rule and the way out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import AtField, Problem
-from orchestrator.spec.yaml_source import Path_, Source
+from orchestrator.spec.yaml_source import FieldPath, Source
 from workloads.core.registry import Registry
 
 _BOUNDS = {
@@ -40,7 +40,7 @@ _TYPES = {
 
 def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) -> list[Problem]:
     """All problems of a refused spec, each with its line."""
-    found = []
+    problems = []
     for details in error.errors(include_url=False):
         if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
             continue  # pydantic counts valid items only, and each invalid one has a line of its own
@@ -48,32 +48,32 @@ def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) 
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, AtField):
             path += cause.path
-        found.append(Problem(source.line(path), dotted(path), message_of(details, model)))
-    return found
+        problems.append(Problem(source.line(path), dotted(path), message_of(details, model)))
+    return problems
 
 
-def dotted(path: Path_) -> str:
+def dotted(path: FieldPath) -> str:
+    """A path as people write it, such as `defenses.0.max_area`."""
     return ".".join(map(str, path))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' where one is near, and nothing where none is."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """' Did you mean ...?' with the candidate nearest to a word; nothing if none is near."""
+    near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def message_of(details: ErrorDetails, model: type[BaseModel]) -> str:
-    """What one of pydantic's findings means: the rule, the value, and the way out where there is one."""
+    """Say one of pydantic's problems in plain words: the rule, the value, and the way out if there is one."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
-    known: list[str]
     if kind == "extra_forbidden":
         name = str(details["loc"][-1])
-        known = sorted(_fields_at(model, details["loc"][:-1]))
-        return f"unknown field.{did_you_mean(name, known)} Fields: {', '.join(known)}."
+        fields = sorted(_fields_at(model, details["loc"][:-1]))
+        return f"unknown field.{did_you_mean(name, fields)} Fields: {', '.join(fields)}."
     if kind == "union_tag_invalid":
-        known = [tag.strip("'") for tag in context["expected_tags"].split(", ")]
+        tags = [tag.strip("'") for tag in context["expected_tags"].split(", ")]
         tag = str(context["tag"])
-        return f"unknown kind {tag!r}.{did_you_mean(tag, known)} Available: {', '.join(known)}."
+        return f"unknown kind {tag!r}.{did_you_mean(tag, tags)} Available: {', '.join(tags)}."
     if kind == "union_tag_not_found":
         return "has no kind: add `kind:` with one of those that `midre list` shows."
     if kind == "missing":
@@ -100,8 +100,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _without_tags(loc: tuple[str | int, ...], data: Any) -> Path_:
-    """A pydantic location without the union tags it contains, so that it is a path into the data."""
+def _without_tags(loc: tuple[str | int, ...], data: Any) -> FieldPath:
+    """A location that pydantic reports without its union tags, so that it is a path into the data."""
     path: list[str | int] = []
     for position, part in enumerate(loc):
         if isinstance(data, dict) and isinstance(part, str):
@@ -119,7 +119,7 @@ def _without_tags(loc: tuple[str | int, ...], data: Any) -> Path_:
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
-    """Names of the fields of the model at a pydantic location."""
+    """Names of the fields of the model at a location that pydantic reports."""
     here: Any = model
     registry: Registry[Any, Any] | None = None
     for part in loc:
@@ -142,7 +142,7 @@ def _registry_in(field: FieldInfo) -> Registry[Any, Any] | None:
 
 
 def _nested(annotation: Any) -> list[Any]:
-    """All parts of an annotation, innermost included."""
+    """All parts of an annotation, including those of its parts."""
     parts: list[Any] = []
     for arg in (*get_args(annotation), *getattr(annotation, "__metadata__", ())):
         parts += [arg, *_nested(arg)]

@@ -12,26 +12,29 @@ import yaml
 from orchestrator.errors import Problem, SpecError
 
 MOST_NODES = 20_000
-"""More values than any honest spec has: aliases inside aliases reach it before they fill the memory."""
-
+"""More values than a real spec has. Aliases inside aliases reach it before they fill the memory."""
 MOST_LEVELS = 50
-"""Deeper than any honest spec: a list inside itself reaches it at once."""
+"""Deeper than a real spec is nested. A list inside itself reaches it at once."""
 STANDARD_TAG = "tag:yaml.org,2002:"
 TOO_DEEP = "values are nested too deeply: write it flatter."
 
-Path_ = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
+"""The names and positions that lead from a spec to a field."""
 
 
 @dataclass
 class Source:
-    """A spec file as data, and where each part of it stands."""
+    """A spec file as plain data, with the line of each field."""
 
     file: str
+    """Its path, as the user gave it."""
     data: Any
-    lines: dict[Path_, int] = field(default_factory=dict)
+    """Its mappings, lists and values."""
+    lines: dict[FieldPath, int] = field(default_factory=dict)
+    """The line of each field and value, counted from 1."""
 
-    def line(self, path: Path_) -> int:
-        """Line of a field, or of the nearest one around it; 0 where the field came from elsewhere."""
+    def line(self, path: FieldPath) -> int:
+        """Line of a field, or of the nearest one around it; 0 if there is none."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 0)
@@ -58,7 +61,7 @@ def read_yaml(file: Path) -> Source:
 
 
 def parse_yaml(text: str, file: Path) -> Source:
-    """Parse YAML text that stands in `file`; raises as `read_yaml` does."""
+    """Parse YAML text from `file`; raises as `read_yaml` does."""
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -76,7 +79,7 @@ def parse_yaml(text: str, file: Path) -> Source:
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes 1e-3 for the number it is in YAML 1.2; in YAML 1.1, which PyYAML reads, it is text."""
+    """Reads 1e-3 as a number, as YAML 1.2 does. In YAML 1.1, which PyYAML reads, it is text."""
 
 
 _Loader.add_implicit_resolver(
@@ -85,13 +88,14 @@ _Loader.add_implicit_resolver(
 
 
 class _Reader:
-    """Turns the node graph into plain data, counting as it goes."""
+    """Turns the node graph into plain data, and counts its values."""
 
-    def __init__(self, file: Path, lines: dict[Path_, int]) -> None:
+    def __init__(self, file: Path, lines: dict[FieldPath, int]) -> None:
         self._file, self._lines, self._nodes = file, lines, 0
         self._scalars = yaml.constructor.SafeConstructor()
 
-    def value(self, node: yaml.Node, path: Path_) -> Any:
+    def value(self, node: yaml.Node, path: FieldPath) -> Any:
+        """The plain data of a node at `path`; notes its line."""
         self._nodes += 1
         if len(path) > MOST_LEVELS:
             raise _refused(self._file, 0, TOO_DEEP)
@@ -104,7 +108,7 @@ class _Reader:
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._scalar(node)
 
-    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[str, Any]:
         if node.tag != f"{STANDARD_TAG}map":
             raise self._tag(node)
         result: dict[str, Any] = {}

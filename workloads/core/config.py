@@ -102,8 +102,12 @@ def content(value: object) -> Any:
 
 
 def _determines_results(field: FieldInfo, value: object) -> bool:
-    marks = {type(mark) for mark in field.metadata}
-    return Location not in marks and not (Addition in marks and value == field.default)
+    return not is_marked(field, Location) and not (is_marked(field, Addition) and value == field.default)
+
+
+def is_marked(field: FieldInfo, mark: type) -> bool:
+    """Whether a field is declared with this mark, as in `path: Annotated[str, Location()]`."""
+    return any(isinstance(entry, mark) for entry in field.metadata)
 
 
 def canonical_json(value: object) -> str:

@@ -10,7 +10,17 @@ class ConfigError(MidreError, ValueError):
 
 
 class DataError(MidreError):
-    """Images or labels that are missing, unreadable, or not what the spec says."""
+    """Images or labels that are missing, unreadable, or not what the spec says.
+
+    Args:
+        reason: the rule, the value and the way out.
+        field: the field of the data set's settings that is at fault, if it is one.
+    """
+
+    def __init__(self, reason: str, *, field: str = "") -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.reason = reason
+        self.field = field
 
 
 class ShapeError(MidreError, ValueError):

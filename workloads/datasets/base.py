@@ -154,8 +154,9 @@ class Dataset(ABC):
         missing = sorted(set(self.config.identities) - set(available))
         if missing:
             raise DataError(
-                f"identities: {self.config.kind} has no {', '.join(map(repr, missing[:5]))}. "
-                f"Available: {', '.join(available[:10])}{', ...' if len(available) > 10 else ''}."
+                f"{self.config.kind} has no {', '.join(map(repr, missing[:5]))}. "
+                f"Available: {', '.join(available[:10])}{', ...' if len(available) > 10 else ''}.",
+                field="identities",
             )
         return self.config.identities
 

@@ -74,7 +74,9 @@ class Celeba(RawDataset):
         people = {entry.identity for entry in private}
         both = people & {entry.identity for entry in public}
         if both:
-            raise DataError(f"path: the lists have {len(both)} people on both sides, {min(both)!r} for example.")
+            raise DataError(
+                f"the lists have {len(both)} people on both sides, {min(both)!r} for example.", field="path"
+            )
         if self.config.check:
             parts = Counter(entry.part for entry in private)
             counts = {"people": len(people), "train": parts["train"], "test": parts["test"], "public": len(public)}
@@ -117,7 +119,8 @@ class Celeba(RawDataset):
         classes = {(label, entry.identity) for label, entry in labelled}
         if not len(classes) == len({label for label, _ in classes}) == len({person for _, person in classes}):
             raise DataError(
-                "path: meta/trainset.txt and meta/testset.txt give a person two classes, or a class two people."
+                "meta/trainset.txt and meta/testset.txt give a person two classes, or a class two people.",
+                field="path",
             )
         public = [self._entry(row[0]) for row in self._rows(self._list("ganset"), 1)]
         return private, sorted(public, key=lambda entry: int(entry.identity))
@@ -145,13 +148,13 @@ class Celeba(RawDataset):
     def _list(self, name: str) -> str:
         file = f"meta/{name}.txt"
         if not (self.root / file).is_file():
-            raise DataError(f"path: no {self.root / file}: {WHERE_TO_GET_LISTS}.")
+            raise DataError(f"no {self.root / file}: {WHERE_TO_GET_LISTS}.", field="path")
         return file
 
     def _entry(self, name: str, part: Part | None = None) -> Entry:
         person = self._people.get(_stem(name))
         if person is None:
-            raise DataError(f"path: a list names {name}, but identity_CelebA.txt does not say who is on it.")
+            raise DataError(f"a list names {name}, but identity_CelebA.txt does not say who is on it.", field="path")
         return Entry(f"{self._folder}/{_stem(name)}.jpg", person, part)
 
     def _rows(self, file: str, columns: int) -> Iterator[list[str]]:
@@ -160,7 +163,9 @@ class Celeba(RawDataset):
         for number, line in enumerate(text.splitlines(), start=1):
             row = line.split()[:columns]
             if len(row) < columns or not all(word.isdigit() for word in row[1:]):
-                raise DataError(f"path: {self.root / file}:{number}: not a file name and a number: {line[:60]!r}.")
+                raise DataError(
+                    f"{self.root / file}:{number}: not a file name and a number: {line[:60]!r}.", field="path"
+                )
             yield row
 
 

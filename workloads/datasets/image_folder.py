@@ -39,11 +39,11 @@ class ImageFolder(Dataset):
         """Images in each sub-folder that has any."""
         root = Path(self.config.path)
         if not root.is_dir():
-            raise DataError(f"path: no folder at {root}: give the folder whose sub-folders are the identities.")
+            raise DataError(f"no folder at {root}: give the folder whose sub-folders are the identities.", field="path")
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
         counts = {name: count for name in folders if (count := len(self._files(name)))}
         if not counts:
-            raise DataError(f"path: {root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).")
+            raise DataError(f"{root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).", field="path")
         return counts
 
     def digest(self) -> str:

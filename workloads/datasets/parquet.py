@@ -97,7 +97,9 @@ class Parquet(Dataset):
         path = Path(self.config.path)
         files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not files or not files[0].exists():
-            raise DataError(f"path: no Parquet file at {path}: give a .parquet file or a folder that holds some.")
+            raise DataError(
+                f"no Parquet file at {path}: give a .parquet file or a folder that holds some.", field="path"
+            )
         return files
 
     def _check_columns(self, file: Path) -> None:
@@ -107,7 +109,9 @@ class Parquet(Dataset):
         try:
             schema = pq.read_schema(file)
         except pa.ArrowInvalid as error:
-            raise DataError(f"path: {file} is not a Parquet file: {str(error).partition(chr(10))[0]}") from error
+            raise DataError(
+                f"{file} is not a Parquet file: {str(error).partition(chr(10))[0]}", field="path"
+            ) from error
         columns = {
             "image_column": self.config.image_column,
             "label_column": self.config.label_column,
@@ -115,12 +119,15 @@ class Parquet(Dataset):
         }
         for field, column in columns.items():
             if column is not None and column not in schema.names:
-                raise DataError(f"{field}: {file} has no column {column!r}. Columns: {', '.join(schema.names)}.")
+                raise DataError(f"{file} has no column {column!r}. Columns: {', '.join(schema.names)}.", field=field)
         kind = schema.field(self.config.label_column).type
         if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise DataError(
-                f"label_column: {self.config.label_column!r} holds {kind}, but labels must be integers or strings."
+                f"{self.config.label_column!r} holds {kind}, but labels must be integers or strings.",
+                field="label_column",
             )
         kind = schema.field(self.config.image_column).type
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-            raise DataError(f"image_column: {self.config.image_column!r} holds {kind}, but images must be binary.")
+            raise DataError(
+                f"{self.config.image_column!r} holds {kind}, but images must be binary.", field="image_column"
+            )

@@ -67,7 +67,7 @@ def _rows(file: Path) -> list[tuple[str, int]]:
         table: dict[str, Any] = loadmat(file, squeeze_me=True, variable_names=("file_list", "labels"))
         return [(str(name), int(label)) for name, label in zip(table["file_list"], table["labels"], strict=True)]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"path: {file} is not a list of Stanford Dogs: {error}") from error
+        raise DataError(f"{file} is not a list of Stanford Dogs: {error}", field="path") from error
 
 
 def _first_box(file: Path) -> Box:

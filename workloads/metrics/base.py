@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, ClassVar
@@ -17,6 +17,7 @@ from workloads.core.config import ComponentConfig
 from workloads.core.errors import ShapeError
 from workloads.core.registry import Registry
 from workloads.datasets.base import ImageSet
+from workloads.inversion.attack import AttackConfig
 from workloads.metrics.intervals import Estimate, bootstrap_over_groups
 from workloads.models.base import MODELS, Classifier, ModelConfig
 
@@ -153,6 +154,27 @@ class AttackMetric(Metric):
     def fewest_identities(self) -> int:
         """Fewest attacked identities this metric needs."""
         return 1
+
+    def problems_with(self, attack: AttackConfig, *, training_images: Mapping[str, int]) -> Iterator[str]:
+        """What an attack, or the data, gives too little of for this metric, one message each.
+
+        Args:
+            training_images: number of images of each identity that the target model is trained on; empty if unknown.
+        """
+        needed = self.fewest_reconstructions
+        if attack.keep < needed:
+            rule = f"needs {needed} reconstructions of each identity, but {attack.label} keeps {attack.keep}"
+            yield f"{rule}: raise its keep."
+        needed = self.fewest_identities
+        if attack.identities and attack.identities < needed:
+            rule = f"needs {needed} identities to tell apart, but {attack.label} attacks {attack.identities}"
+            yield f"{rule}: attack more."
+        needed = self.fewest_private_images
+        attacked = list(training_images)[: attack.identities]
+        fewest = min(attacked, key=lambda name: training_images[name], default=None)
+        if fewest is not None and training_images[fewest] < needed:
+            rule = f"needs {needed} training images of each identity, but {fewest!r} has {training_images[fewest]}"
+            yield f"{rule}: lower its k, or leave out who has few."
 
     @property
     def networks(self) -> tuple[ModelConfig, ...]:

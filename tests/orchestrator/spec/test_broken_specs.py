@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 from orchestrator.errors import SpecError
@@ -282,7 +283,7 @@ INCONSISTENT = {
                                  "data.public.image_size: is 32 but data.private.image_size is 64: make them equal."),
     "search_of_a_data_set": (SPACE, "data.public: {kind: choice, values: [{kind: avatars}]}",
                              "18: search.space.data.public: cannot be searched: images are read once for all trials: "
-                             "search a field of them, as data.private.max_per_identity."),
+                             "search a field of them, such as data.private.max_per_identity."),
     "search_of_a_kind_of_data": (SPACE, "data.public.kind: {kind: choice, values: [avatars]}",
                                  "18: search.space.data.public.kind: cannot be searched: it says which images there "
                                  "are, and these are read once for all trials."),
@@ -434,6 +435,20 @@ def test_people_in_a_folder_and_in_a_table_are_told_by_their_names(folder: Path)
     text = text.replace(PUBLIC, "public: {kind: parquet, path: table.parquet}")
     line = "4: data.public.identities: 'anna' is private too: what the attacker has must not hold what must not leak."
     assert refusal(folder, text) == f"spec.yaml:{line}"
+
+
+def test_the_path_of_a_data_set_cannot_be_searched(folder: Path) -> None:
+    """All trials read the images whose digest was taken when the spec was resolved."""
+    for name in ("anna", "bob"):
+        (folder / "nothing" / name).mkdir(exist_ok=True)
+        for number in range(2):
+            Image.new("L", (32, 32)).save(folder / "nothing" / name / f"{number}.png")
+    text = edited(PRIVATE, "private: {kind: image_folder, path: nothing, channels: 1, image_size: 32}")
+    text = text.replace(SPACE, "data.private.path: {kind: choice, values: [elsewhere]}")
+    assert refusal(folder, text) == (
+        "spec.yaml:18: search.space.data.private.path: cannot be searched: it says which images there are, and these "
+        "are read once for all trials."
+    )
 
 
 def test_a_misspelt_section_is_reported_as_unknown_and_as_missing(folder: Path) -> None:

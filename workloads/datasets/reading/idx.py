@@ -82,10 +82,10 @@ def read_idx(file: Path) -> np.ndarray:
     try:
         data = gzip.decompress(data) if file.suffix == ".gz" else data
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"path: {file} is damaged: {error}") from error
+        raise DataError(f"{file} is damaged: {error}", field="path") from error
     dimensions = data[3] if len(data) > 3 and data[:3] == BYTES else 0
     header = 4 + 4 * dimensions
     sizes = struct.unpack(f">{dimensions}I", data[4:header]) if len(data) >= header else ()
     if not sizes or len(data) != header + math.prod(sizes):
-        raise DataError(f"path: {file} is not a complete idx file of bytes: download it again.")
+        raise DataError(f"{file} is not a complete idx file of bytes: download it again.", field="path")
     return np.frombuffer(data, np.uint8, offset=header).reshape(sizes)

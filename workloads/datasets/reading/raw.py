@@ -127,7 +127,9 @@ class RawDataset(Dataset):
         """
         path = Path(self.config.path)
         if not path.is_dir():
-            raise DataError(f"path: no folder at {path}: give the one that {self.config.kind} was downloaded to.")
+            raise DataError(
+                f"no folder at {path}: give the one that {self.config.kind} was downloaded to.", field="path"
+            )
         return next((path / folder for folder in self.subfolders if (path / folder).is_dir()), path)
 
     @cached_property
@@ -139,7 +141,7 @@ class RawDataset(Dataset):
         """
         entries = tuple(self.list_entries())
         if not entries:
-            raise DataError(f"path: {self.root} holds no images of {self.config.kind}.")
+            raise DataError(f"{self.root} holds no images of {self.config.kind}.", field="path")
         return entries
 
     def image_counts(self) -> Mapping[str, int]:
@@ -236,7 +238,7 @@ def find_path(root: Path, *candidates: str) -> str:
     """
     path = next((candidate for candidate in candidates if (root / candidate).exists()), None)
     if path is None:
-        raise DataError(f"path: {root} has no {' or '.join(candidates)}: give the folder as it was downloaded.")
+        raise DataError(f"{root} has no {' or '.join(candidates)}: give the folder as it was downloaded.", field="path")
     return path
 
 
@@ -275,7 +277,7 @@ def check_counts(counts: Mapping[str, int], published: Mapping[str, int]) -> Non
     """
     if dict(counts) != dict(published):
         here, there = _as_text(counts), _as_text(published)
-        raise DataError(f"path: holds {here}, where {there} were published: complete it, or set check: false.")
+        raise DataError(f"holds {here}, where {there} were published: complete it, or set check: false.", field="path")
 
 
 def _as_text(counts: Mapping[str, int]) -> str:

@@ -1,0 +1,55 @@
+"""What each attack has to accept: its prior, the number of classes, the target model, its surrogates."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from orchestrator.spec.checks.building import Build, refusal, without_weights
+from orchestrator.spec.model import Spec
+from workloads.core.errors import MidreError
+from workloads.inversion.attack import ATTACKS, AttackConfig
+from workloads.models.base import Classifier
+from workloads.priors.base import PRIORS, Prior, PriorConfig
+from workloads.training.classifiers import Architecture
+
+
+def attack_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
+    """Each attack with its prior, and for a battery each of its attacks."""
+    build_prior = functools.partial(_build_prior, target)
+    shared_is_refused = spec.prior is not None and refusal(without_weights(lambda: build_prior(spec.prior))) is not None
+    target_model = functools.cache(functools.partial(_defended_target, spec, target))
+
+    def check(member: AttackConfig) -> None:
+        attack = ATTACKS.build(member)
+        attack.check(prior=build_prior(member.prior), classes=target.classes)
+        if (model := target_model()) is not None:
+            attack.check_target(model)
+        for surrogate in member.surrogates:
+            target.model_copy(update={"model": surrogate.model}).build()
+
+    for index, config in enumerate(spec.attacks):
+        field = ("attacks", index)
+        members = config.with_prior(spec.prior).members()
+        if len(members) > 1:
+            battery = ATTACKS.build(config)
+            yield Build(field, functools.partial(battery.check, prior=None, classes=target.classes))
+        for member in members:
+            if shared_is_refused and member.prior == spec.prior:
+                continue  # the refusal is reported once, at the prior
+            yield Build(field, without_weights(functools.partial(check, member)))
+
+
+def _build_prior(target: Architecture, config: PriorConfig | None) -> Prior | None:
+    """The prior for images of the target model's data set."""
+    if config is None:
+        return None
+    return PRIORS.build(config, channels=target.channels, image_size=target.image_size, classes=target.classes)
+
+
+def _defended_target(spec: Spec, target: Architecture) -> Classifier | None:
+    """The target model with its defenses; None if it cannot be built, which is reported where they stand."""
+    try:
+        return target.model_copy(update={"defenses": spec.defenses}).build()
+    except (MidreError, RuntimeError):
+        return None

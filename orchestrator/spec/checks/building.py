@@ -1,0 +1,48 @@
+"""What a spec asks for, built without memory for weights to see whether it refuses its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from orchestrator.spec.checks.problem import FieldProblem
+from orchestrator.spec.yaml_source import FieldPath
+from workloads.core.errors import MidreError
+
+
+@dataclass(frozen=True)
+class Build:
+    """A part of a spec that has to be built, or a check that it has to pass."""
+
+    field: FieldPath
+    """The field that is at fault if it cannot be built."""
+    build: Callable[[], object]
+    """Builds it, or raises a MidreError."""
+
+    def problem(self) -> FieldProblem | None:
+        """Why it cannot be built; None if it can."""
+        message = refusal(self.build)
+        return None if message is None else FieldProblem(self.field, message)
+
+
+def refusal(build: Callable[[], object]) -> str | None:
+    """The message with which something refuses to be built; None if it can be."""
+    try:
+        build()
+    except MidreError as error:
+        return str(error)
+    except RuntimeError as error:  # torch raises it for sizes beyond any memory
+        return f"cannot be built: {str(error).partition(chr(10))[0]}."
+    return None
+
+
+def without_weights(build: Callable[[], object]) -> Callable[[], object]:
+    """The same on torch's meta device, where tensors have shapes and no memory."""
+
+    def build_on_meta() -> object:
+        with torch.device("meta"):
+            return build()
+
+    return build_on_meta

@@ -1,0 +1,71 @@
+"""Problems of the data: images that are not there, people on both sides, a split that cannot be made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.spec.checks.problem import FieldProblem
+from orchestrator.spec.model import Spec
+from workloads.core.errors import DataError
+from workloads.datasets.base import DATASETS
+
+CONTAINERS = frozenset({"parquet", "image_folder"})
+"""Data sets that hold whatever was put into them, so that two of different kinds may hold the same people."""
+
+
+def data_problems(spec: Spec) -> Iterator[FieldProblem]:
+    """Check both data sets alone and against each other."""
+    names: dict[str, tuple[str, ...]] = {}
+    for side, config in (("private", spec.data.private), ("public", spec.data.public)):
+        try:
+            names[side] = DATASETS.build(config).names()
+        except DataError as error:
+            yield FieldProblem(("data", side, error.field) if error.field else ("data", side), error.reason)
+    if len(names) < 2:
+        return
+    yield from _shared_identities(spec, sorted(set(names["private"]) & set(names["public"])))
+    if len(names["private"]) < 2:
+        message = f"has {len(names['private'])} identity: a classifier needs at least 2."
+        yield FieldProblem(("data", "private", "identities"), message)
+    private, public = spec.data.private, spec.data.public
+    for field, expected, value in (
+        ("image_size", private.image_size, public.image_size),
+        ("channels", private.channels, public.channels),
+    ):
+        if value != expected:
+            message = f"is {value} but data.private.{field} is {expected}: make them equal."
+            yield FieldProblem(("data", "public", field), message)
+
+
+def split_problems(spec: Spec) -> Iterator[FieldProblem]:
+    """Check that the private images can be divided by the rule."""
+    config = spec.data.private
+    private = DATASETS.build(config)
+    if spec.data.split.rule == "published":
+        if not private.publishes_split():
+            way_out = ", or name the column of a table that has one as part_column" * (config.kind == "parquet")
+            message = f"{config.kind} publishes no split here: set the rule to fraction{way_out}."
+            yield FieldProblem(("data", "split", "rule"), message)
+        return
+    single = [name for name, images in private.sizes().items() if images < 2]
+    if single:
+        yield FieldProblem(
+            ("data", "private", "identities"),
+            f"{single[0]!r}{_and_more(len(single) - 1)} have a single image: one has to train and another to measure, "
+            "name the rest.",
+        )
+
+
+def _shared_identities(spec: Spec, shared: list[str]) -> Iterator[FieldProblem]:
+    """Refuse names that are on both sides, where equal names can be the same person."""
+    kinds = {spec.data.private.kind, spec.data.public.kind}
+    if shared and (len(kinds) == 1 or kinds <= CONTAINERS):
+        yield FieldProblem(
+            ("data", "public", "identities"),
+            f"{', '.join(map(repr, shared[:3]))}{_and_more(len(shared) - 3)} {'is' if len(shared) == 1 else 'are'} "
+            "private too: what the attacker has must not hold what must not leak.",
+        )
+
+
+def _and_more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
