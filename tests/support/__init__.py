@@ -5,6 +5,7 @@
 - `toy.py` builds a whole sweep on digits that runs in seconds, and reads its numbers.
 - `training.py` trains a network small enough to work out its steps by hand.
 - `interruptions.py` stops a job at a step, so that a test can see whether it resumes with the same bits.
+- `processes.py` watches and ends processes that a test starts, and waits for what they do.
 - `golden_networks.py` holds the tiny networks behind the golden numbers, and those numbers.
 - `staged_networks.py` gives the same networks as priors that are made of stages.
 - `evidence.py` builds what metrics are computed from, and the context of the job that computes them.
