@@ -1,4 +1,4 @@
-"""The live display of a run, on stderr: trials, jobs at work, their current metrics, time left."""
+"""The live display of a run, on stderr: trials, running jobs with their latest metrics, time left."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from rich.text import Text
 from orchestrator.executors.base import RunningJob, Snapshot
 
 LINE_EVERY_S = 60.0
+"""Seconds between lines if stderr is not a terminal."""
 
 
 class Display:
-    """Shows an executor's snapshots while a `with` block runs; a plain line a minute where stderr is no terminal."""
+    """Shows an executor's snapshots while a `with` block runs: live on a terminal, else one line a minute."""
 
     def __init__(self, sweep: str, trials: int, snapshot: Callable[[], Snapshot], console: Console) -> None:
         self._sweep, self._trials, self._snapshot = sweep, trials, snapshot
