@@ -1,3 +1,4 @@
-"""How results are shown: `html.py` writes the report, `tables.py` rows of text for report and terminal, `figures.py`
-and `feature_space.py` the figures. Imports `results/` and `store/`. Begin with `html.py`.
+"""How results are shown: `html.py` writes the report into the template `report.html`, `findings.py` says in sentences
+what a sweep shows, `tables.py` makes rows of text for report and terminal, `figures.py` and `feature_space.py` draw.
+Imports `results/`, `spec/`, `store/` and `search/pareto.py`. Begin with `html.py`.
 """

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.results.comparison import Comparison
-from orchestrator.results.parquet_tables import FRACTION, unit_of
 from orchestrator.results.sweep_result import EstimateRecord, PointResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
+from orchestrator.results.units import FRACTION, unit_of
 from orchestrator.spec.search_space import Objective
 
 MISSING = "missing"

@@ -1,6 +1,6 @@
 """What came of a sweep, as frozen records read from ledger and store.
 
-`sweep_result.py` reads them; `parquet_tables.py` writes them as Parquet; `trade_off.py` compares points with the
-baseline; `comparison.py` compares two runs number by number. Imports `planning/` and `store/`.
-Begin with `sweep_result.py`.
+`sweep_result.py` reads them; `parquet_tables.py` writes them as Parquet; `units.py` gives a number its unit by its
+name; `trade_off.py` compares points with the baseline; `comparison.py` compares two runs number by number. Imports
+`planning/`, `spec/`, `store/` and `search/pareto.py`. Begin with `sweep_result.py`.
 """

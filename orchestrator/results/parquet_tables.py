@@ -11,11 +11,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from orchestrator.results.sweep_result import AttackResult, EstimateRecord, SweepResult, TrialResult
+from orchestrator.results.units import unit_of
 from orchestrator.store.paths import RunPaths
 from workloads.core.files import replace_when_written
-
-FRACTION = "fraction in [0, 1]"
-SQUARED_DISTANCE = "squared L2 distance"
 
 Row = dict[str, Any]
 
@@ -37,14 +35,6 @@ _TYPES = {
 
 _TRIAL = ("sweep", "trial", "point", "seed", "baseline", "status", "error", "defenses", "params")
 _PROTOCOL = ("access", "steps", "restarts", "kept", "selection", "identities_attacked", "queries", "seconds_s")
-
-
-def unit_of(name: str) -> str | None:
-    """The unit of a number by its name, with or without its attack; None if it has no known unit."""
-    metric = name.rpartition(".")[2]
-    if metric.partition("_top")[0].endswith("accuracy"):
-        return FRACTION
-    return SQUARED_DISTANCE if metric.endswith("_distance") or metric.startswith("delta_") else None
 
 
 def write_tables(result: SweepResult, paths: RunPaths) -> None:
@@ -147,6 +137,7 @@ def _param(values: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def _unit(name: str) -> str | None:
+    """The unit of a column: that of its number, and of the two ends of its interval."""
     if name in _TYPES:
         return "s" if name.endswith("_s") else None
     metric, _, bound = name.rpartition("_")

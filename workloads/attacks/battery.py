@@ -80,9 +80,10 @@ class BatteryConfig(AttackConfig):
 
 @ATTACKS.register(BatteryConfig)
 class Battery(Attack[LabelOracle]):
-    """The worst case over a list of attacks: each is run only on the identities that all before it left standing.
+    """The worst case over a list of attacks: each runs only on the identities that resisted all attacks before it.
 
-    The target model alone says who fell, by its confidence over random views, since an attacker has no other judge. The
+    The target model alone decides which identities fell, by its confidence over random views: an attacker has no other
+    judge. The
     reconstructions kept of an identity are those with the highest such confidence, of whichever attack.
 
     Source: this project, after Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of
@@ -138,8 +139,8 @@ class Battery(Attack[LabelOracle]):
         """The results of one attack on the identities that still stand."""
         if not len(standing):
             empty = torch.zeros(0, access.channels, access.image_size, access.image_size)
-            nobody = {"images": empty, "identities": standing, "scores": torch.zeros(0)}
-            return nobody | {"queries": 0, "latent_steps": 0, "attacked": 0}
+            nothing = {"images": empty, "identities": standing, "scores": torch.zeros(0)}
+            return nothing | {"queries": 0, "latent_steps": 0, "attacked": 0}
         reconstructions = attack.run(access, standing, context=context)
         kept = reconstructions.kept
         images = reconstructions.images[kept]

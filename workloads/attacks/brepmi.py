@@ -1,4 +1,4 @@
-"""BREP-MI: move latents away from nearby points that the target names otherwise, knowing labels alone."""
+"""BREP-MI: move latents away from nearby points that the target labels differently, knowing labels alone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class BrepmiConfig(SearchConfig):
 
 @ATTACKS.register(BrepmiConfig)
 class Brepmi(RowSearch[LabelOracle]):
-    """Boundary repulsion: a latent moves away from those points on a sphere around it that the target names otherwise.
+    """Boundary repulsion: a latent moves away from points on a sphere around it that the target labels differently.
 
     Where nearly all points keep the label the sphere grows, so that the latent ends far inside. As in the authors' code
     the step follows the radius before growth and the direction is divided by the one after it.

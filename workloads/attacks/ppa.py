@@ -65,7 +65,8 @@ class PpaConfig(StyleSearchConfig):
 class Ppa(StyleSearch):
     """Plug & play: 200 of a pool's styles by Adam on the Poincare distance, 50 kept by mean confidence in 100 views.
 
-    The target model chooses among images as they are stored, clipped; the authors show it unclipped ones.
+    The loss is `poincare` in `workloads/observation/losses.py`. The target model chooses among images as they are
+    stored, clipped; the authors show it unclipped ones.
 
     Source: Struppek et al., "Plug & Play Attacks: Towards Robust and Flexible Model Inversion Attacks", ICML 2022.
     """

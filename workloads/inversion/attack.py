@@ -218,7 +218,7 @@ class Attack(ABC, Generic[Oracle]):
 
     @property
     def picks_identities(self) -> bool:
-        """Whether the attack chooses whom it attacks, whatever identities it is told."""
+        """Whether the attack picks the identities it attacks itself, instead of those that `run` is given."""
         return False
 
     def check(self, *, prior: Prior | None, classes: int) -> None:
@@ -290,15 +290,15 @@ def check_realism(config: AttackConfig, prior: Prior | None, *, usual: str) -> N
 
 
 def check_attacks_given_identities(attack: Attack[Any]) -> None:
-    """Refuse an attack that picks whom it attacks where another attack tells it whom.
+    """Refuse an attack that picks its own identities, where another attack has to tell it which to attack.
 
     Raises:
         ConfigError: if the attack picks identities.
     """
     if attack.picks_identities:
         raise ConfigError(
-            f"fidelity: {attack.config.label} as its authors run it attacks those it hits first, but is told whom to "
-            "attack here: leave its fidelity at fixed."
+            f"fidelity: {attack.config.label} as its authors run it attacks those it hits first, but here another "
+            "attack says which to attack: leave its fidelity at fixed."
         )
 
 

@@ -17,6 +17,7 @@ from workloads.inversion.attack import Access, AttackConfig
 from workloads.inversion.gradient_search import PROBE_ROWS, GradientAttackConfig
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import best_of_pool
+from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import PRIORS, Prior
 from workloads.priors.staged import StagedPrior
 
@@ -83,7 +84,7 @@ Scorer = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Latents (B, Z) to the starts (B, S) of searches from them, and the target's probabilities (B, classes)."""
 
 
-def score_pool(access: Access[Any], latents: Tensor, score: Scorer) -> tuple[Tensor, Tensor]:
+def score_pool(access: Access[LabelOracle], latents: Tensor, score: Scorer) -> tuple[Tensor, Tensor]:
     """Starts and probabilities of all latents, in batches that fit in memory; on the CPU."""
     if not access.batches.measured:
         _measure(access, latents[:PROBE_ROWS], score)
@@ -98,10 +99,10 @@ def score_pool(access: Access[Any], latents: Tensor, score: Scorer) -> tuple[Ten
     return starts, probabilities
 
 
-def _measure(access: Access[Any], few: Tensor, score: Scorer) -> None:
+def _measure(access: Access[LabelOracle], probes: Tensor, score: Scorer) -> None:
     """Measure how many images fit, without counting queries; a search by gradients keeps more and measures again."""
-    queries, leaves = access.target.queries, few.to(access.device).requires_grad_(True)
-    access.batches.measure(lambda: score(leaves)[0], len(few))
+    queries, leaves = access.target.queries, probes.to(access.device).requires_grad_(True)
+    access.batches.measure(lambda: score(leaves)[0], len(probes))
     access.target.queries, access.batches.measured = queries, False
 
 

@@ -29,7 +29,7 @@ class MemoryBatches:
         self._budget = SHARE * memory_gb * GIB
 
     def run(self, compute: Callable[[slice], Result], rows: int) -> list[Result]:
-        """Results of `compute` on consecutive batches of so many rows, in order."""
+        """Results of `compute` on batches that together cover `rows` rows, in order."""
         results: list[Result] = []
         start = 0
         while start < rows:

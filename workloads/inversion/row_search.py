@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, Generic, final
 
 import torch
 from torch import Tensor
@@ -98,10 +98,12 @@ class RowSearch(Attack[Oracle]):
         )
 
 
-class _SearchLoop:
+class _SearchLoop(Generic[Oracle]):
     """A search under way: everything that a checkpoint has to hold."""
 
-    def __init__(self, attack: RowSearch[Any], access: Access[Any], identities: Tensor, context: JobContext) -> None:
+    def __init__(
+        self, attack: RowSearch[Oracle], access: Access[Oracle], identities: Tensor, context: JobContext
+    ) -> None:
         self._attack, self._access, self._identities, self._context = attack, access, identities, context
         rows = Rows.of(identities, attack.config.restarts, key=context.key)
         self._chunks = rows.split(attack.config.chunk_rows)
@@ -114,8 +116,8 @@ class _SearchLoop:
         self._ended: State = {}
         """Outcomes of each chunk by its number; rows that are still searched hold zeros."""
 
-    def search(self) -> Access[Any]:
-        """Search all rows, continuing from the job's checkpoint; the access with what `prepare` returned."""
+    def search(self) -> Access[Oracle]:
+        """Search all rows, continuing from the job's checkpoint. Returns the access with what `prepare` returned."""
         self._restore(self._context.resume())
         for chunk in range(self._chunk, len(self._chunks)):
             self._chunk = chunk

@@ -14,7 +14,7 @@ from workloads.metrics.base import METRICS, AttackMetric, MetricConfig, Reconstr
 from workloads.metrics.intervals import Estimate, wilson
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.recipes.optimization import TrainingConfig
-from workloads.training.classifiers import Architecture
+from workloads.training.classifiers import Architecture, fresh_classifier
 from workloads.training.loop import split_off_validation, train
 from workloads.training.prediction import predict
 
@@ -83,8 +83,7 @@ class KnowledgeExtraction(AttackMetric):
         config = self.config.student or evidence.network.config
         channels, size = evidence.images.shape[1:3]
         architecture = Architecture(model=config, classes=classes, channels=channels, image_size=size)
-        student = architecture.build(seed=context.generator("initialization", "library").initial_seed())
-        student.draw_weights(context.generator("initialization"))
+        student = fresh_classifier(architecture, context, "initialization")
         student.start_from(config)
         return student.to(context.device)
 

@@ -13,8 +13,9 @@ from pyarrow import parquet
 
 from orchestrator.planning.graph import Trial
 from orchestrator.planning.plan import plan as plan_trial
-from orchestrator.results.parquet_tables import unit_of, write_tables
+from orchestrator.results.parquet_tables import write_tables
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
+from orchestrator.results.units import unit_of
 from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec

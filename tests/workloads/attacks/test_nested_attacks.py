@@ -127,7 +127,7 @@ def test_an_attack_that_picks_its_victims_is_not_told_whom_to_attack(kind: str) 
         "ppdgmi": Ppdgmi(PpdgmiConfig(host=official)),
         "battery": Battery(BatteryConfig(attacks=(GMI, official))),
     }[kind]
-    with pytest.raises(ConfigError, match="brepmi as its authors run it attacks those it hits first, but is told whom"):
+    with pytest.raises(ConfigError, match="brepmi as its authors run it attacks those it hits first, but here another"):
         attack.check(prior=prior_of(WGAN), classes=CLASSES)
 
 
