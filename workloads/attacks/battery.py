@@ -124,7 +124,7 @@ class Battery(Attack[LabelOracle]):
         return self._joined(done)
 
     def _standing(self, identities: Tensor, done: State) -> Tensor:
-        """Identities that no attack so far has made fall."""
+        """Identities that every attack so far has failed on."""
         fallen = {
             int(identity)
             for results in done.values()

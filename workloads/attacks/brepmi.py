@@ -194,7 +194,7 @@ class Brepmi(RowSearch[LabelOracle]):
         return _images(access, latents)
 
     def protocol(self) -> dict[str, Any]:
-        """Adds who was attacked and the number of points."""
+        """Adds which identities were attacked, and the number of points."""
         attacked = "first hit" if self.config.fidelity == "official" else "fixed"
         return super().protocol() | {"attacked": attacked, "points": self.config.points}
 

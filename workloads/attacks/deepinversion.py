@@ -156,7 +156,7 @@ class StatisticsObjective(Objective[WhiteBoxOracle]):
         self._config = config
 
     def prepare(self, access: Access[WhiteBoxOracle], *, context: JobContext) -> State:
-        """Nothing to prepare: batch norms keep the statistics of training."""
+        """The batch norms hold all that is needed."""
         return {}
 
     def losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:

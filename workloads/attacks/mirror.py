@@ -212,11 +212,11 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
         return state["fitness"][:, 0] >= self.config.stop_at
 
     def outcome(self, state: State) -> State:
-        """The elite."""
+        """The fittest style of each population."""
         return {"elite": state["population"][:, 0]}
 
     def latents(self, access: Access[ScoreOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
-        """The elite of each row."""
+        """The fittest style of each population."""
         return rows, state["elite"]
 
     def _children(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> Tensor:
@@ -273,7 +273,7 @@ class Mirror(Attack[Any]):
 
     @property
     def oracle_type(self) -> type[LabelOracle]:
-        """What the chosen search asks."""
+        """What the chosen search asks of the target model."""
         return SEARCHES[self.config.search].oracle
 
     def check(self, *, prior: Prior | None, classes: int) -> None:

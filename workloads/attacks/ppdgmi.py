@@ -82,7 +82,7 @@ class Ppdgmi(Attack[LabelOracle]):
 
     @property
     def oracle_type(self) -> type[LabelOracle]:
-        """What the host asks."""
+        """What the host asks of the target model."""
         return self.host.oracle_type
 
     @classmethod

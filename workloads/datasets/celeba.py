@@ -100,7 +100,7 @@ class Celeba(RawDataset):
         return central_box(entry, size, 108) if self.config.protocol == "lr_64" else None
 
     def fetch(self) -> None:
-        """Through torchvision."""
+        """Download the files through torchvision."""
         from torchvision.datasets import CelebA
 
         CelebA(self.config.path, split="all", download=True)

@@ -42,7 +42,7 @@ class Emnist(IdxDataset):
     subfolders = ("EMNIST/raw", "gzip")
 
     def file_name(self, part: Part, content: Content) -> str:
-        """As NIST names the files of a variant."""
+        """Name that NIST gives the file of a variant."""
         return f"emnist-{self.config.variant}-{part}-{content}-ubyte"
 
     def character(self, label: int) -> str:
@@ -54,7 +54,7 @@ class Emnist(IdxDataset):
         return Image.fromarray(np.asarray(super().image(entry)).T)  # stored column by column
 
     def fetch(self) -> None:
-        """Through torchvision."""
+        """Download the files through torchvision."""
         from torchvision.datasets import EMNIST
 
         EMNIST(self.config.path, split=self.config.variant, download=True)

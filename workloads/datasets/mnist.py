@@ -31,7 +31,7 @@ class Mnist(IdxDataset):
     subfolders = ("MNIST/raw",)
 
     def file_name(self, part: Part, content: Content) -> str:
-        """As LeCun names the files."""
+        """Name that LeCun gives the file."""
         return f"{'train' if part == 'train' else 't10k'}-{content}-ubyte"
 
     def character(self, label: int) -> str:
@@ -39,7 +39,7 @@ class Mnist(IdxDataset):
         return str(label)
 
     def fetch(self) -> None:
-        """Through torchvision."""
+        """Download the files through torchvision."""
         from torchvision.datasets import MNIST
 
         MNIST(self.config.path, download=True)

@@ -40,17 +40,17 @@ class ErasedClassifier(OpenClassifier):
 
     @property
     def head(self) -> nn.Module:
-        """That of the model."""
+        """The last layer of the wrapped model."""
         return self._model.head
 
     @property
     def mean(self) -> Tensor:
-        """That of the model."""
+        """Mean that the wrapped model normalises by. Shape: (C, 1, 1)."""
         return self._model.mean
 
     @property
     def std(self) -> Tensor:
-        """That of the model."""
+        """Standard deviation that the wrapped model normalises by. Shape: (C, 1, 1)."""
         return self._model.std
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -61,11 +61,11 @@ class ErasedClassifier(OpenClassifier):
         return erased(normalized, self._config, boxes, mean=self._mean, draws=draws)
 
     def features(self, normalized: Tensor) -> Tensor:
-        """Those of the model."""
+        """Features of the wrapped model."""
         return self._model.features(normalized)
 
     def modules(self) -> Iterator[nn.Module]:
-        """Those of the model."""
+        """All layers of the wrapped model."""
         return self._model.modules()
 
     def __call__(self, images: Tensor) -> Tensor:

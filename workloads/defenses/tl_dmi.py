@@ -33,7 +33,7 @@ class TlDmiConfig(DefenseConfig):
         return self.pretraining
 
     def change_model(self, model: Classifier) -> None:
-        """Nothing changes, but a stage that the model does not have is refused."""
+        """Refuse a `through` that is no stage of the model; nothing is changed."""
         frozen_stages(self, model)
 
 

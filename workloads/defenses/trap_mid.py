@@ -117,7 +117,7 @@ class TrapMid(Defense):
         }
 
     def restore(self, state: State) -> None:
-        """Go on from them."""
+        """Go on with the triggers, the discriminator and the optimiser that `state` returned."""
         self.triggers = state["triggers"].to(self.facts.device)
         self.discriminator.load_state_dict(state["discriminator"])
         slots = {int(index): slot for index, slot in state["optimizer"].items()}

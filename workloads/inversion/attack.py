@@ -130,7 +130,7 @@ class SearchConfig(AttackConfig):
         return self.restarts
 
     def with_prior(self, prior: PriorConfig | None) -> Self:
-        """Keeps the attack's own prior if it names one."""
+        """A copy with this prior, unless the attack names one itself or needs none."""
         if self.prior or prior is None or not self.needs_prior:
             return self
         return self.model_copy(update={"prior": prior})

@@ -36,7 +36,7 @@ class TargetObjective(Objective[WhiteBoxOracle]):
     loss: Loss
 
     def prepare(self, access: Access[WhiteBoxOracle], *, context: JobContext) -> State:
-        """Nothing to prepare."""
+        """A loss of logits needs nothing."""
         return {}
 
     def losses(self, access: Access[WhiteBoxOracle], images: Tensor, identities: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class SurrogateObjective(Objective[LabelOracle]):
     loss: Loss
 
     def prepare(self, access: Access[LabelOracle], *, context: JobContext) -> State:
-        """Nothing to prepare."""
+        """A loss of logits needs nothing."""
         return {}
 
     def losses(self, access: Access[LabelOracle], images: Tensor, identities: Tensor) -> Tensor:

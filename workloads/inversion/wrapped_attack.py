@@ -28,38 +28,38 @@ class WrappedAttackConfig(AttackConfig):
 
     @property
     def identities(self) -> int | None:
-        """Those of the host."""
+        """Attack only as many identities as the host does."""
         return self.host.identities
 
     @property
     def keep(self) -> int:
-        """As many as the host keeps."""
+        """Reconstructions that the host keeps per identity."""
         return self.host.keep
 
     @property
     def prior(self) -> PriorConfig | None:
-        """The prior of the host."""
+        """The prior that the host searches."""
         return self.host.prior
 
     @property
     def needs_prior(self) -> bool:
-        """Whether the host needs one."""
+        """Whether the host searches a prior."""
         return self.host.needs_prior
 
     @property
     def surrogates(self) -> tuple[SurrogateConfig, ...]:
-        """Those of the host."""
+        """The surrogates that the host asks."""
         return self.host.surrogates
 
     @property
     def teacher_erasing(self) -> RandomErasingConfig | None:
-        """That of the host."""
+        """How images are erased while the host's prior and surrogates are trained."""
         return self.host.teacher_erasing
 
     def against(self, defenses: Sequence[DefenseConfig]) -> AttackConfig:
-        """Lets the host know the defenses."""
+        """A copy around the host as it is run by an attacker who knows the defenses."""
         return self.model_copy(update={"host": self.host.against(defenses)})
 
     def with_prior(self, prior: PriorConfig | None) -> Self:
-        """Gives the prior to the host."""
+        """A copy around the host with this prior, if the host needs one and names none."""
         return self.model_copy(update={"host": self.host.with_prior(prior)})

@@ -191,7 +191,7 @@ class ReconstructionMetric(AttackMetric):
     """Gives each reconstruction a value; its numbers are means of these, with intervals from resampling identities."""
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
-        """The mean over identities of the metric's rows."""
+        """Mean of each column of `rows`, with an interval from resampling identities."""
         return over_identities(self.rows(evidence), evidence.identities, context)
 
     @abstractmethod

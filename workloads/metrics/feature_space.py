@@ -79,12 +79,12 @@ class FeatureSpace(AttackMetric):
 
     @property
     def fewest_reconstructions(self) -> int:
-        """More than k neighbours, and three points for a hull."""
+        """One more than k neighbours, and three points for a hull."""
         return max(self.config.k + 1, 3)  # fewer than three points have no hull
 
     @property
     def fewest_private_images(self) -> int:
-        """As many as reconstructions."""
+        """The same number as of reconstructions."""
         return self.fewest_reconstructions
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:

@@ -19,7 +19,7 @@ class DensenetConfig(ModelConfig):
 
     @property
     def label(self) -> str:
-        """Such as densenet121."""
+        """The kind with its depth, such as densenet121."""
         return f"densenet{self.depth}"
 
 

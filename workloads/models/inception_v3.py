@@ -39,7 +39,7 @@ class InceptionV3(LibraryClassifier):
         return network, width
 
     def imagenet_url(self) -> str:
-        """That of torchvision's default weights."""
+        """Address of torchvision's default weights for ImageNet."""
         from torchvision.models import Inception_V3_Weights
 
         return str(Inception_V3_Weights.DEFAULT.url)

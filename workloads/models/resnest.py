@@ -22,7 +22,7 @@ class ResnestConfig(ModelConfig):
 
     @property
     def label(self) -> str:
-        """Such as resnest50."""
+        """The kind with its depth, such as resnest50."""
         return f"resnest{self.depth}"
 
 

@@ -19,7 +19,7 @@ class ResnetConfig(ModelConfig):
 
     @property
     def label(self) -> str:
-        """Such as resnet18."""
+        """The kind with its depth, such as resnet18."""
         return f"resnet{self.depth}"
 
 
@@ -42,7 +42,7 @@ class Resnet(FourStageResidual):
         return network, width
 
     def imagenet_url(self) -> str:
-        """That of torchvision's default weights."""
+        """Address of torchvision's default weights for ImageNet."""
         from torchvision import models
 
         return str(models.get_model_weights(self.config.label).DEFAULT.url)

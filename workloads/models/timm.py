@@ -18,7 +18,7 @@ class TimmConfig(ModelConfig):
 
     @property
     def label(self) -> str:
-        """The name in timm."""
+        """Name of the network in timm."""
         return self.name
 
 

@@ -22,7 +22,7 @@ class TorchvisionConfig(ModelConfig):
 
     @property
     def label(self) -> str:
-        """The name in torchvision."""
+        """Name of the network in torchvision."""
         return self.name
 
 
@@ -44,7 +44,7 @@ class TorchvisionModel(LibraryClassifier):
         return network, remove_last_layer(network, self.config.name)
 
     def imagenet_url(self) -> str:
-        """That of the default weights."""
+        """Address of torchvision's default weights for ImageNet."""
         from torchvision import models
 
         return str(models.get_model_weights(self.config.name).DEFAULT.url)

@@ -46,7 +46,7 @@ class VitB16(LibraryClassifier):
         class_token.data.normal_(std=0.02, generator=generator)  # torchvision begins at 0
 
     def imagenet_url(self) -> str:
-        """That of torchvision's default weights."""
+        """Address of torchvision's default weights for ImageNet."""
         from torchvision.models import ViT_B_16_Weights
 
         return str(ViT_B_16_Weights.DEFAULT.url)

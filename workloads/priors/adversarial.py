@@ -61,7 +61,7 @@ class AveragedConfig(AdversarialConfig):
 
     @property
     def average_decay(self) -> float | None:
-        """The decay, if there is one."""
+        """The decay that the settings name."""
         return self.ema
 
 
