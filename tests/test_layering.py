@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ MODULES = {
     for package in ("orchestrator", "workloads")
     for file in sorted((ROOT / package).rglob("*.py"))
 }
+
+PLACES = [ROOT / place for place in (".", "orchestrator", "workloads", "workloads/jobs")]
+"""Folders below which descriptions name files."""
 
 ONLY_IN = {
     "ray": ("orchestrator.executors.ray",),
@@ -107,6 +111,17 @@ def test_every_module_stands_in_a_room() -> None:
         "orchestrator.sweep",
         "workloads.context",
     }
+
+
+def test_the_map_of_the_house_names_files_that_exist() -> None:
+    maps = [file for file in MODULES.values() if file.name == "__init__.py"] + [ROOT / "README.md"]
+    missing = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in maps
+        for name in re.findall(r"(?<![\w/.])[\w/]+\.py\b", file.read_text(encoding="utf-8"))
+        if not any((folder / name).is_file() for folder in (file.parent, *PLACES))
+    ]
+    assert missing == []
 
 
 def test_tests_of_a_room_stand_in_a_folder_of_its_name() -> None:

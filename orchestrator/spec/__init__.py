@@ -1,6 +1,5 @@
 """The experiment spec: `model.py` defines it, `loading.py` reads and resolves it, `checks/` compares it with data and
 machines, `apply.py` puts a point of the search into it, `search_space.py` describes what is searched, `yaml_source.py`
-keeps line numbers, `messages.py` words every problem. Imports `errors.py`, `search/samplers/`, the plain data of
-`planning/` (`graph.py`, `placement.py`) and `workloads`.
-Begin with `model.py`.
+keeps line numbers, `messages.py` words every problem. Imports `errors.py`, `search/samplers/`, `planning/graph.py`,
+`planning/placement.py` and `workloads`. Begin with `model.py`.
 """
