@@ -30,7 +30,7 @@ def feature_spaces(result: SweepResult, store: ArtifactStore) -> Iterator[tuple[
     """Captions and figures of both ends of the trade, for each attack whose artifacts hold the points."""
     names = short_names(result)
     for attack in result.resolved.spec.attacks:
-        label: str = attack.label
+        label = attack.label
         for trial in _extremes(result, label):
             for space, panels in _stored(trial, store, label):
                 yield f"{attack_label(label, trial, names)}; features: {space}", feature_space_figure(panels)

@@ -10,10 +10,11 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from orchestrator.reports.tables import (
@@ -28,7 +29,7 @@ from orchestrator.reports.tables import (
     value_text,
 )
 from orchestrator.results.sweep_result import PointResult, SweepResult
-from orchestrator.spec.search_space import Choice, Integer, Objective
+from orchestrator.spec.search_space import Choice, Distribution, Integer, Objective
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"  # of Okabe and Ito, safe for the colour-blind
 NOT_RUN = (0.93, 0.93, 0.93, 1.0)
@@ -46,7 +47,7 @@ def frontier_figure(result: SweepResult) -> Figure:
     """
     x, y = axes(result)
     figure = Figure(figsize=(9.0, 6.2), dpi=150, layout="constrained")
-    canvas: Any = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     plot = figure.add_subplot()
     points, best = _with(result.points(), x, y), frontier_points(result)
     _label_axes(plot, x, y)
@@ -151,7 +152,7 @@ def _labelled(points: Sequence[PointResult], best: frozenset[int]) -> list[Point
     return [point for point in points if point.baseline or point.point in best]
 
 
-def _label_points(plot: Axes, canvas: Any, result: SweepResult, points: Sequence[PointResult]) -> None:
+def _label_points(plot: Axes, canvas: FigureCanvasAgg, result: SweepResult, points: Sequence[PointResult]) -> None:
     """Label points beside their marks, each label where it covers no other and no mark, with a line to its mark."""
     x, y = axes(result)
     names = short_names(result)
@@ -161,7 +162,9 @@ def _label_points(plot: Axes, canvas: Any, result: SweepResult, points: Sequence
         taken.append(_place_label(plot, canvas, point_label(point, names), place, taken))
 
 
-def _place_label(plot: Axes, canvas: Any, text: str, place: tuple[float, float], taken: Sequence[Bbox]) -> Bbox:
+def _place_label(
+    plot: Axes, canvas: FigureCanvasAgg, text: str, place: tuple[float, float], taken: Sequence[Bbox]
+) -> Bbox:
     """Put a label at the first free spot, or at the last one tried. Returns its box in pixels."""
     line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkB": 4}
     label = plot.annotate(
@@ -182,7 +185,7 @@ def _place_label(plot: Axes, canvas: Any, text: str, place: tuple[float, float],
     return box
 
 
-def _text_bounds(label: Any, renderer: Any) -> tuple[float, float, float, float]:
+def _text_bounds(label: Annotation, renderer: RendererBase) -> tuple[float, float, float, float]:
     """The text alone: an annotation's own extent holds its arrow as well."""
     bounds: tuple[float, float, float, float] = Text.get_window_extent(label, renderer).padded(2).bounds
     return bounds
@@ -216,7 +219,7 @@ def heat_maps(result: SweepResult) -> Figure | None:
     return figure
 
 
-def _values(distribution: Any) -> list[Any]:
+def _values(distribution: Distribution) -> list[Any]:
     """The values a field can take; none if there are too many to show."""
     if isinstance(distribution, Choice):
         return list(distribution.values)

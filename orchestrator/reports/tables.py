@@ -41,7 +41,7 @@ class Rows:
 
 def axes(result: SweepResult) -> tuple[Objective, Objective]:
     """The two axes of the trade: the first two objectives, or the only one beside natural or attack accuracy."""
-    label: str = result.resolved.spec.attacks[0].label
+    label = result.resolved.spec.attacks[0].label
     usual = (
         Objective(metric="natural_accuracy", goal="max"),
         Objective(metric=f"{label}.attack_accuracy", goal="min"),

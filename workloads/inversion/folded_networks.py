@@ -69,6 +69,7 @@ def _fold(network: nn.Module, layer: str, norm: str) -> None:
     if isinstance(before, nn.Linear):
         both: nn.Module = fuse_linear_bn_eval(before, after)
     else:
+        # `_pairs` names linear layers and convolutions alone, which the type of a submodule does not say.
         both = fuse_conv_bn_eval(before, after, transpose=isinstance(before, nn.ConvTranspose2d))  # type: ignore[type-var]
     for name, replacement in ((layer, both), (norm, nn.Identity())):
         parent, _, last = name.rpartition(".")
