@@ -1,0 +1,469 @@
+"""The list of mutants: what each changes in the source, and which tests notice it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: a text that a source file holds exactly once, and what to put in its place."""
+
+    name: str
+    file: str
+    """Path of the source file from the root of the repository."""
+    text: str
+    replacement: str
+    tests: tuple[str, ...]
+    """Paths, from `tests/`, of the files whose tests have to fail."""
+
+    def applied_to(self, source: str) -> str:
+        """The source with the fault in it.
+
+        Raises:
+            ValueError: if the text does not stand in it exactly once.
+        """
+        if (count := source.count(self.text)) != 1:
+            raise ValueError(f"{self.name}: {self.file} holds {self.text!r} {count} times instead of once")
+        return source.replace(self.text, self.replacement)
+
+
+def _mutants(file: str, *tests: str, **faults: tuple[str, str]) -> Iterator[Mutant]:
+    """The mutants of one file, named after it, that are all noticed by the same tests."""
+    for name, (text, replacement) in faults.items():
+        yield Mutant(f"{Path(file).stem}.{name}", file, text, replacement, tests)
+
+
+SEARCH_LOOPS = ("workloads/inversion/test_row_search.py", "workloads/attacks/test_gmi_golden.py")
+MUTANTS: tuple[Mutant, ...] = (
+    # Training
+    *_mutants(
+        "workloads/training/loop.py",
+        "workloads/training/test_training.py",
+        decay=("1 - self._decay", "self._decay"),
+        shuffle=("torch.randperm(len(self._data), generator=draws)", "torch.arange(len(self._data))"),
+        smoothing=("targets + smoothing / classes", "targets + smoothing"),
+        infinite_loss=("not math.isfinite(value := loss.item())", "math.isnan(value := loss.item())"),
+        stale_gradients=("self._optimizer.zero_grad(set_to_none=True)", "None"),
+        clip=(
+            "self._model.parameters(), self._config.clip_norm",
+            "self._model.parameters(), 2 * self._config.clip_norm",
+        ),
+        first_best=('accuracy > self._best["accuracy"]', 'accuracy >= self._best["accuracy"]'),
+        single_image=("len(batches[-1]) == 1", "len(batches[-1]) == 0"),
+        row_weight=("1 / max(len(indices), 1)", "1 / self._config.batch_size"),
+        mean_loss=("loss / rows", "loss / len(batches)"),
+        resumed_best=('self.epoch, self._best = saved["epoch"], saved["best"]', 'self.epoch = saved["epoch"]'),
+        resumed_moments=('{**self._optimizer.state_dict(), "state": slots}', "self._optimizer.state_dict()"),
+        epoch_of_draws=('self._context.generator("augment", self.epoch)', 'self._context.generator("augment")'),
+    ),
+    *_mutants(
+        "workloads/recipes/optimization.py",
+        "workloads/recipes/test_optimization.py",
+        "workloads/training/test_training.py",
+        warm_up=("if epoch < config.warmup_epochs", "if epoch <= config.warmup_epochs"),
+        milestone=("epoch >= fraction * config.epochs", "epoch > fraction * config.epochs"),
+        cosine=("0.5 * (1 + math.cos", "0.5 * (1 - math.cos"),
+        one_cycle_peak=("ONE_CYCLE_WARM_UP = 0.3", "ONE_CYCLE_WARM_UP = 0.25"),
+        one_cycle_steps=("_one_cycle((epoch + within) / config.epochs)", "_one_cycle(epoch / config.epochs)"),
+        protocol=('"momentum": 0.9, "weight_decay": 1e-4', '"momentum": 0.9, "weight_decay": 5e-4'),
+    ),
+    *_mutants(
+        "workloads/recipes/augmentation.py",
+        "workloads/recipes/test_augmentation.py",
+        flip=("images.flip(-1)", "images.flip(-2)"),
+        shift=("torch.randint(2 * shift + 1,", "torch.randint(2 * shift,"),
+        area=("(low + (high - low) * area).sqrt()", "(low + (high - low) * area)"),
+    ),
+    *_mutants(
+        "workloads/training/prediction.py",
+        "workloads/training/test_training.py",
+        "workloads/metrics/test_published_defects.py",
+        unit_range=("div_(255)", "div_(256)"),
+    ),
+    # Attacks
+    *_mutants(
+        "workloads/inversion/optimizers.py",
+        "workloads/attacks/test_gmi_golden.py",
+        "workloads/attacks/test_kedmi_golden.py",
+        "workloads/attacks/test_vmi.py",
+        "workloads/attacks/test_ppa.py",
+        nesterov=("(1 + self.momentum) * velocity[name]", "self.momentum * velocity[name]"),
+        momentum=("variable - self.lr * velocity[name]", "variable - velocity[name]"),
+        bias_correction=("(1 - beta2 ** (step + 1)) ** 0.5", "(1 - beta2 ** (step + 1))"),
+        second_moment=("(1 - beta2) * gradient.square()", "(1 - beta2) * gradient.abs()"),
+        milestone=("step >= milestone", "step > milestone"),
+    ),
+    *_mutants(
+        "workloads/inversion/gradient_search.py",
+        *SEARCH_LOOPS,
+        "workloads/attacks/test_erasing_aware.py",
+        batch_reference=("losses.sum() / self.descent.batch_reference", "losses.mean()"),
+        lenses=("self.descent.identity_weight / max(len(access.lenses), 1)", "self.descent.identity_weight"),
+        views=('rows.generators("view", number, step,', 'rows.generators("view", number, 0,'),
+    ),
+    *_mutants(
+        "workloads/inversion/row_search.py",
+        *SEARCH_LOOPS,
+        last_step=("self._step == attack.config.steps", "self._step > attack.config.steps"),
+        latent_steps=("self.latent_steps += len(rows)", "self.latent_steps += 1"),
+        next_chunk=('{"chunk": self._chunk + 1}', '{"chunk": self._chunk}'),
+        resumed_queries=('self._access.target.queries = saved["queries"]', "pass"),
+        diverged=("not losses.isfinite().all()", "losses.isinf().all()"),
+    ),
+    *_mutants(
+        "workloads/inversion/rows.py",
+        *SEARCH_LOOPS,
+        "workloads/attacks/test_kedmi_golden.py",
+        shared_draws=("*(() if shared else pair)", "*pair"),
+        side_by_side=("torch.arange(len(self)).repeat_interleave(count)", "torch.arange(len(self)).repeat(count)"),
+    ),
+    *_mutants(
+        "workloads/inversion/early_stop.py",
+        *SEARCH_LOOPS,
+        window=("(step + 1) % self.window", "step % self.window"),
+        first_window=("windows == 1", "windows == 0"),
+    ),
+    *_mutants(
+        "workloads/inversion/selection.py",
+        *SEARCH_LOOPS,
+        "workloads/attacks/test_ppa.py",
+        keep=("topk(min(keep, len(rows)))", "topk(1)"),
+        mean_of_views=("return total / views", "return total"),
+    ),
+    *_mutants(
+        "workloads/inversion/latent_pool.py",
+        "workloads/attacks/test_ppa.py",
+        "workloads/attacks/test_mirror.py",
+        rank_of_restart=('["candidates"][rows.identities, rows.restarts]', '["candidates"][rows.identities, 0]'),
+    ),
+    *_mutants(
+        "workloads/inversion/memory_batches.py",
+        *SEARCH_LOOPS,
+        rows_of_probe=("int(self._budget * rows / max(", "int(self._budget / max("),
+    ),
+    *_mutants(
+        "workloads/inversion/objective.py",
+        "workloads/attacks/test_plgmi_and_lokt.py",
+        mean_of_surrogates=(
+            "for surrogate in access.surrogates]).mean(0)",
+            "for surrogate in access.surrogates]).sum(0)",
+        ),
+    ),
+    *_mutants(
+        "workloads/inversion/p_space.py",
+        "workloads/attacks/test_mirror.py",
+        slope=("F.leaky_relu(styles, 1 / self.slope)", "F.leaky_relu(styles, self.slope)"),
+        spread=("correction=0", "correction=1"),
+    ),
+    *_mutants(
+        "workloads/inversion/genetic_operators.py",
+        "workloads/attacks/test_mirror.py",
+        one_way=("(2 * draws.amount - 1)", "draws.amount"),
+        fitter_parent=(
+            "first_weight / (first_weight + second_weight)",
+            "second_weight / (first_weight + second_weight)",
+        ),
+        elite=("descending=True", "descending=False"),
+    ),
+    *_mutants(
+        "workloads/inversion/l1_ball.py",
+        "workloads/attacks/test_ifgmi.py",
+        threshold=("excess.gather(1, spread - 1) / spread", "excess.gather(1, spread - 1)"),
+    ),
+    *_mutants(
+        "workloads/inversion/variational.py",
+        "workloads/attacks/test_vmi.py",
+        divergence=("(2 * log_std).exp()", "log_std.exp()"),
+        volume=("log_volume + log_scale.sum(1)", "log_volume - log_scale.sum(1)"),
+    ),
+    *_mutants(
+        "workloads/inversion/soft_actor_critic.py",
+        "workloads/attacks/test_rlbmi.py",
+        pessimism=("for name in self.critics]).amin(0)", "for name in self.critics]).amax(0)"),
+        density=("-noise.square() / 2 - log_std", "-noise.square() / 2 + log_std"),
+    ),
+    *_mutants(
+        "workloads/observation/losses.py",
+        "workloads/attacks/test_plgmi_golden.py",
+        "workloads/attacks/test_ppa.py",
+        margin=("others.amax(1) + logit", "logits.amax(1) + logit"),
+        poincare=("POINCARE_RIM = 1e-4", "POINCARE_RIM = 1e-5"),
+    ),
+    *_mutants(
+        "workloads/observation/views.py",
+        "workloads/observation/test_views.py",
+        crop_inside=("(2 * numbers[:, 2:4] - 1) * (1 - sides)", "(2 * numbers[:, 2:4] - 1)"),
+        brightness=("1 + (2 * numbers[:, :2] - 1) * spreads", "1 + numbers[:, :2] * spreads"),
+    ),
+    *_mutants(
+        "workloads/observation/oracles.py",
+        *SEARCH_LOOPS,
+        "workloads/attacks/test_brepmi_golden.py",
+        queries=("self.queries += len(images)  # once", "self.queries += 1  # once"),
+    ),
+    *_mutants(
+        "workloads/attacks/gmi.py",
+        "workloads/attacks/test_gmi_golden.py",
+        realism=("return -access.required_prior.realism(images)", "return access.required_prior.realism(images)"),
+        box=("variable.clamp(-bound, bound)", "variable"),
+    ),
+    *_mutants(
+        "workloads/attacks/kedmi.py",
+        "workloads/attacks/test_kedmi_golden.py",
+        deviation=('(variables["log_variance"] / 2).exp()', 'variables["log_variance"].exp()'),
+        first_variance=("torch.ones_like(mean)", "torch.zeros_like(mean)"),
+    ),
+    *_mutants(
+        "workloads/attacks/brepmi.py",
+        "workloads/attacks/test_brepmi_golden.py",
+        repulsion=("(inside - 1) / 2", "inside / 2"),
+        step_length=("(radius / 3)", "(radius / 2)"),
+        patience=(">= self.config.patience", "> self.config.patience"),
+    ),
+    *_mutants(
+        "workloads/attacks/vmi.py",
+        "workloads/attacks/test_vmi.py",
+        divergence=("self.config.kl_weight * divergence", "divergence"),
+    ),
+    *_mutants(
+        "workloads/attacks/lomma.py",
+        "workloads/attacks/test_lomma_golden.py",
+        "workloads/attacks/test_lomma.py",
+        features=(".square().mean(1)", ".square().sum(1)"),
+    ),
+    *_mutants(
+        "workloads/attacks/rlbmi.py",
+        "workloads/attacks/test_rlbmi.py",
+        margin=("scores.scatter(1, identities, 0.0).amax(1)", "scores.amax(1)"),
+        best_so_far=('confidence >= best["confidence"]', 'confidence <= best["confidence"]'),
+    ),
+    *_mutants(
+        "workloads/attacks/mirror.py",
+        "workloads/attacks/test_mirror.py",
+        ramp=("(step + 1) / self.config.steps", "step / self.config.steps"),
+        best_step=('compared < kept["loss"]', 'compared > kept["loss"]'),
+    ),
+    *_mutants(
+        "workloads/attacks/erasing_aware.py",
+        "workloads/attacks/test_erasing_aware.py",
+        draws=("(boxes,) * self.config.draws", "(boxes,)"),
+        original_scale=("torch.cat(rows) * std + mean", "torch.cat(rows)"),
+    ),
+    # Metrics
+    *_mutants(
+        "workloads/metrics/attack_accuracy.py",
+        "workloads/metrics/test_metrics.py",
+        fewest_classes=("FEWEST_CLASSES_FOR_TOP5 = 11", "FEWEST_CLASSES_FOR_TOP5 = 10"),
+        top_5=("k=5)", "k=4)"),
+    ),
+    *_mutants(
+        "workloads/metrics/intervals.py",
+        "workloads/metrics/test_metrics.py",
+        ninety_percent=("1.959963984540054", "1.644853626951473"),
+        mean_of_means=("sums[drawn].sum(1) / sizes[drawn].sum(1)", "(sums / sizes)[drawn].mean(1)"),
+        wilson=("z2 / (4 * n**2)", "z2 / (4 * n)"),
+    ),
+    *_mutants(
+        "workloads/metrics/base.py",
+        "workloads/metrics/test_metrics.py",
+        nearest=("squared.min(1)", "squared.max(1)"),
+    ),
+    *_mutants(
+        "workloads/metrics/base.py",
+        "orchestrator/spec/test_broken_specs.py",
+        kept=("attack.keep < needed", "attack.keep <= needed"),
+        training_images=("training_images[fewest] < needed", "training_images[fewest] < needed - 1"),
+    ),
+    *_mutants(
+        "workloads/metrics/prdc.py",
+        "workloads/metrics/test_set_metrics.py",
+        neighbour=("kthvalue(k + 1, dim=1)", "kthvalue(k, dim=1)"),
+        density=("(k * len(reconstructed))", "(k * len(private))"),
+        recall=("(distances.T, reconstructed_radii)", "(distances, private_radii)"),
+    ),
+    *_mutants(
+        "workloads/metrics/fid.py",
+        "workloads/metrics/test_set_metrics.py",
+        joint=("- 2 * joint", "- joint"),
+    ),
+    *_mutants(
+        "workloads/metrics/psnr.py",
+        "workloads/metrics/test_set_metrics.py",
+        decibel=("-10 * error", "-20 * error"),
+    ),
+    *_mutants(
+        "workloads/metrics/ssim.py",
+        "workloads/metrics/test_set_metrics.py",
+        range=("data_range=1.0", "data_range=255.0"),
+    ),
+    *_mutants(
+        "workloads/metrics/perceptual_distance.py",
+        "workloads/metrics/test_feature_distances.py",
+        channels=(".square().sum(1).mean((1, 2))", ".square().mean(1).mean((1, 2))"),
+    ),
+    *_mutants(
+        "workloads/metrics/delta_face.py",
+        "workloads/metrics/test_feature_distances.py",
+        unit_length=("F.normalize(evidence.features)", "evidence.features"),
+    ),
+    *_mutants(
+        "workloads/metrics/trait_recovery.py",
+        "workloads/metrics/test_trait_recovery.py",
+        variance=("truth.var(correction=0)", "truth.var(correction=1)"),
+    ),
+    *_mutants(
+        "workloads/metrics/feature_space.py",
+        "workloads/metrics/test_feature_space.py",
+        ratio=("to_private / to_erased", "to_erased / to_private"),
+    ),
+    *_mutants(
+        "workloads/metrics/geometry.py",
+        "workloads/metrics/test_geometry.py",
+        corner=("if side >= 0:", "if side < 0:"),
+        union=("(sum(areas) - shared)", "sum(areas)"),
+    ),
+    *_mutants(
+        "workloads/metrics/knowledge_extraction.py",
+        "workloads/metrics/test_knowledge_extraction.py",
+        numbering=("attacked[numbers] == subset.identities", "numbers == subset.identities"),
+    ),
+    # Store and ledger
+    *_mutants(
+        "orchestrator/store/artifacts.py",
+        "orchestrator/store/test_artifacts.py",
+        "orchestrator/test_sweep.py",
+        digest_of_file=("if sha256 != file.sha256:", "if len(sha256) != len(file.sha256):"),
+        digest_of_json=("hexdigest() != manifest.files[name].sha256", 'hexdigest() == ""'),
+        digest_of_artifact=('f"{name} {file.sha256}\\n"', 'f"{name}\\n"'),
+        checkpoint=("self._delete_checkpoint(key)\n", "pass\n"),
+        set_aside=("self._fs.delete_dir(_folder(key))", "pass"),
+    ),
+    *_mutants(
+        "orchestrator/store/ledger.py",
+        "orchestrator/store/test_ledger.py",
+        "orchestrator/test_sweep.py",
+        torn_line=('tail.rfind(b"\\n") + 1', 'tail.rfind(b"\\n")'),
+        unfinished_line=('if not line.endswith(b"\\n"):', "if not line:"),
+        recovered_job=('self.jobs_failed.pop(event["key"], None)', "pass"),
+        retried_job=('case "job_failed" if event["final"]:', 'case "job_failed":'),
+        first_start=('self.started_at or event["time"]', 'event["time"]'),
+        second_writer=("fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"),
+    ),
+    # Search
+    *_mutants(
+        "orchestrator/search/samplers/random.py",
+        "orchestrator/search/test_search.py",
+        index=('f"{self._config.seed}/{index}"', 'f"{self._config.seed}"'),
+        last_point=("index >= self._config.points", "index > self._config.points"),
+        logarithm=("math.exp(draws.uniform(math.log(low), math.log(high)))", "draws.uniform(low, high)"),
+    ),
+    *_mutants(
+        "orchestrator/search/pareto.py",
+        "orchestrator/search/test_search.py",
+        equal_points=("max(gains) > 0", "max(gains) >= 0"),
+        nowhere_worse=("min(gains) >= 0", "min(gains) > 0"),
+        staircase=("reached = max(reached, second)", "reached = second"),
+    ),
+    *_mutants(
+        "orchestrator/search/search.py",
+        "orchestrator/search/test_search.py",
+        last_remembered=("max(points, default=0) + 1", "max(points, default=0)"),
+        repeated_point=("if trial.id not in self._trials:", "if True:"),
+        comes_next=("self._waiting.insert(0, trial)", "self._waiting.append(trial)"),
+    ),
+    *_mutants(
+        "orchestrator/search/samplers/tpe.py",
+        "orchestrator/search/test_search.py",
+        index=('f"{self._config.seed}/{index}"', 'f"{self._config.seed}"'),
+        direction=('objective.goal == "max"', 'objective.goal == "min"'),
+    ),
+    # Spec
+    *_mutants(
+        "orchestrator/spec/search_space.py",
+        "orchestrator/spec/test_broken_specs.py",
+        "orchestrator/search/test_search.py",
+        empty_range=("if self.low >= self.high:", "if self.low > self.high:"),
+        one_integer=("if self.low > self.high:", "if self.low >= self.high:"),
+    ),
+    *_mutants(
+        "orchestrator/spec/apply.py",
+        "orchestrator/cli/test_cli.py",
+        baseline=('update={"defenses": ()}', "update={}"),
+    ),
+    *_mutants(
+        "orchestrator/spec/checks/data.py",
+        "orchestrator/spec/test_broken_specs.py",
+        two_identities=('len(names["private"]) < 2', 'len(names["private"]) < 1'),
+        shared_people=("len(kinds) == 1 or kinds <= CONTAINERS", "len(kinds) == 1"),
+    ),
+    *_mutants(
+        "orchestrator/spec/yaml_source.py",
+        "orchestrator/spec/test_broken_specs.py",
+        levels=("len(path) > MOST_LEVELS", "len(path) > 100 * MOST_LEVELS"),
+        nodes=("self._nodes > MOST_NODES", "self._nodes > 100 * MOST_NODES"),
+        given_twice=("if key in result:", "if False:"),
+    ),
+    *_mutants(
+        "workloads/core/config.py",
+        "contracts/test_job_keys.py",
+        "workloads/models/test_models.py",
+        component_version=('fields | {"version": value.version}', "fields"),
+        location=("not is_marked(field, Location) and", "True and"),
+    ),
+    # Planning and executors
+    *_mutants(
+        "orchestrator/planning/placement.py",
+        "orchestrator/planning/test_placement.py",
+        last_cpu=("self.cpus >= request.cpus", "self.cpus > request.cpus"),
+        rounding=("left >= share - 1e-9", "left > share"),
+        fullest=("return min(able, key=", "return max(able, key="),
+    ),
+    *_mutants(
+        "orchestrator/planning/plan.py",
+        "contracts/test_job_keys.py",
+        "orchestrator/test_sweep.py",
+        training_seed=("seed=self._seed", "seed=0"),
+    ),
+    *_mutants(
+        "orchestrator/executors/inline.py",
+        "orchestrator/test_sweep.py",
+        failed_input=("if not all(map(recorder.is_done, job.inputs.values())):", "if False:"),
+    ),
+    *_mutants(
+        "orchestrator/executors/recorder.py",
+        "orchestrator/cli/test_cli.py",
+        "orchestrator/test_sweep.py",
+        cached=("self._cached.add(key)", "pass"),
+        failed_for_good=("cause=cause, final=True", "cause=cause, final=False"),
+    ),
+    *_mutants(
+        "orchestrator/executors/run_job.py",
+        "orchestrator/executors/test_run_job.py",
+        changed_data=("if dataset.digest() != data.digest:", "if False:"),
+    ),
+    *_mutants(
+        "orchestrator/executors/ray/broker.py",
+        "orchestrator/executors/test_cluster.py",
+        lost_worker=("MOST_LOST_WORKERS = 5", "MOST_LOST_WORKERS = 0"),
+        look_ahead=("if self._pool.has_room(job.request):", "if False:"),
+    ),
+    *_mutants(
+        "orchestrator/results/comparison.py",
+        "orchestrator/test_rerun.py",
+        interval=('self.then["low"] <= self.now["value"]', 'self.then["low"] < self.now["value"]'),
+    ),
+    *_mutants(
+        "orchestrator/results/trade_off.py",
+        "orchestrator/reports/test_reports.py",
+        "orchestrator/results/test_records.py",
+        no_loss=("if denominator <= 0:", "if denominator < 0:"),
+    ),
+    *_mutants(
+        "workloads/context.py",
+        "workloads/training/test_training.py",
+        resumed_history=('self._history = saved["history"]', "pass"),
+    ),
+)
