@@ -14,8 +14,9 @@ from pathlib import Path
 
 from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.planning.graph import PlannedJob, Request, Trial, TrialKeys, TrialPlan
-from orchestrator.planning.machine import this_machine
+from orchestrator.placement.machine import this_machine
+from orchestrator.placement.nodes import Request
+from orchestrator.planning.graph import PlannedJob, Trial, TrialKeys, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore
 from workloads.core.config import digest
 

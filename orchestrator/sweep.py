@@ -18,8 +18,8 @@ from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor, Session, Snapshot
 from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import plan
+from orchestrator.planning.search import Search
 from orchestrator.results.sweep_result import SweepResult, collect, summary
-from orchestrator.search.search import Search
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, run_state

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import RequestError
-from orchestrator.planning.machine import this_machine
-from orchestrator.planning.placement import Node
+from orchestrator.placement.machine import this_machine
+from orchestrator.placement.nodes import Node
 from orchestrator.spec.loading import load_spec, resolve
 from orchestrator.sweep import Sweep
 

@@ -1,5 +1,5 @@
-"""From a spec and a point of the search to jobs with keys, and where each job fits.
+"""From a spec to trials, and from a trial to jobs with keys.
 
-`plan.py` builds the jobs of a trial; `graph.py` holds jobs and trials as plain data; `placement.py` matches what a job
-needs with what nodes have; `machine.py` describes this machine. Imports `spec/` and `workloads`. Begin with `plan.py`.
+`search.py` gives out trials and hears of their outcomes; `plan.py` builds the jobs of a trial; `graph.py` holds trials
+and jobs as plain data. Imports `spec/`, `search/`, `placement/` and `store/`. Begin with `plan.py`.
 """

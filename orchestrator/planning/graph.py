@@ -6,16 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Request:
-    """What one job occupies while it runs."""
-
-    cpus: int = 1
-    """CPU cores, and torch threads."""
-    gpus: float = 0.0
-    """GPUs; a fraction shares one with other jobs."""
-    memory_gb: float = 1.0
+from orchestrator.placement.nodes import Request
 
 
 @dataclass(frozen=True)

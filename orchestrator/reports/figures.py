@@ -29,7 +29,7 @@ from orchestrator.reports.tables import (
     value_text,
 )
 from orchestrator.results.sweep_result import PointResult, SweepResult
-from orchestrator.spec.search_space import Choice, Distribution, Integer, Objective
+from orchestrator.search.space import Choice, Distribution, Integer, Objective
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"  # of Okabe and Ito, safe for the colour-blind
 NOT_RUN = (0.93, 0.93, 0.93, 1.0)

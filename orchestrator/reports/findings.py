@@ -17,7 +17,7 @@ from orchestrator.reports.tables import (
 )
 from orchestrator.results.sweep_result import PointResult, SweepResult
 from orchestrator.search.pareto import hypervolume
-from orchestrator.spec.search_space import Objective
+from orchestrator.search.space import Objective
 
 
 def findings(result: SweepResult) -> list[str]:

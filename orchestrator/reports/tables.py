@@ -15,7 +15,7 @@ from orchestrator.results.comparison import Comparison
 from orchestrator.results.sweep_result import EstimateRecord, PointResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
 from orchestrator.results.units import FRACTION, unit_of
-from orchestrator.spec.search_space import Objective
+from orchestrator.search.space import Objective
 
 MISSING = "missing"
 STAR = "★"

@@ -2,5 +2,5 @@
 
 `sweep_result.py` reads them; `parquet_tables.py` writes them as Parquet; `units.py` gives a number its unit by its
 name; `trade_off.py` compares points with the baseline; `comparison.py` compares two runs number by number. Imports
-`planning/`, `spec/`, `store/` and `search/pareto.py`. Begin with `sweep_result.py`.
+`planning/`, `search/`, `spec/` and `store/`. Begin with `sweep_result.py`.
 """

@@ -1,3 +1,3 @@
-"""Which points of the search space are tried: `search.py` gives out trials and hears of their outcomes, `samplers/`
-choose the points, `pareto.py` finds the frontier. Imports `spec/`, `planning/` and `store/`. Begin with `search.py`.
+"""How a search chooses its points: `space.py` describes what is varied and what is traded, `samplers/` choose the
+points, `pareto.py` finds the frontier. Imports from no other room. Begin with `space.py`, then `samplers/base.py`.
 """

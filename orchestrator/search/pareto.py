@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.spec.search_space import Objective
+from orchestrator.search.space import Objective
 
 
 def dominates(point: Sequence[float], rival: Sequence[float], objectives: Sequence[Objective]) -> bool:

@@ -1,5 +1,4 @@
 """The experiment spec: `model.py` defines it, `loading.py` reads and resolves it, `checks/` compares it with data and
-machines, `apply.py` puts a point of the search into it, `search_space.py` describes what is searched, `yaml_source.py`
-keeps line numbers, `messages.py` words every problem. Imports `errors.py`, `search/samplers/`, `planning/graph.py`,
-`planning/placement.py` and `workloads`. Begin with `model.py`.
+machines, `apply.py` puts a point of the search into it, `yaml_source.py` keeps line numbers, `messages.py` words every
+problem. Imports `errors.py`, `search/`, `placement/` and `workloads`. Begin with `model.py`.
 """

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.errors import Problem, SpecError
-from orchestrator.planning.placement import Node
+from orchestrator.placement.nodes import Node
 from orchestrator.spec.apply import NoSuchField, put
 from orchestrator.spec.checks.spec_problems import problems_in
 from orchestrator.spec.messages import dotted, problems_of

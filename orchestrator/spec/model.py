@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from orchestrator.errors import AtField
-from orchestrator.planning.graph import Request
+from orchestrator.placement.nodes import Request
 from orchestrator.search.samplers.base import SAMPLERS, SamplerConfig
 from orchestrator.search.samplers.grid import GridConfig
-from orchestrator.spec.search_space import Distribution, Objective
+from orchestrator.search.space import Distribution, Objective
 from workloads.core.config import ComponentConfig, FrozenConfig, content, digest
 from workloads.datasets.base import DATASETS, DatasetConfig, SplitConfig
 from workloads.defenses.base import DEFENSES, DefenseConfig

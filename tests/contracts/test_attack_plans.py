@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.planning.plan import plan as plan_trial
-from orchestrator.search.search import Search
+from orchestrator.planning.search import Search
 from orchestrator.spec.model import ResolvedSpec
 from tests.support.components import config_for
 from tests.support.toy import toy_sweep

@@ -13,7 +13,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU worker
 import ray
 
 from orchestrator.errors import RequestError
-from orchestrator.planning.placement import Node
+from orchestrator.placement.nodes import Node
 
 
 @contextmanager

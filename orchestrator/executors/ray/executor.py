@@ -22,8 +22,8 @@ from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
 from orchestrator.executors.recorder import SessionRecorder
+from orchestrator.placement.nodes import why_not
 from orchestrator.planning.graph import TrialPlan
-from orchestrator.planning.placement import why_not
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 
 TRIALS_BESIDE_CPUS = 1

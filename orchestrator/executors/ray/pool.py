@@ -16,8 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.executors.ray.cluster import alive_nodes
 from orchestrator.executors.ray.worker import WorkerActor
-from orchestrator.planning.graph import Request
-from orchestrator.planning.placement import Node, place, why_not
+from orchestrator.placement.nodes import Node, Request, place, why_not
 from workloads.core.errors import MidreError
 
 logger = logging.getLogger(__name__)

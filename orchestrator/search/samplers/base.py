@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from orchestrator.spec.search_space import Distribution, Params
+from orchestrator.search.space import Distribution, Params
 from workloads.core.config import PickedConfig
 from workloads.core.registry import Registry
 

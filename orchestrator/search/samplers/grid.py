@@ -8,7 +8,7 @@ from typing import Literal
 
 from orchestrator.errors import AtField
 from orchestrator.search.samplers.base import SAMPLERS, Sampler, SamplerConfig
-from orchestrator.spec.search_space import Choice, Distribution, Objective, Params
+from orchestrator.search.space import Choice, Distribution, Objective, Params
 
 
 class GridConfig(SamplerConfig):

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import JsonValue, PositiveInt
 
 from orchestrator.search.samplers.base import SAMPLERS, Sampler, SamplerConfig
-from orchestrator.spec.search_space import Choice, Distribution, Integer, LogUniform, Objective, Params, Uniform
+from orchestrator.search.space import Choice, Distribution, Integer, LogUniform, Objective, Params, Uniform
 
 
 class RandomConfig(SamplerConfig):

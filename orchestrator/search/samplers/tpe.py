@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from orchestrator.search.samplers.base import SAMPLERS, Sampler, SamplerConfig
-from orchestrator.spec.search_space import Choice, Distribution, Integer, LogUniform, Objective, Params, Uniform
+from orchestrator.search.space import Choice, Distribution, Integer, LogUniform, Objective, Params, Uniform
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.planning.placement import Node, why_not
+from orchestrator.placement.nodes import Node, why_not
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.model import ResourcesConfig, Spec
 

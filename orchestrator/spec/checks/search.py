@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from orchestrator.search.samplers.base import SAMPLERS
+from orchestrator.search.space import Distribution
 from orchestrator.spec.apply import SEARCHABLE, NoSuchField, applied, field_at, model_at
 from orchestrator.spec.checks.data import data_problems, split_problems
 from orchestrator.spec.checks.networks import NETWORK_SECTIONS, network_problems
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.messages import message_of
 from orchestrator.spec.model import Spec
-from orchestrator.spec.search_space import Distribution
 from workloads.core.config import Location, Preset, is_marked
 
 MOST_POINTS = 1000

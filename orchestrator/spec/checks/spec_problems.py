@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.planning.placement import Node
+from orchestrator.placement.nodes import Node
 from orchestrator.spec.checks.data import data_problems, split_problems
 from orchestrator.spec.checks.metrics import metric_problems, objective_problems
 from orchestrator.spec.checks.networks import network_problems

@@ -11,7 +11,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from orchestrator.errors import SpecError
-from orchestrator.planning.placement import Node
+from orchestrator.placement.nodes import Node
 from orchestrator.spec.loading import load_spec, resolve
 from workloads.core.registry import Registry
 from workloads.datasets.base import DATASETS

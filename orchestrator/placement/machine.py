@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.planning.placement import Node
+from orchestrator.placement.nodes import Node
 
 
 def this_machine() -> Node:

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from orchestrator.planning.graph import Trial
 from orchestrator.search.samplers.base import SAMPLERS
+from orchestrator.search.space import Params
 from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.messages import message_of
 from orchestrator.spec.model import Spec
-from orchestrator.spec.search_space import Params
 from orchestrator.store.ledger import TrialState
 from workloads.core.config import content, digest
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.planning.graph import Request
+
+@dataclass(frozen=True)
+class Request:
+    """What one job occupies while it runs."""
+
+    cpus: int = 1
+    """CPU cores, and torch threads."""
+    gpus: float = 0.0
+    """GPUs; a fraction shares one with other jobs."""
+    memory_gb: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import pytest
 from orchestrator.planning.graph import Trial
 from orchestrator.search.pareto import frontier, hypervolume
 from orchestrator.search.samplers.base import SAMPLERS, Sampler
-from orchestrator.search.search import Search
+from orchestrator.planning.search import Search
 from orchestrator.spec.model import Spec
-from orchestrator.spec.search_space import Choice, Objective, Params
+from orchestrator.search.space import Choice, Objective, Params
 from orchestrator.store.ledger import TrialState
 from tests.support.paths import ROOT
 from tests.support.toy import toy_sweep

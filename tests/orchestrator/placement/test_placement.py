@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 
-from orchestrator.planning.graph import Request
-from orchestrator.planning.placement import Node, place, why_not
+from orchestrator.placement.nodes import Node, Request, place, why_not
 
 
 def test_no_sequence_of_placements_oversubscribes_a_node() -> None:
