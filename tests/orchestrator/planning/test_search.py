@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from orchestrator.planning.graph import Trial
+from orchestrator.planning.search import Search
 from orchestrator.search.pareto import frontier, hypervolume
 from orchestrator.search.samplers.base import SAMPLERS, Sampler
-from orchestrator.planning.search import Search
-from orchestrator.spec.model import Spec
 from orchestrator.search.space import Choice, Objective, Params
+from orchestrator.spec.model import Spec
 from orchestrator.store.ledger import TrialState
 from tests.support.paths import ROOT
 from tests.support.toy import toy_sweep
