@@ -86,7 +86,7 @@ class Celeba(RawDataset):
     def sources(self, entry: Entry) -> tuple[Path, ...]:
         """The JPEG, or the PNG that some copies hold in its place."""
         file = self.root / entry.file
-        png = file.with_suffix(".png")  # some copies hold PNG in place of JPEG
+        png = file.with_suffix(".png")
         return (png if not file.exists() and png.exists() else file,)
 
     def crop(self, entry: Entry, size: tuple[int, int]) -> Box | None:

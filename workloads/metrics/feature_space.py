@@ -80,7 +80,7 @@ class FeatureSpace(AttackMetric):
     @property
     def fewest_reconstructions(self) -> int:
         """One more than k neighbours, and three points for a hull."""
-        return max(self.config.k + 1, 3)  # fewer than three points have no hull
+        return max(self.config.k + 1, 3)
 
     @property
     def fewest_private_images(self) -> int:
