@@ -1,4 +1,4 @@
 """How results are shown: `html.py` writes the report into the template `report.html`, `findings.py` says in sentences
 what a sweep shows, `tables.py` makes rows of text for report and terminal, `figures.py` and `feature_space.py` draw.
-Imports `results/`, `spec/`, `store/` and `search/pareto.py`. Begin with `html.py`.
+Imports `results/`, `search/` and `store/`. Begin with `html.py`.
 """
