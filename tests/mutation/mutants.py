@@ -355,36 +355,36 @@ MUTANTS: tuple[Mutant, ...] = (
     # Search
     *_mutants(
         "orchestrator/search/samplers/random.py",
-        "orchestrator/search/test_search.py",
+        "orchestrator/planning/test_search.py",
         index=('f"{self._config.seed}/{index}"', 'f"{self._config.seed}"'),
         last_point=("index >= self._config.points", "index > self._config.points"),
         logarithm=("math.exp(draws.uniform(math.log(low), math.log(high)))", "draws.uniform(low, high)"),
     ),
     *_mutants(
         "orchestrator/search/pareto.py",
-        "orchestrator/search/test_search.py",
+        "orchestrator/planning/test_search.py",
         equal_points=("max(gains) > 0", "max(gains) >= 0"),
         nowhere_worse=("min(gains) >= 0", "min(gains) > 0"),
         staircase=("reached = max(reached, second)", "reached = second"),
     ),
     *_mutants(
-        "orchestrator/search/search.py",
-        "orchestrator/search/test_search.py",
+        "orchestrator/planning/search.py",
+        "orchestrator/planning/test_search.py",
         last_remembered=("max(points, default=0) + 1", "max(points, default=0)"),
         repeated_point=("if trial.id not in self._trials:", "if True:"),
         comes_next=("self._waiting.insert(0, trial)", "self._waiting.append(trial)"),
     ),
     *_mutants(
         "orchestrator/search/samplers/tpe.py",
-        "orchestrator/search/test_search.py",
+        "orchestrator/planning/test_search.py",
         index=('f"{self._config.seed}/{index}"', 'f"{self._config.seed}"'),
         direction=('objective.goal == "max"', 'objective.goal == "min"'),
     ),
     # Spec
     *_mutants(
-        "orchestrator/spec/search_space.py",
+        "orchestrator/search/space.py",
         "orchestrator/spec/test_broken_specs.py",
-        "orchestrator/search/test_search.py",
+        "orchestrator/planning/test_search.py",
         empty_range=("if self.low >= self.high:", "if self.low > self.high:"),
         one_integer=("if self.low > self.high:", "if self.low >= self.high:"),
     ),
@@ -415,8 +415,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # Planning and executors
     *_mutants(
-        "orchestrator/planning/placement.py",
-        "orchestrator/planning/test_placement.py",
+        "orchestrator/placement/nodes.py",
+        "orchestrator/placement/test_placement.py",
         last_cpu=("self.cpus >= request.cpus", "self.cpus > request.cpus"),
         rounding=("left >= share - 1e-9", "left > share"),
         fullest=("return min(able, key=", "return max(able, key="),
