@@ -35,7 +35,7 @@ class BrepmiConfig(SearchConfig):
     restarts: PositiveInt = 1
     """Starts of each identity: the first random latents that the target model names so."""
     steps: PositiveInt = 10_000
-    """Most moves tried from a start. The authors have no such bound and may search for ever on a thin boundary, because
+    """Most moves tried from a start. The authors have no such bound and may never end on a thin boundary, because
     moves that are refused do not count for `patience`."""
     draws: PositiveInt = 25_600
     """Most random latents labelled in search of starts. Identities without a start fail: their images score 0."""

@@ -45,7 +45,7 @@ class RlbmiConfig(SearchConfig):
     """Past actions that an agent remembers."""
     fidelity: Literal["fixed", "official"] = "fixed"
     """`official` averages the log-probability of an action over its dimensions and compares it with the target for
-    their sum, so that exploration dies away whatever the policy; draws one number of noise for all dimensions and for a
+    their sum, so that exploration always dies away; draws one number of noise for all dimensions and for a
     whole batch; uses one critic; shows what it has learned with noise; and asks for each action's scores twice."""
 
 

@@ -28,7 +28,7 @@ class CutmixConfig(DefenseConfig):
 
 @DEFENSES.register(CutmixConfig)
 class Cutmix(Defense):
-    """A control of random erasing: what is hidden is replaced by a piece of somebody else.
+    """A control of random erasing: a piece of another image replaces what is hidden.
 
     The box's centre is any pixel and the box is cut off at the edges; targets follow the area really pasted. Each image
     draws its own box and partner, while the authors draw one box per batch.

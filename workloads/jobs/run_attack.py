@@ -30,7 +30,7 @@ class RunAttackConfig(JobConfig):
 
     kind: Literal["run_attack"] = "run_attack"
     attack: Annotated[AttackConfig, ATTACKS]
-    """The attack, as the attacker runs it who knows what the spec says he knows."""
+    """The attack, with its prior and what it knows of the target's defenses filled in."""
     public: DataInput
     """Public images, read only by attacks that ask for them."""
 

@@ -36,12 +36,12 @@ class TpeConfig(SamplerConfig):
 
 @SAMPLERS.register(TpeConfig)
 class Tpe(Sampler):
-    """Learns from finished points. A failed point is told as failed and guides nothing."""
+    """Chooses points by the results of finished ones. A failed point is reported as failed and guides nothing."""
 
     def __init__(
         self, config: TpeConfig, *, space: Mapping[str, Distribution], objectives: Sequence[Objective]
     ) -> None:
-        import optuna  # heavy, and imported by the registry with this module
+        import optuna  # heavy, and the registry imports this module for every search
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._config = space, config

@@ -2,6 +2,6 @@
 
 `spec_problems.py` collects the problems that `data.py`, `search.py`, `networks.py` (with `defenses.py` and
 `attacks.py`), `metrics.py` and `resources.py` find; `problem.py` says what a problem is, and `building.py` finds those
-that show when something is built. This room imports `search/samplers/`, `planning/` and `workloads`. Begin with
+that show when something is built. This room imports `search/`, `placement/` and `workloads`. Begin with
 `spec_problems.py`.
 """
