@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from tests.support.components import config_for
 from tests.support.golden_networks import IDENTITIES, golden_networks, white_box
 from tests.support.interruptions import context_at
+from tests.support.lenses import CountingLens
 from tests.support.staged_networks import TinyStaged
 from workloads.attacks.lomma import GmiHost
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Attack
 from workloads.observation.oracles import WhiteBoxOracle
-from workloads.observation.views import Generators
 from workloads.priors.base import Prior
 
 SMALL: dict[str, Any] = {
@@ -41,17 +41,6 @@ class CountingOracle(WhiteBoxOracle):
     def logits_and_inputs(self, images: Tensor, layers: Any) -> tuple[Tensor, list[tuple[nn.Module, Tensor]]]:
         self.descended += len(images) if images.requires_grad else 0
         return super().logits_and_inputs(images, layers)
-
-
-class CountingLens:
-    """Changes nothing and counts the images that pass."""
-
-    shares_draws = False
-    passed = 0
-
-    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-        self.passed += len(images)
-        return images
 
 
 def short_attacks() -> list[Attack[Any]]:

@@ -7,6 +7,7 @@
 - `interruptions.py` stops a job at a step, so that a test can see whether it resumes with the same bits.
 - `processes.py` watches and ends processes that a test starts, and waits for what they do.
 - `golden_networks.py` holds the tiny networks behind the golden numbers, and those numbers.
+- `lenses.py` counts the images that an attack shows the target model through its lenses.
 - `staged_networks.py` gives the same networks as priors that are made of stages.
 - `evidence.py` builds what metrics are computed from, and the context of the job that computes them.
 - `neighbours.py` computes precision, recall, density and coverage with scikit-learn.

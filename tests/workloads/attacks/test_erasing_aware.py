@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.support.golden_networks import IDENTITIES, golden_networks
 from tests.support.interruptions import Interrupted, context_at
+from tests.support.lenses import CountingLens
 from workloads.attacks.battery import Battery, BatteryConfig
 from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.deepinversion import DeepinversionConfig
@@ -155,17 +156,6 @@ def test_every_step_and_every_draw_has_boxes_of_its_own() -> None:
     assert not torch.equal(first, next_step) and not torch.equal(first, two_draws)
 
 
-class Watched:
-    """A lens that changes nothing and counts what goes through it."""
-
-    shares_draws = False
-    seen = 0
-
-    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-        self.seen += len(images)
-        return images
-
-
 @pytest.mark.parametrize(
     ("host", "images"),  # and how many of a row are looked at in each step
     [
@@ -176,10 +166,10 @@ class Watched:
     ],
 )
 def test_every_look_of_an_objective_goes_through_the_lens(tmp_path: Path, host: SearchConfig, images: int) -> None:
-    lens = Watched()
+    lens = CountingLens()
     access = replace(access_to(), lenses=(lens,))
     reconstructions = ATTACKS.build(host).run(access, torch.arange(IDENTITIES), context=context_at(tmp_path))
-    assert lens.seen == reconstructions.latent_steps * images
+    assert lens.passed == reconstructions.latent_steps * images
 
 
 def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
