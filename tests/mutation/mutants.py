@@ -362,7 +362,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *_mutants(
         "orchestrator/search/pareto.py",
-        "orchestrator/planning/test_search.py",
+        "orchestrator/search/test_pareto.py",
         equal_points=("max(gains) > 0", "max(gains) >= 0"),
         nowhere_worse=("min(gains) >= 0", "min(gains) > 0"),
         staircase=("reached = max(reached, second)", "reached = second"),

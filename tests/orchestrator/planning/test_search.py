@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,12 @@ import pytest
 
 from orchestrator.planning.graph import Trial
 from orchestrator.planning.search import Search
-from orchestrator.search.pareto import frontier, hypervolume
-from orchestrator.search.samplers.base import SAMPLERS, Sampler
-from orchestrator.search.space import Choice, Objective, Params
+from orchestrator.search.samplers.base import Sampler
+from orchestrator.search.space import Params
 from orchestrator.spec.model import Spec
 from orchestrator.store.ledger import TrialState
-from tests.support.paths import ROOT
 from tests.support.toy import toy_sweep
 
-GOALS = [Objective(metric="natural_accuracy", goal="max"), Objective(metric="gmi.attack_accuracy", goal="min")]
 AREA = "defenses.0.max_area"
 
 
@@ -66,28 +61,6 @@ def test_a_search_has_its_points_and_no_more(tmp_path: Path, sampler: dict[str, 
     space = {AREA: {"kind": "uniform", "low": 0.2, "high": 0.9}}
     search = Search(spec_with(tmp_path, space=space, sampler=sampler, seeds=[0, 1]))
     assert search.size == len(drain(search)) == (1 + 3) * 2
-
-
-@pytest.mark.parametrize("kind", SAMPLERS.kinds())
-def test_every_sampler_keeps_to_the_space_and_to_its_limit(kind: str) -> None:
-    settings = {"kind": kind, **({"points": 5} if "points" in SAMPLERS.config_of(kind).model_fields else {})}
-    config = SAMPLERS.config_of(kind).model_validate(settings)
-    values = {AREA: (0.3, 0.6), "target.training.lr": (0.1, 0.2)}
-    space = {path: Choice(values=listed) for path, listed in values.items()}
-    sampler = SAMPLERS.build(config, space=space, objectives=GOALS)
-    points: list[Params] = []
-    while (params := sampler.ask(len(points))) is not None:
-        points.append(params)
-    assert len(points) == (config.limit or 2 * 2)
-    assert all(params[path] in listed for params in points for path, listed in values.items())
-
-
-def test_optuna_is_loaded_only_for_a_search_that_needs_it() -> None:
-    script = (
-        "import sys; from orchestrator.spec.model import Spec; Spec.model_json_schema(); print('optuna' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_integers_are_drawn_from_both_ends_of_their_range_on(tmp_path: Path) -> None:
@@ -203,19 +176,3 @@ def test_a_failed_or_missing_objective_is_told_as_a_failure(tmp_path: Path, monk
     assert trial is not None
     search.finish(trial.id, {"natural_accuracy": 0.9})
     assert told == [None]
-
-
-def test_the_frontier_keeps_equal_points_and_drops_beaten_ones() -> None:
-    points = {0: (0.9, 0.5), 1: (0.9, 0.5), 2: (0.8, 0.5), 3: (0.7, 0.1)}
-    assert frontier(points, GOALS) == [0, 1, 3]
-
-
-def test_hypervolume_of_two_points_is_the_union_of_two_rectangles() -> None:
-    # From (0, 1): 0.9 x 0.5 and 0.6 x 0.8 overlap in 0.6 x 0.5.
-    area = hypervolume([(0.9, 0.5), (0.6, 0.2)], reference=(0.0, 1.0), objectives=GOALS)
-    assert area == pytest.approx(0.9 * 0.5 + 0.6 * 0.8 - 0.6 * 0.5)
-
-
-def test_points_that_another_beats_add_nothing_to_the_hypervolume() -> None:
-    points = [(0.6, 0.2), (0.5, 0.9), (0.4, 0.7)]
-    assert hypervolume(points, reference=(0.0, 1.0), objectives=GOALS) == pytest.approx(0.6 * 0.8)
