@@ -134,6 +134,7 @@ def test_a_run_without_its_server_finishes_and_syncs_afterwards(tmp_path: Path) 
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # six more processes, and none is used
     )
     try:
         wait_for_server(port)
