@@ -102,7 +102,7 @@ class SessionRecorder:
         """Count what was recorded, for a display."""
         return Snapshot(
             jobs_run=len(self._run),
-            jobs_cached=len(self._cached - self._run),
+            jobs_cached=len(self._cached),
             jobs_failed=len(self.errors),
             trials_done=len(self._trials_done),
             trials_failed=len(self._trials_failed),

@@ -10,7 +10,6 @@ from torch import Tensor
 from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
 
 ROWS = 256
-WINDOW = 11
 
 
 class SsimConfig(MetricConfig):
@@ -22,6 +21,8 @@ class SsimConfig(MetricConfig):
 @METRICS.register(SsimConfig)
 class Ssim(ReconstructionMetric):
     """Structural similarity to the private image of the identity that is nearest in features; 1 is the same image.
+
+    Compared in Gaussian windows of 11 pixels (sigma 1.5), with a range of 1.
 
     Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004; torchmetrics.
     """
@@ -36,7 +37,7 @@ class Ssim(ReconstructionMetric):
 
         values = [
             structural_similarity_index_measure(
-                reconstructed, private, data_range=1.0, kernel_size=WINDOW, reduction="none", return_full_image=False
+                reconstructed, private, data_range=1.0, reduction="none", return_full_image=False
             )
             for reconstructed, private in zip(
                 evidence.images.split(ROWS), evidence.nearest_images().split(ROWS), strict=True
