@@ -1,7 +1,7 @@
 """Keys of jobs as they were recorded: a result stays where it was stored, whatever moves in the code.
 
-A key may change only with the version of a component. Write the record anew with
-`python -m tests.contracts.test_job_keys` and say in the changelog why.
+A key may change only with the version of a component, so keys are compared at the versions of the record. Only a new
+component, or a new field that enters keys, needs a new record: `python -m tests.contracts.test_job_keys`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.paths import Workspace
 from orchestrator.sweep import Sweep
-from tests.support.components import CONFIGURABLE, config_for
+from tests.support.components import COMPONENTS, CONFIGURABLE, config_for
 from tests.support.paths import SPECS
 from workloads.core.config import content, digest
 
@@ -48,18 +50,34 @@ def _without_local(value: Any) -> Any:
     return [_without_local(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def recorded() -> dict[str, Any]:
-    return json.loads(RECORD.read_text(encoding="utf-8"))
+def versions() -> dict[str, int]:
+    """The version of every component, as it is now."""
+    return {name: registry.config_of(kind).version for name, (registry, kind) in COMPONENTS.items()}
 
 
-def test_jobs_of_shipped_specs_keep_their_keys() -> None:
-    assert keys_of_specs() == recorded()["specs"]
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The record, with every component at the version it had then."""
+    record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
+    for name, version in record["versions"].items():
+        registry, kind = COMPONENTS[name]
+        monkeypatch.setattr(registry.config_of(kind), "version", version)
+    return record
 
 
-def test_components_at_their_defaults_keep_their_keys() -> None:
-    assert keys_of_components() == recorded()["components"]
+def test_jobs_of_shipped_specs_keep_their_keys(record: dict[str, Any]) -> None:
+    assert keys_of_specs() == record["specs"]
+
+
+def test_components_at_their_defaults_keep_their_keys(record: dict[str, Any]) -> None:
+    assert keys_of_components() == record["components"]
+
+
+def test_versions_only_rise() -> None:
+    recorded = json.loads(RECORD.read_text(encoding="utf-8"))["versions"]
+    assert {name: version for name, version in versions().items() if version < recorded.get(name, 1)} == {}
 
 
 if __name__ == "__main__":
-    record = {"specs": keys_of_specs(), "components": keys_of_components()}
-    RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    everything = {"versions": versions(), "specs": keys_of_specs(), "components": keys_of_components()}
+    RECORD.write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n", encoding="utf-8")

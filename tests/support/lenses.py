@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from workloads.observation.views import Generators
+from workloads.core.randomness import Draws
 
 
 class CountingLens:
     """Changes nothing and counts the images that pass."""
 
-    shares_draws = False
     passed = 0
 
-    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         self.passed += len(images)
         return images

@@ -36,6 +36,7 @@ class BatteryConfig(AttackConfig):
     prior: ClassVar[None] = None
     needs_prior: ClassVar[bool] = False
 
+    version: ClassVar[int] = 2
     kind: Literal["battery"] = "battery"
     attacks: Annotated[tuple[Annotated[AttackConfig, ATTACKS], ...], Field(min_length=2)]
     """The attacks, in this order: the cheapest first."""

@@ -30,7 +30,7 @@ class BrepmiConfig(SearchConfig):
     Unlike the authors, it attacks the identities it is told to: see `fidelity`.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["brepmi"] = "brepmi"
     restarts: PositiveInt = 1
     """Starts of each identity: the first random latents that the target model names so."""

@@ -6,27 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.errors import ConfigError
+from workloads.core.randomness import Draws
 from workloads.defenses.base import DefenseConfig
-from workloads.defenses.erased_images import erased
-from workloads.defenses.random_erasing import RandomErasingConfig, draw_boxes
+from workloads.defenses.erased_images import erased_by_row
+from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.inversion.attack import ATTACKS, Access, Attack, AttackConfig, Reconstructions
 from workloads.inversion.wrapped_attack import WrappedAttackConfig
 from workloads.models.base import Classifier
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
-from workloads.observation.views import Generators, View
+from workloads.observation.views import View
 from workloads.priors.base import Prior
 
 
 class ErasingAwareConfig(WrappedAttackConfig):
     """Settings of an attack that looks at every candidate through random boxes; the attack itself is `host`."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["erasing_aware"] = "erasing_aware"
     erasing: RandomErasingConfig | None = None
     """Parameters of the boxes; those of the target's own defense if omitted. Against a target without random erasing
@@ -111,14 +111,8 @@ class ErasedView(View):
     colour: Tensor
     """Painted where `fill` is `mean`. Shape: (C,)."""
     target: WhiteBoxOracle
-    shares_draws: ClassVar[bool] = False
 
-    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         mean, std = self.target.original.mean, self.target.original.std
         normalized, colour = (images - mean) / std, (self.colour - mean.flatten()) / std.flatten()
-        size = (images.shape[2], images.shape[3])
-        rows = []
-        for image, draws in zip(normalized.split(1), generators, strict=True):
-            boxes = draw_boxes(1, size, self.config, generator=draws)
-            rows.append(erased(image, self.config, boxes, mean=colour, draws=draws))
-        return torch.cat(rows) * std + mean
+        return erased_by_row(normalized, self.config, mean=colour, draws=draws) * std + mean

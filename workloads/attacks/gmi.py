@@ -20,7 +20,7 @@ from workloads.priors.base import Prior
 class GmiConfig(GradientAttackConfig):
     """Settings of GMI; the defaults are those of the authors' code."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["gmi"] = "gmi"
     identity_weight: NonNegativeFloat = 100.0
     """Weight of the cross-entropy relative to the critic's realism."""

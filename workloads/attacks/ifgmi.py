@@ -42,6 +42,7 @@ class IfgmiConfig(StyleSearchConfig):
     what it does to the pool. `fixed` carries the colours along.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["ifgmi"] = "ifgmi"
     preset: Annotated[Literal["facescrub", "celeba_ffhq", "celeba_metfaces", "dogs"] | None, Preset()] = None
     """The authors' steps, pool and rate for a data set, which fill in fields that the spec leaves out."""

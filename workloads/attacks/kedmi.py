@@ -23,7 +23,7 @@ from workloads.priors.ked_gan import KedGanConfig
 class KedmiConfig(GradientAttackConfig):
     """Settings of KED-MI; the defaults are those of the authors' code."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["kedmi"] = "kedmi"
     restarts: PositiveInt = 1
     """Gaussians fitted to each identity."""

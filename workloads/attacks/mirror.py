@@ -24,7 +24,7 @@ from workloads.inversion.attack import (
     Reconstructions,
     search_protocol,
 )
-from workloads.inversion.genetic_operators import TINY, Draws, crossed, fittest_first, mutated
+from workloads.inversion.genetic_operators import TINY, GenerationDraws, crossed, fittest_first, mutated
 from workloads.inversion.gradient_search import GradientAttack
 from workloads.inversion.latent_pool import PooledConfig, best_starts, check_pooled, draw_pool, score_pool, start_of
 from workloads.inversion.objective import TargetObjective
@@ -51,6 +51,7 @@ class MirrorConfig(PooledConfig):
     row, lets the fitter parent give more genes, and draws the amount for each gene.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["mirror"] = "mirror"
     search: Literal["gradient", "genetic"] = "gradient"
     """`gradient` needs the target model itself, `genetic` only its scores."""
@@ -229,9 +230,9 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
         moved = mutated(space.to(children), draws, probability=self.config.mutation_probability, reach=reach)
         return in_box(space.back(moved), access.findings)
 
-    def _draws(self, rows: Rows, step: int, *, like: Tensor) -> Draws:
+    def _draws(self, rows: Rows, step: int, *, like: Tensor) -> GenerationDraws:
         members, genes = like.shape[1:]
-        draws = Draws.of(rows.generators("generation", step), children=members - 1, genes=genes).to(like)
+        draws = GenerationDraws.of(rows.draws("generation", step), children=members - 1, genes=genes).to(like)
         # The authors move all children of a generation by one and the same amount.
         return replace(draws, amount=draws.amount[:, :1]) if self.config.fidelity == "official" else draws
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
@@ -33,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class PpaConfig(StyleSearchConfig):
     """Settings of PPA; the defaults are those of the authors' code for FaceScrub, without its crop of the prior."""
 
+    version: ClassVar[int] = 2
     kind: Literal["ppa"] = "ppa"
     preset: Annotated[Literal["official", "celeba", "dogs", "midre"] | None, Preset()] = None
     """A published budget that fills in fields which the spec leaves out; `fidelity` and `centre_crop` are not in it."""

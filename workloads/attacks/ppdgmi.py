@@ -40,7 +40,7 @@ KEPT = ("images", "latents", "identities", "restarts", "scores", "kept")
 class PpdgmiConfig(WrappedAttackConfig):
     """Settings of PPDG-MI. The reconstructions kept are those the wrapped attack keeps in its last round."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["ppdgmi"] = "ppdgmi"
     rounds: PositiveInt = 2
     """Attacks on each identity, the first of them on the prior as it was fitted."""

@@ -21,7 +21,7 @@ SMALLEST_MARGIN = 1e-7
 class RlbmiConfig(SearchConfig):
     """Settings of RLB-MI; the defaults are those of the authors' code."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["rlbmi"] = "rlbmi"
     restarts: PositiveInt = 1
     """Agents per identity."""
@@ -125,9 +125,7 @@ class Rlbmi(RowSearch[ScoreOracle]):
     def _sample(self, past: State, rows: Rows, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Some past states, actions and rewards of each row, drawn with replacement."""
         episodes = min(step + 1, past["rewards"].shape[1])
-        size = (self.config.batch,)
-        indices = [torch.randint(episodes, size, generator=draws) for draws in rows.generators("lesson", step)]
-        index = torch.stack(indices).to(past["rewards"].device)
+        index = rows.draws("lesson", step).integers(episodes, self.config.batch).to(past["rewards"].device)
         row = torch.arange(len(rows), device=index.device)[:, None]
         return past["states"][row, index], past["actions"][row, index], past["rewards"][row, index]
 

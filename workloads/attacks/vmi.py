@@ -26,7 +26,7 @@ class VmiConfig(GradientAttackConfig):
     The authors fit one flow to each layer of a StyleGAN; here it is one flow over the latents.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["vmi"] = "vmi"
     restarts: PositiveInt = 1
     """Distributions fitted to each identity."""

@@ -1,10 +1,14 @@
-"""Named random generators: every draw comes from one, and its stream follows from a job's key and a purpose."""
+"""Named random numbers: every draw follows from a job's key and a purpose, whatever was drawn before."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
+
+from workloads.core import philox
 
 
 def generator(key: str, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -13,6 +17,49 @@ def generator(key: str, *purpose: str | int, device: torch.device | str = "cpu")
     The same key and purpose always give the same stream, so a resumed job needs no stored generator states and the
     order of jobs cannot matter.
     """
-    name = "/".join([key, *map(str, purpose)])
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1  # torch takes 63 bits
+    seed = int.from_bytes(hashlib.sha256(_name(key, purpose).encode()).digest()[:8], "big") >> 1  # torch takes 63 bits
     return torch.Generator(device=device).manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for a batch of rows, each a function of a name, the row's identifier and a position alone.
+
+    The same call gives the same numbers again, on any device, whichever rows share the batch; the first numbers of a
+    longer draw are those of a shorter one. Numbers for another purpose come from `named`.
+    """
+
+    name: str
+    rows: Tensor
+    """Identifier of each row, on the device that numbers are made on. Shape: (B, 3) int64 in [0, 2^32)."""
+
+    def named(self, *purpose: str | int) -> Draws:
+        """Independent numbers for a purpose within this one."""
+        return replace(self, name=_name(self.name, purpose))
+
+    def shared(self) -> Draws:
+        """The same numbers for all rows."""
+        return replace(self, rows=torch.zeros_like(self.rows))
+
+    def uniform(self, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Uniform numbers in [0, 1). Shape: (B, size)."""
+        return philox.uniform(self._words(size), dtype)
+
+    def normal(self, size: int) -> Tensor:
+        """Standard normal numbers, float32. Shape: (B, size)."""
+        return philox.normal(self._words(size + size % 2))[:, :size]
+
+    def integers(self, bound: int, size: int) -> Tensor:
+        """Integers in [0, bound), int64. Shape: (B, size)."""
+        return philox.integers(self._words(size), bound)
+
+    def _words(self, size: int) -> Tensor:
+        """Shape: (B, size), int64 in [0, 2^32)."""
+        blocks = torch.arange(-(-size // 4), device=self.rows.device)[None]
+        row1, row2, row3 = self.rows[:, :, None].unbind(1)
+        words = philox.philox((blocks, row1, row2, row3), philox.key_of(self.name))
+        return words.flatten(1)[:, :size]
+
+
+def _name(key: str, purpose: tuple[str | int, ...]) -> str:
+    return "/".join([key, *map(str, purpose)])

@@ -36,6 +36,13 @@ class Boxes:
         """The boxes of some of the images. Shape: images (N,) int64, positions in [0, B)."""
         return Boxes(self.top[images], self.left[images], self.height[images], self.width[images])
 
+    def masks(self, size: tuple[int, int]) -> Tensor:
+        """The pixels under each box. Shape: size (H, W) to (B, boxes, H, W) bool."""
+        lines, columns = (torch.arange(side, device=self.top.device) for side in size)
+        in_rows = (lines - self.top[..., None]) % size[0] < self.height[..., None]
+        in_columns = (columns - self.left[..., None]) % size[1] < self.width[..., None]
+        return in_rows[..., :, None] & in_columns[..., None, :]
+
     def pieces(self, size: tuple[int, int]) -> Tensor:
         """The boxes cut at the edges of the image, as [top, bottom, left, right] with bottom and right excluded.
 

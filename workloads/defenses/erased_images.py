@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from workloads.core.randomness import Draws
 from workloads.defenses.boxes import Boxes
-from workloads.defenses.random_erasing import RandomErasingConfig, draw_boxes, erase, painter
+from workloads.defenses.random_erasing import (
+    BoxNumbers,
+    RandomErasingConfig,
+    blur,
+    boxes_from,
+    colour_of,
+    draw_boxes,
+    erase,
+    painter,
+)
 from workloads.observation.oracles import OpenClassifier
 
 
@@ -24,6 +35,56 @@ def erased(
         painted = erase(normalized.detach().clone(), boxes, paint)
         mask = erase(torch.zeros_like(normalized[:, :1]), boxes, lambda region, image, box: torch.ones_like(region))
     return torch.where(mask > 0, painted, normalized)
+
+
+@dataclass(frozen=True)
+class RowNumbers(BoxNumbers):
+    """The numbers of each image's row, which no other image of the batch has a part in."""
+
+    draws: Draws
+    boxes: int
+
+    def erased(self) -> Tensor:
+        return self.draws.named("erased").uniform(1)
+
+    def sides(self, attempt: int) -> Tensor:
+        return self._pairs("sides", attempt)
+
+    def corners(self) -> Tensor:
+        return self._pairs("corners")
+
+    def _pairs(self, *purpose: str | int) -> Tensor:
+        numbers = self.draws.named(*purpose).uniform(2 * self.boxes, torch.float64)
+        return numbers.unflatten(1, (2, self.boxes)).transpose(0, 1)
+
+
+def erased_by_row(normalized: Tensor, config: RandomErasingConfig, *, mean: Tensor, draws: Draws) -> Tensor:
+    """Images erased by the random numbers of their rows; gradients pass where nothing is hidden.
+
+    Shape: normalized (B, C, H, W), kept as it is; mean (C,), what `fill: mean` paints; to (B, C, H, W).
+    """
+    height, width = normalized.shape[2:]
+    boxes = boxes_from(RowNumbers(draws, config.boxes), (height, width), config)
+    masks = boxes.masks((height, width))[:, :, None]
+    if config.fill == "blur":
+        with torch.no_grad():
+            blurred = erase(normalized.detach().clone(), boxes, lambda region, image, box: blur(region))
+        return torch.where(masks.any(1), blurred, normalized)
+    images = normalized
+    for box in range(config.boxes):
+        images = torch.where(masks[:, box], _fill(config, normalized, mean, draws.named("fill", box)), images)
+    return images
+
+
+def _fill(config: RandomErasingConfig, images: Tensor, mean: Tensor, draws: Draws) -> Tensor:
+    """What one box of each image is filled with. Shape: images (B, C, H, W); broadcasts to it."""
+    batch, channels = images.shape[:2]
+    match config.fill:
+        case "box_colour":
+            return draws.normal(channels).to(images).view(batch, channels, 1, 1)
+        case "pixel_noise":
+            return draws.normal(images[0].numel()).to(images).view_as(images)
+    return colour_of(config, mean, channels).to(images)[:, None, None]
 
 
 class ErasedClassifier(OpenClassifier):

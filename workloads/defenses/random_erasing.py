@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -124,49 +125,96 @@ class RandomErasing(Defense):
         return self._coverage.evidence()
 
 
+class BoxNumbers(Protocol):
+    """Uniform numbers in [0, 1) that boxes are drawn from."""
+
+    def erased(self) -> Tensor:
+        """One number per image. Shape: (images, 1) float32."""
+
+    def sides(self, attempt: int) -> Tensor:
+        """Area and aspect of each box, at an attempt counted from 0. Shape: (2, images, boxes) float64."""
+
+    def corners(self) -> Tensor:
+        """Top and left of each box. Shape: (2, images, boxes) float64."""
+
+
+@dataclass(frozen=True)
+class GeneratorNumbers(BoxNumbers):
+    """The next numbers of a generator, for a batch of images together."""
+
+    generator: torch.Generator
+    images: int
+    boxes: int
+    """Boxes per image."""
+
+    def erased(self) -> Tensor:
+        return torch.rand(self.images, 1, generator=self.generator)
+
+    def sides(self, attempt: int) -> Tensor:
+        return self.corners()
+
+    def corners(self) -> Tensor:
+        return torch.rand(2, self.images, self.boxes, dtype=torch.float64, generator=self.generator)
+
+
 def draw_boxes(images: int, size: tuple[int, int], config: RandomErasingConfig, *, generator: torch.Generator) -> Boxes:
-    """Boxes for a number of images of one size (H, W), drawn as `config` says.
+    """Boxes for a number of images of one size (H, W), drawn from a generator."""
+    return boxes_from(GeneratorNumbers(generator, images, config.boxes), size, config)
+
+
+def boxes_from(numbers: BoxNumbers, size: tuple[int, int], config: RandomErasingConfig) -> Boxes:
+    """Boxes for images of one size (H, W), with the distribution that `config` describes.
 
     Only `location: uniform` gives boxes that pass an edge: their top left corner is uniform over all pixels, whatever
     their size, so the probability that a pixel is hidden is exactly the expected area. `per_image` draws as `inside`.
     """
-    limits = torch.tensor(size)[:, None, None]
-    is_erased = torch.rand(images, 1, generator=generator) < config.probability
-    sides = _draw_sides((images, config.boxes), limits, config, generator) * is_erased
-    return Boxes(*_place(sides, limits, config.location, generator), *sides)
+    is_erased = numbers.erased() < config.probability
+    limits = torch.tensor(size, device=is_erased.device)[:, None, None]
+    sides = _draw_sides(numbers, size, limits, config) * is_erased
+    return Boxes(*_place(numbers, sides, limits, config.location), *sides)
 
 
-def _draw_sides(
-    shape: tuple[int, int], limits: Tensor, config: RandomErasingConfig, generator: torch.Generator
-) -> Tensor:
-    """Heights and widths, both 0 if no attempt fits into the image. Shape: limits (2, 1, 1) to (2, *shape)."""
-    sides = _attempt(shape, limits, config, generator)
-    for _ in range(ATTEMPTS - 1):
+def _draw_sides(numbers: BoxNumbers, size: tuple[int, int], limits: Tensor, config: RandomErasingConfig) -> Tensor:
+    """Heights and widths, both 0 if no attempt fits into the image. Shape: limits (2, 1, 1) to (2, images, boxes)."""
+    sides = _sides_of(numbers.sides(0), size, config)
+    for attempt in range(1, ATTEMPTS):
         fits = (sides < limits).all(0)
         if fits.all():
             return sides
-        sides = torch.where(fits, sides, _attempt(shape, limits, config, generator))
+        sides = torch.where(fits, sides, _sides_of(numbers.sides(attempt), size, config))
     return sides * (sides < limits).all(0)
 
 
-def _attempt(shape: tuple[int, int], limits: Tensor, config: RandomErasingConfig, generator: torch.Generator) -> Tensor:
-    """Heights and widths that may not fit, by torchvision's formula and precision. Shape: (2, *shape), int64."""
-    area, aspect = torch.rand(2, *shape, dtype=torch.float64, generator=generator)
+def _sides_of(numbers: Tensor, size: tuple[int, int], config: RandomErasingConfig) -> Tensor:
+    """Heights and widths that may not fit; the formula of torchvision, in its precision. Shape: (2, ...), int64."""
+    area, aspect = numbers
     low, high = (math.log(bound) for bound in config.aspects)
-    pixels = (area * (config.max_area - config.min_area) + config.min_area) * (limits.prod().item() / config.boxes)
+    pixels = (area * (config.max_area - config.min_area) + config.min_area) * (size[0] * size[1] / config.boxes)
     half = (aspect * (high - low) + low).mul(0.5).exp()
     side = pixels.sqrt()
     return torch.stack((side * half, side / half)).round().long()
 
 
-def _place(sides: Tensor, limits: Tensor, location: str, generator: torch.Generator) -> Tensor:
+def _place(numbers: BoxNumbers, sides: Tensor, limits: Tensor, location: str) -> Tensor:
     """Top and left of boxes of these heights and widths. Shape: (2, images, boxes), kept."""
     if location == "fixed_corner":
         return torch.zeros_like(sides)
     if location == "fixed_centre":
         return (limits - sides) // 2
     places = limits if location == "uniform" else limits - sides + 1
-    return (torch.rand(sides.shape, dtype=torch.float64, generator=generator) * places).long()
+    return (numbers.corners() * places).long()
+
+
+def colour_of(config: RandomErasingConfig, mean: Tensor, channels: int) -> Tensor:
+    """The one colour of all boxes, for a fill that is one. Shape: mean (C,) to (C,)."""
+    match config.fill:
+        case "mean":
+            return mean
+        case "official":
+            return torch.tensor(OFFICIAL_COLOUR)
+        case float(constant):
+            return torch.full((channels,), constant)
+    raise AssertionError(f"{config.fill} paints no single colour")
 
 
 def painter(config: RandomErasingConfig, images: Tensor, *, mean: Tensor, generator: torch.Generator) -> Paint:
@@ -179,19 +227,13 @@ def painter(config: RandomErasingConfig, images: Tensor, *, mean: Tensor, genera
         case "pixel_noise":
             return lambda region, image, box: torch.randn(region.shape, generator=generator)
         case "blur":
-            return lambda region, image, box: _blur(region)
-        case "mean":
-            colour = mean
-        case "official":
-            colour = torch.tensor(OFFICIAL_COLOUR)
-        case constant:
-            colour = torch.full((channels,), constant)
-    flat = colour.to(images)[:, None, None]
+            return lambda region, image, box: blur(region)
+    flat = colour_of(config, mean, channels).to(images)[:, None, None]
     return lambda region, image, box: flat
 
 
-def _blur(region: Tensor) -> Tensor:
-    """The mean colours of 4 x 4 cells, interpolated back to full size. Shape: (C, h, w), kept."""
+def blur(region: Tensor) -> Tensor:
+    """The mean colours of 4 x 4 cells, drawn back smoothly. Shape: (C, h, w), kept."""
     cells = F.adaptive_avg_pool2d(region[None], BLUR_CELLS)
     return F.interpolate(cells, size=region.shape[1:], mode="bilinear")[0]
 

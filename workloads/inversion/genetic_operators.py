@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from workloads.core.randomness import Draws
+
 TINY = 1e-30  # added to probabilities, so that no weight is 0 over 0
 
 
 @dataclass(frozen=True)
-class Draws:
+class GenerationDraws:
     """The random numbers of one generation, uniform in [0, 1).
 
     Shape: parents (B, 2, N - 1); crossover, mutated and amount (B, N - 1, S).
@@ -24,18 +25,16 @@ class Draws:
     amount: Tensor
 
     @staticmethod
-    def of(generators: Iterable[torch.Generator], *, children: int, genes: int) -> Draws:
-        """The numbers of a generation, each population's from its own generator."""
-        rows = [
-            (torch.rand(2, children, generator=draws), torch.rand(3, children, genes, generator=draws))
-            for draws in generators
-        ]
-        crossover, mutated, amount = torch.stack([genes_draws for _, genes_draws in rows], 1)
-        return Draws(torch.stack([parents for parents, _ in rows]), crossover, mutated, amount)
+    def of(draws: Draws, *, children: int, genes: int) -> GenerationDraws:
+        """The numbers of a generation of each row's population."""
+        parents = draws.named("parents").uniform(2 * children).unflatten(1, (2, children))
+        per_gene = draws.named("genes").uniform(3 * children * genes).unflatten(1, (3, children, genes))
+        return GenerationDraws(parents, *per_gene.unbind(1))
 
-    def to(self, like: Tensor) -> Draws:
+    def to(self, like: Tensor) -> GenerationDraws:
         """The same numbers with the type and device of another tensor."""
-        return Draws(*(numbers.to(like) for numbers in (self.parents, self.crossover, self.mutated, self.amount)))
+        numbers = (self.parents, self.crossover, self.mutated, self.amount)
+        return GenerationDraws(*(number.to(like) for number in numbers))
 
 
 def parents_of(fitness: Tensor, draws: Tensor) -> Tensor:
@@ -45,7 +44,7 @@ def parents_of(fitness: Tensor, draws: Tensor) -> Tensor:
     return torch.searchsorted(rising, thresholds, right=True).clamp(max=fitness.shape[1] - 1).view_as(draws)
 
 
-def crossed(population: Tensor, fitness: Tensor, draws: Draws, *, worse_first: bool = False) -> Tensor:
+def crossed(population: Tensor, fitness: Tensor, draws: GenerationDraws, *, worse_first: bool = False) -> Tensor:
     """Children that take each gene from either parent, more often from the fitter one.
 
     Args:
@@ -63,7 +62,7 @@ def crossed(population: Tensor, fitness: Tensor, draws: Draws, *, worse_first: b
     return torch.where(draws.crossover < first_weight / (first_weight + second_weight), first, second)
 
 
-def mutated(points: Tensor, draws: Draws, *, probability: float, reach: Tensor) -> Tensor:
+def mutated(points: Tensor, draws: GenerationDraws, *, probability: float, reach: Tensor) -> Tensor:
     """Points with some genes moved by up to `reach`, either way. Shape: (B, M, S), reach (1, S), to (B, M, S)."""
     return points + (draws.mutated < probability) * (2 * draws.amount - 1) * reach
 

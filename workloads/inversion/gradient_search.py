@@ -119,8 +119,7 @@ class GradientAttack(RowSearch[Oracle]):
         seen_through = [ComposedView(view, lens) for view in views for lens in access.lenses] or views
         losses = images.new_zeros(len(images))
         for number, view in enumerate(seen_through):
-            generators = rows.generators("view", number, step, shared=view.shares_draws)
-            draws = (row_draws for row_draws in generators for _ in range(count))
+            draws = rows.draws("view", number, step, images=count)
             losses = losses + self.objective.losses(access, view(images, draws), identities)
         return self.descent.identity_weight / max(len(access.lenses), 1) * losses
 

@@ -105,7 +105,7 @@ class _SearchLoop(Generic[Oracle]):
         self, attack: RowSearch[Oracle], access: Access[Oracle], identities: Tensor, context: JobContext
     ) -> None:
         self._attack, self._access, self._identities, self._context = attack, access, identities, context
-        rows = Rows.of(identities, attack.config.restarts, key=context.key)
+        rows = Rows.of(identities, attack.config.restarts, key=context.key, device=access.device)
         self._chunks = rows.split(attack.config.chunk_rows)
         self._chunk = self._step = 0
         self.latent_steps = 0
@@ -137,7 +137,8 @@ class _SearchLoop(Generic[Oracle]):
                 collected.append(self._attack.latents(self._access, outcome, rows))
         identities = torch.cat([rows.identities for rows, _ in collected])
         restarts = torch.cat([rows.restarts for rows, _ in collected])
-        return Rows(identities, restarts, self._context.key), torch.cat([latents.cpu() for _, latents in collected])
+        rows = Rows(identities, restarts, self._context.key, device=self._access.device)
+        return rows, torch.cat([latents.cpu() for _, latents in collected])
 
     def _begin(self, rows: Rows) -> None:
         self._step, self._active = 0, torch.arange(len(rows))

@@ -1,15 +1,16 @@
-"""The reconstructions an attack works on, one row each, with random draws that no row shares with its batch."""
+"""The reconstructions an attack works on, one row each, and the random numbers of a row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from workloads.core.checkpoints import State
-from workloads.core.randomness import generator
+from workloads.core.randomness import Draws
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Rows:
     identities: Tensor
     restarts: Tensor
     key: str
+    device: torch.device = field(default=CPU, kw_only=True)
+    """Where random numbers are made."""
 
     @staticmethod
-    def of(identities: Tensor, restarts: int, *, key: str) -> Rows:
+    def of(identities: Tensor, restarts: int, *, key: str, device: torch.device = CPU) -> Rows:
         """Every restart of every identity, those of an identity side by side. Shape: (I,) to I * restarts rows."""
         pairs = torch.cartesian_prod(identities, torch.arange(restarts)).view(-1, 2)
-        return Rows(pairs[:, 0], pairs[:, 1], key)
+        return Rows(pairs[:, 0], pairs[:, 1], key, device=device)
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -45,14 +48,16 @@ class Rows:
         """Chunks of `size` rows, the last one perhaps smaller."""
         return [self[slice(start, start + size)] for start in range(0, len(self), size)]
 
-    def generators(self, *purpose: str | int, shared: bool = False) -> Iterator[torch.Generator]:
-        """A fresh CPU generator per row; if `shared`, all of them give the same stream."""
-        pairs = zip(self.identities.tolist(), self.restarts.tolist(), strict=True)
-        return (generator(self.key, *purpose, *(() if shared else pair)) for pair in pairs)
+    def draws(self, *purpose: str | int, images: int = 1) -> Draws:
+        """The random numbers of the rows for a purpose; with several images per row, of each image, side by side."""
+        pairs = torch.stack((self.identities, self.restarts), 1).repeat_interleave(images, 0)
+        image = torch.arange(images).repeat(len(self))
+        draws = Draws(self.key, torch.cat((image[:, None], pairs), 1).to(self.device))
+        return draws.named(*purpose)
 
     def normal(self, size: int, *purpose: str | int) -> Tensor:
-        """Standard normal numbers. Shape: (B, size), float32, on the CPU."""
-        return torch.stack([torch.randn(size, generator=draws) for draws in self.generators(*purpose)])
+        """Standard normal numbers. Shape: (B, size), float32, on the device."""
+        return self.draws(*purpose).normal(size)
 
 
 def select(state: State, rows: Tensor | slice) -> State:

@@ -74,8 +74,7 @@ def robust_confidence(target: LabelOracle, images: Tensor, rows: Rows, *, views:
     """
     identities, total = rows.identities.to(images.device), images.new_zeros(len(images))
     for number in range(views):
-        draws = list(rows.generators("robust", number, shared=view.shares_draws))
-        total += target.confidence(view(images, draws), identities)
+        total += target.confidence(view(images, rows.draws("robust", number)), identities)
     return total / views
 
 

@@ -23,10 +23,11 @@ def draw_layers(
     weights: Variables = {}
     for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         bound = last if last is not None and layer == len(sizes) - 2 else 1 / math.sqrt(inputs)
-        uniform = [torch.rand(inputs + 1, outputs, generator=draws) for draws in rows.generators(*purpose, layer)]
-        # Stacked apart, so that they are laid out as a checkpoint gives them back: other layouts round otherwise.
-        weights[f"{layer}.weight"] = bound * (2 * torch.stack([numbers[:-1] for numbers in uniform]) - 1).to(device)
-        weights[f"{layer}.bias"] = bound * (2 * torch.stack([numbers[-1:] for numbers in uniform]) - 1).to(device)
+        uniform = rows.draws(*purpose, layer).uniform((inputs + 1) * outputs).to(device)
+        numbers = bound * (2 * uniform.unflatten(1, (inputs + 1, outputs)) - 1)
+        # Contiguous, so that they are laid out as a checkpoint gives them back: other layouts round otherwise.
+        weights[f"{layer}.weight"] = numbers[:, :-1].contiguous()
+        weights[f"{layer}.bias"] = numbers[:, -1:].contiguous()
     return weights
 
 

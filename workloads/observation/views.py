@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
@@ -13,20 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workloads.core.config import Fraction, FrozenConfig
-
-Generators = Iterable[torch.Generator]
-"""One CPU generator per image, made only when it is asked for."""
+from workloads.core.randomness import Draws
 
 
 class View(Protocol):
     """A random, differentiable change of images on their way to the target model."""
 
-    @property
-    def shares_draws(self) -> bool:
-        """Whether every image of a step must be given the same draws."""
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """The images as the target model sees them, changed by the numbers of their rows.
 
-    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-        """The images as the target model sees them. Shape: (B, C, H, W) in [0, 1], kept; gradients pass."""
+        Shape: (B, C, H, W) in [0, 1] with draws for B rows, kept; gradients pass.
+        """
 
 
 class ViewConfig(FrozenConfig):
@@ -64,15 +61,15 @@ class RandomView(View):
 
     config: ViewConfig
 
-    @property
-    def shares_draws(self) -> bool:
-        return self.config.draws == "per_batch"
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        return self.change(images, (draws.shared() if self.config.draws == "per_batch" else draws).uniform)
 
-    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
+    def change(self, images: Tensor, uniform: Callable[[int], Tensor]) -> Tensor:
+        """The view by given numbers: `uniform` makes so many for each image, in [0, 1). Shape: (B, C, H, W), kept."""
         if self.config == ViewConfig():
             return images
-        numbers = _uniform(generators, 10)
-        if self.shares_draws:
+        numbers = uniform(10)
+        if self.config.draws == "per_batch":
             numbers = numbers[:1].expand_as(numbers)
         images = self._cropped_and_turned(images, numbers)
         return self._recoloured(images, numbers[:, 4:7]) if self.config.brightness or self.config.contrast else images
@@ -80,7 +77,7 @@ class RandomView(View):
     def _recoloured(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Brightness, then contrast about the mean grey, each cut to [0, 1]; other images stay as they are."""
         happens = (numbers[:, 2] < self.config.jitter_probability).to(images.device)[:, None, None, None]
-        spreads = torch.tensor([self.config.brightness, self.config.contrast])
+        spreads = numbers.new_tensor([self.config.brightness, self.config.contrast])
         factors = 1 + (2 * numbers[:, :2] - 1) * spreads
         brightness, contrast = factors.to(images).T[:, :, None, None, None]
         bright = (images * brightness).clamp(0, 1)
@@ -105,23 +102,13 @@ class RandomView(View):
 
 @dataclass(frozen=True)
 class ComposedView(View):
-    """One view after another; both draw from the same generators."""
+    """One view after another, each with its own random numbers."""
 
     first: View
     second: View
 
-    @property
-    def shares_draws(self) -> bool:
-        return self.first.shares_draws
-
-    def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-        shared = list(generators)
-        return self.second(self.first(images, shared), shared)
-
-
-def _uniform(generators: Generators, count: int) -> Tensor:
-    """Uniform numbers, a row from each generator. Shape: (B, count) in [0, 1)."""
-    return torch.stack([torch.rand(count, generator=draws) for draws in generators])
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        return self.second(self.first(images, draws.named("first")), draws.named("second"))
 
 
 def _between(number: Tensor, bounds: tuple[float, float]) -> Tensor:

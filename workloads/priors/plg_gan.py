@@ -111,7 +111,8 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
         """Minus the critic's value, plus the weighted margin loss of the target model on random views."""
         fake, identities = self.generated_batch(draws, device=batches.device)
         realism = self.critic(fake, identities).mean()
-        views = RandomView(self.config.view)(fake, [draws] * len(fake))
+        view = RandomView(self.config.view)
+        views = view.change(fake, lambda size: torch.rand(len(fake), size, generator=draws))
         margins = margin(batches.target.logits(views), identities).mean()
         return self.config.margin_weight * margins - realism, {"margin": margins.detach()}
 

@@ -53,13 +53,13 @@ class Scripted(LabelOracle):
 
 @dataclass(frozen=True)
 class RecordedRows(Rows):
-    """Rows whose spheres are drawn from recorded numbers. Shape: draws (attempt, B, points * Z)."""
+    """Rows whose spheres are drawn from recorded numbers. Shape: recorded (attempt, B, points * Z)."""
 
-    draws: Tensor
+    recorded: Tensor
 
     def normal(self, size: int, *purpose: str | int) -> Tensor:
         assert purpose[0] == "sphere"
-        return self.draws[int(purpose[1])].double()
+        return self.recorded[int(purpose[1])].double()
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,13 @@ from workloads.attacks.lomma import GmiHost, LommaConfig
 from workloads.attacks.mirror import MirrorConfig
 from workloads.attacks.vmi import VmiConfig
 from workloads.core.errors import ConfigError
-from workloads.core.randomness import generator
+from workloads.core.randomness import Draws, generator
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions, SearchConfig
 from workloads.inversion.rows import Rows
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import WhiteBoxOracle
-from workloads.observation.views import Generators
 from workloads.training.classifiers import Architecture
 
 CPU = torch.device("cpu")
@@ -57,7 +56,7 @@ def access_to(model: Classifier | None = None) -> Access[WhiteBoxOracle]:
 def through_boxes(images: Tensor, erasing: RandomErasingConfig = ERASING, colour: float = 0.2) -> Tensor:
     rows = Rows.of(torch.arange(len(images)), 1, key="test")
     view = ErasedView(erasing, torch.full((3,), colour), WhiteBoxOracle(target_model()))
-    return view(images, list(rows.generators("boxes")))
+    return view(images, rows.draws("boxes"))
 
 
 def test_a_box_of_the_law_is_hidden_and_the_rest_stays() -> None:
@@ -93,8 +92,8 @@ def test_the_boxes_of_an_image_do_not_depend_on_its_batch(fill: str) -> None:
     shown = torch.rand(6, 3, 8, 8, generator=generator("test", "shown"))
     rows = Rows.of(torch.arange(6), 1, key="test")
     view = ErasedView(erasing, torch.full((3,), 0.2), WhiteBoxOracle(target_model()))
-    alone = view(shown[4:5], list(rows[4:5].generators("boxes")))
-    assert torch.equal(view(shown, list(rows.generators("boxes")))[4:5], alone)
+    alone = view(shown[4:5], rows[4:5].draws("boxes"))
+    assert torch.equal(view(shown, rows.draws("boxes"))[4:5], alone)
 
 
 # The attack around it.
@@ -177,8 +176,8 @@ def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
     access, shown = access_to(), []
 
     class Shown(ErasedView):
-        def __call__(self, images: Tensor, generators: Generators) -> Tensor:
-            shown.append(super().__call__(images, generators))
+        def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+            shown.append(super().__call__(images, draws))
             return shown[-1]
 
     rows, lens = Rows.of(torch.arange(IDENTITIES), 1, key="test"), Shown(ERASING, torch.full((3,), 0.2), access.target)

@@ -5,7 +5,7 @@ The tolerance is the one the recording asks for: 1e-9 on latents in float64; ind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,9 @@ from tests.support.staged_networks import OneBlock, TinyStaged, access_to
 from workloads.attacks.mirror import GeneticMirror, GradientMirror, Mirror, MirrorConfig
 from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError
+from workloads.core.randomness import Draws
 from workloads.inversion.attack import Access, Reconstructions
-from workloads.inversion.genetic_operators import Draws, crossed, mutated, parents_of
+from workloads.inversion.genetic_operators import GenerationDraws, crossed, mutated, parents_of
 from workloads.inversion.latent_pool import best_starts
 from workloads.inversion.optimizers import Adam
 from workloads.inversion.p_space import PSpace
@@ -88,16 +89,17 @@ class Coins(Rows):
 
     recorded: Sequence[float] = ()
 
-    def generators(self, *purpose: str | int, shared: bool = False) -> Iterator[torch.Generator]:
+    def draws(self, *purpose: str | int, images: int = 1) -> Draws:
         heads = self.recorded[int(purpose[-1])] > 0.5
-        return iter([coin(heads)] * len(self))
+        return coin(super().draws(*purpose), heads)
 
 
-def coin(heads: bool) -> torch.Generator:
-    """A generator whose eighth number, which decides on mirroring, is below a half or not."""
-    for seed in range(100):
-        if (torch.rand(10, generator=torch.Generator().manual_seed(seed))[7] < 0.5) == heads:
-            return torch.Generator().manual_seed(seed)
+def coin(draws: Draws, heads: bool) -> Draws:
+    """Draws whose eighth number, which decides on mirroring, is below a half or not; the same for all rows."""
+    for throw in range(100):
+        candidate = draws.named(throw).shared()
+        if bool((candidate.uniform(10)[:, 7] < 0.5).all()) == heads:
+            return candidate
     raise AssertionError("a fair coin shows both sides in a hundred throws")
 
 
@@ -201,10 +203,10 @@ def test_two_classes_have_a_next_label_to_agree_on() -> None:
 # The genetic search
 
 
-def recorded_draws(case: dict[str, Tensor], generation: int) -> Draws:
+def recorded_draws(case: dict[str, Tensor], generation: int) -> GenerationDraws:
     uniform = {name: case[f"genetic.{name}_draws"][generation].double()[None] for name in ("parent", "crossover")}
     masks, sizes = (case[f"genetic.mutation_{name}_draws"][generation].double()[None] for name in ("mask", "size"))
-    return Draws(uniform["parent"].unflatten(1, (2, 11)), uniform["crossover"], masks, sizes)
+    return GenerationDraws(uniform["parent"].unflatten(1, (2, 11)), uniform["crossover"], masks, sizes)
 
 
 def bred(
@@ -217,7 +219,7 @@ def bred(
     states = [attack.begin(access_to_scores, rows)]
     for generation in range(GENERATIONS):
         draws = recorded_draws(case, generation)
-        monkeypatch.setattr(Draws, "of", staticmethod(lambda *_, draws=draws, **__: draws))
+        monkeypatch.setattr(GenerationDraws, "of", staticmethod(lambda *_, draws=draws, **__: draws))
         states.append(attack.advance(access_to_scores, states[-1], rows, generation)[0])
     return states
 
@@ -252,10 +254,12 @@ def test_parents_are_the_authors(case: dict[str, Tensor], generation: int) -> No
     assert torch.equal(parents.flatten(), case["genetic.parents"][generation])
 
 
-def pair(crossover: float) -> tuple[Tensor, Tensor, Draws]:
+def pair(crossover: float) -> tuple[Tensor, Tensor, GenerationDraws]:
     """Two members, of which the first is 9 times as fit, and draws that make them the parents of one child."""
     population = torch.tensor([[[1.0] * 4, [2.0] * 4]])
-    draws = Draws(torch.tensor([[[0.0], [0.95]]]), torch.full((1, 1, 4), crossover), torch.ones(1, 1, 4), torch.ones(1))
+    draws = GenerationDraws(
+        torch.tensor([[[0.0], [0.95]]]), torch.full((1, 1, 4), crossover), torch.ones(1, 1, 4), torch.ones(1)
+    )
     return population, torch.tensor([[0.9, 0.1]]), draws
 
 
@@ -276,7 +280,9 @@ def test_a_population_without_any_fitness_still_has_parents() -> None:
 
 
 def test_a_gene_moves_by_its_reach_at_most() -> None:
-    draws = Draws(torch.zeros(0), torch.zeros(0), torch.tensor([0.05, 0.05, 0.15]), torch.tensor([0.0, 0.75, 0.0]))
+    draws = GenerationDraws(
+        torch.zeros(0), torch.zeros(0), torch.tensor([0.05, 0.05, 0.15]), torch.tensor([0.0, 0.75, 0.0])
+    )
     children = mutated(torch.zeros(3), draws, probability=0.1, reach=torch.tensor([2.0, 2.0, 2.0]))
     assert children.tolist() == [-2.0, 1.0, 0.0]
 

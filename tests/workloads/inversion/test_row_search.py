@@ -19,6 +19,7 @@ from workloads.inversion.memory_batches import GIB, MemoryBatches
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
+from workloads.observation.views import RandomView, ViewConfig
 
 CPU = torch.device("cpu")
 
@@ -99,10 +100,20 @@ def test_a_search_lost_between_two_chunks_does_not_repeat_the_first(tmp_path: Pa
     assert counted(tmp_path, steps=100, chunk_rows=3).latent_steps == 1 + 1 + 10 + 11 + 20 + 21
 
 
-@pytest.mark.parametrize(("shared", "streams"), [(False, 4), (True, 1)])
-def test_rows_have_draws_of_their_own_or_all_the_same(shared: bool, streams: int) -> None:
-    generators = Rows.of(torch.arange(2), 2, key="test").generators("view", shared=shared)
-    assert len({torch.rand((), generator=draws).item() for draws in generators}) == streams
+@pytest.mark.parametrize(("images", "shared", "streams"), [(1, False, 4), (3, False, 12), (3, True, 1)])
+def test_rows_and_their_images_have_draws_of_their_own_or_all_the_same(images: int, shared: bool, streams: int) -> None:
+    draws = Rows.of(torch.arange(2), 2, key="test").draws("view", images=images)
+    numbers = (draws.shared() if shared else draws).uniform(1)
+    assert (len(numbers), len(numbers.unique())) == (4 * images, streams)
+
+
+def test_rows_and_views_draw_without_a_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator for each row costs a loop in Python, which leaves a GPU waiting."""
+    monkeypatch.setattr(torch, "Generator", None)
+    rows = Rows.of(torch.arange(3), 2, key="test")
+    assert rows.normal(5, "start").shape == (6, 5)
+    view = RandomView(ViewConfig(scale=(0.8, 1.0), brightness=0.2, contrast=0.2, flip=0.5, rotation=5.0))
+    assert view(torch.rand(6, 3, 8, 8), rows.draws("view")).shape == (6, 3, 8, 8)
 
 
 def test_a_figure_that_is_no_number_ends_the_attack(tmp_path: Path) -> None:

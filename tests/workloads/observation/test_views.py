@@ -22,7 +22,7 @@ def rows(count: int) -> Rows:
 
 
 def viewed(config: ViewConfig, shown: Tensor, batch: Rows) -> Tensor:
-    return RandomView(config)(shown, list(batch.generators("view")))
+    return RandomView(config)(shown, batch.draws("view"))
 
 
 def test_the_neutral_view_is_the_image_itself() -> None:
@@ -106,11 +106,8 @@ def test_draws_of_a_batch_do_not_depend_on_which_rows_share_it() -> None:
     """Memory decides how a batch is split; the view must not."""
     view = RandomView(FULL.model_copy(update={"draws": "per_batch"}))
     shown, six_rows = images(6), rows(6)
-    unsplit = view(shown, six_rows.generators("view", 3, shared=view.shares_draws))
-    parts = [
-        view(shown[part], six_rows[part].generators("view", 3, shared=view.shares_draws))
-        for part in (slice(4), slice(4, 6))
-    ]
+    unsplit = view(shown, six_rows.draws("view", 3))
+    parts = [view(shown[part], six_rows[part].draws("view", 3)) for part in (slice(4), slice(4, 6))]
     assert torch.equal(torch.cat(parts), unsplit)
 
 
