@@ -12,7 +12,7 @@ from torch import Tensor
 from workloads.core.checkpoints import State
 from workloads.core.config import ComponentConfig
 from workloads.core.registry import Registry
-from workloads.models.base import Classifier
+from workloads.models.base import Classifier, check_trains
 from workloads.recipes.optimization import TrainingConfig
 
 
@@ -37,6 +37,16 @@ class DefenseConfig(ComponentConfig):
         Raises:
             ConfigError: if the architecture has no place for the change, with what to use instead.
         """
+
+    def check_training(self, model: Classifier) -> None:
+        """Try the changed network in training mode, which leaves it as it was; it may lie on torch's meta device.
+
+        Raises:
+            ConfigError: if it cannot be trained with this defense, with the reason.
+        """
+        changes_models = type(self).change_model is not DefenseConfig.change_model
+        if changes_models:  # else it is the network without the defense, which is tried by itself
+            check_trains(model)
 
 
 @dataclass(frozen=True)

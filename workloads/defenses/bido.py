@@ -9,13 +9,15 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig
-from workloads.models.base import Classifier
+from workloads.models.base import Classifier, hook_stages
 
 RIDGE = 1e-5  # times the batch size, on the kernel matrix that is inverted
 
 
 class BidoConfig(DefenseConfig):
     """How dependence is measured and weighted."""
+
+    version: ClassVar = 2
 
     kind: Literal["bido"] = "bido"
     measure: Literal["hsic", "coco"] = "hsic"
@@ -49,9 +51,9 @@ class Bido(Defense):
     def start(self, model: Classifier) -> None:
         """Hook every stage of the model."""
         self._outputs: list[Tensor] = []
-        self._hooks = [stage.register_forward_hook(self._keep_output) for _, stage in model.stages()]
+        self._hooks = hook_stages(model, self._keep_output)
 
-    def _keep_output(self, stage: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _keep_output(self, stage: nn.Module, output: Tensor) -> None:
         if stage.training:
             self._outputs.append(output)
 

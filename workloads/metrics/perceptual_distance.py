@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ TINY = 1e-10
 
 class PerceptualDistanceConfig(ExtractorMetricConfig):
     """The network whose feature maps are compared."""
+
+    version: ClassVar = 2
 
     kind: Literal["perceptual_distance"] = "perceptual_distance"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, cast
 
@@ -15,6 +15,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from workloads.core.config import ComponentConfig, Location
 from workloads.core.errors import ConfigError
@@ -142,16 +143,68 @@ class Classifier(nn.Module, ABC):
         return self.classify(self.normalize(images))
 
 
+def hook_stages(model: Classifier, keep: Callable[[nn.Module, Tensor], None]) -> list[RemovableHandle]:
+    """Have `keep` called with each stage and a copy of its output, whenever the stage is run.
+
+    It is a copy because the layer after a stage may write into the output: many activations of torchvision and timm do,
+    and not all of them have a switch (DenseNet calls `F.relu(features, inplace=True)`). Networks stay as fast and as
+    small as their libraries made them where nobody looks at stages. Gradients pass through the copy.
+    """
+
+    def keep_copy(stage: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        keep(stage, output.clone())
+
+    return [stage.register_forward_hook(keep_copy) for _, stage in model.stages()]
+
+
 def stage_outputs(model: Classifier, normalized: Tensor) -> list[Tensor]:
     """Output of each stage on the way to the features, in order. Shape: (B, C, H, W) to any with B rows each."""
     outputs: list[Tensor] = []
-    hooks = [stage.register_forward_hook(lambda _, __, output: outputs.append(output)) for _, stage in model.stages()]
+    hooks = hook_stages(model, lambda stage, output: outputs.append(output))
     try:
         model.features(normalized)
     finally:
         for hook in hooks:
             hook.remove()
     return outputs
+
+
+def check_trains(model: Classifier) -> None:
+    """Run a forward and a backward pass in training mode, on two black images of the size that the network reads.
+
+    Networks without memory for their weights, on torch's meta device, show as well what does not fit. A network whose
+    code reads numbers, which that device has none of, passes.
+
+    Raises:
+        ConfigError: if the network cannot be trained on images of this size, with the reason.
+    """
+    size = model.image_size
+    model.train()
+    try:
+        logits = model.training_logits(torch.zeros(2, len(model.mean), size, size, device=model.mean.device))
+        sum(
+            (output.float().logsumexp(1).sum() for output in logits), torch.zeros((), device=model.mean.device)
+        ).backward()
+    except ConfigError:
+        raise
+    except TRAINING_ERRORS as error:
+        if model.mean.is_meta and "meta" in str(error):
+            return
+        raise ConfigError(
+            f"{model.config.label} cannot be trained on images of {size} pixels: {one_line(error)}. "
+            "Raise image_size or input_size, or use another model."
+        ) from error
+    finally:
+        model.zero_grad(set_to_none=True)
+
+
+TRAINING_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError, ZeroDivisionError)
+"""What code of libraries raises for tensors it is not made for."""
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, without the full stop."""
+    return (str(error).partition("\n")[0] or type(error).__name__).rstrip(". ")
 
 
 class LibraryClassifier(Classifier):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ PUBLISHED_CLASSES = 1008
 
 class Inception2015Config(ModelConfig):
     """Input and weights of the Inception network of FID."""
+
+    version: ClassVar = 2
 
     kind: Literal["inception_2015"] = "inception_2015"
     input_size: PositiveInt | None = 299
@@ -80,6 +83,7 @@ def _pooling(block: Any, pool: Callable[[Tensor], Tensor]) -> Any:
     """Derive a class of blocks that applies `pool` on its last branch, in place of torchvision's pooling."""
 
     def forward_branches(self: Any, maps: Tensor) -> list[Tensor]:
-        return [*block._forward(self, maps)[:-1], self.branch_pool(pool(maps))]
+        branches = {**self._modules, "branch_pool": lambda _: self.branch_pool(pool(maps))}
+        return block._forward(SimpleNamespace(**branches), maps)
 
     return type("Pooling", (block,), {"_forward": forward_branches})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from workloads.core.errors import ConfigError
 from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
 
 
@@ -26,6 +27,8 @@ class InceptionV3(LibraryClassifier):
     """
 
     fewest_pixels = 75
+    fewest_pixels_to_train: ClassVar[int] = 299
+    """Side in pixels of the smallest images that the auxiliary head can read, which runs in training alone."""
 
     def build_body(self) -> tuple[nn.Module, int]:
         """torchvision's network with its auxiliary head, without its last layer."""
@@ -51,6 +54,11 @@ class InceptionV3(LibraryClassifier):
 
     def training_logits(self, normalized: Tensor) -> tuple[Tensor, ...]:
         """Logits of the head and of the auxiliary head."""
+        if self.training and self.image_size < self.fewest_pixels_to_train:
+            raise ConfigError(
+                f"inception_v3 trains with an auxiliary head that needs {self.fewest_pixels_to_train} pixels or more, "
+                f"got {self.image_size}: set input_size to {self.fewest_pixels_to_train}."
+            )
         output = self.body(normalized)
         if isinstance(output, Tensor):  # in eval mode torchvision leaves out the auxiliary head
             return (self.head(output),)

@@ -37,7 +37,8 @@ class TimmModel(LibraryClassifier):
 
         check_library_has("timm", self.config.name, timm.list_models())
         network: Any = timm.create_model(self.config.name, pretrained=False, num_classes=0)
-        return network, network.num_features
+        # Some networks end in a layer of another width than that of their last feature maps.
+        return network, getattr(network, "head_hidden_size", None) or network.num_features
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Direct children with weights."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -11,6 +11,9 @@ from workloads.models.base import MODELS, LibraryClassifier, ModelConfig, check_
 
 HEADS = ("fc", "classifier", "heads", "head")
 """What torchvision's networks call the module with their last layer."""
+
+AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
+"""What torchvision's networks call classifiers that they train beside the last layer."""
 
 
 class TorchvisionConfig(ModelConfig):
@@ -34,6 +37,7 @@ class TorchvisionModel(LibraryClassifier):
     """
 
     config: TorchvisionConfig
+    last_layers = (*LibraryClassifier.last_layers, *(f"{name}." for name in AUXILIARY_HEADS))
 
     def build_body(self) -> tuple[nn.Module, int]:
         """The network of this name, without its last layer."""
@@ -41,6 +45,7 @@ class TorchvisionModel(LibraryClassifier):
 
         check_library_has("torchvision", self.config.name, models.list_models(module=models))
         network = models.get_model(self.config.name, weights=None)
+        remove_auxiliary_heads(network)
         return network, remove_last_layer(network, self.config.name)
 
     def imagenet_url(self) -> str:
@@ -58,6 +63,18 @@ class TorchvisionModel(LibraryClassifier):
             inner = list(part.named_children()) if isinstance(part, nn.Sequential) and len(part) > 1 else []
             blocks += [(f"{name}.{index}", block) for index, block in inner] or [(name, part)]
         return [(name, block) for name, block in blocks if has_weights(block)]
+
+
+def remove_auxiliary_heads(network: Any) -> None:
+    """Leave out, in place, what GoogLeNet and Inception-v3 classify by in training alone, beside the last layer.
+
+    Other weights are those that the network is drawn with beside such heads.
+    """
+    if getattr(network, "aux_logits", False):
+        network.aux_logits = False
+        for name in AUXILIARY_HEADS:
+            if hasattr(network, name):
+                setattr(network, name, None)
 
 
 def remove_last_layer(network: nn.Module, name: str) -> int:

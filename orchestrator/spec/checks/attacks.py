@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
-from orchestrator.spec.checks.building import Build, refusal, without_weights
+from orchestrator.spec.checks.building import Build, check_trainable, refusal, without_weights
 from orchestrator.spec.model import Spec
 from workloads.core.errors import MidreError
 from workloads.inversion.attack import ATTACKS, AttackConfig
@@ -26,7 +26,7 @@ def attack_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
         if (model := target_model()) is not None:
             attack.check_target(model)
         for surrogate in member.surrogates:
-            target.model_copy(update={"model": surrogate.model}).build()
+            check_trainable(target.model_copy(update={"model": surrogate.model}))
 
     for index, config in enumerate(spec.attacks):
         field = ("attacks", index)

@@ -10,6 +10,8 @@ import torch
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.yaml_source import FieldPath
 from workloads.core.errors import MidreError
+from workloads.models.base import check_trains
+from workloads.training.classifiers import Architecture
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,15 @@ def refusal(build: Callable[[], object]) -> str | None:
     except RuntimeError as error:  # torch raises it for sizes beyond any memory
         return f"cannot be built: {str(error).partition(chr(10))[0]}."
     return None
+
+
+def check_trainable(architecture: Architecture) -> None:
+    """Build a network and try it in training mode.
+
+    Raises:
+        ConfigError: if it cannot be built or trained.
+    """
+    check_trains(architecture.build())
 
 
 def without_weights(build: Callable[[], object]) -> Callable[[], object]:

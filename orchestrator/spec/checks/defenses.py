@@ -10,7 +10,7 @@ import torch
 from orchestrator.spec.checks.building import Build, without_weights
 from orchestrator.spec.model import Spec
 from workloads.core.randomness import generator
-from workloads.defenses.base import DEFENSES, TrainingFacts
+from workloads.defenses.base import DEFENSES, DefenseConfig, TrainingFacts
 from workloads.training.classifiers import Architecture
 
 
@@ -28,4 +28,9 @@ def defense_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
         field = ("defenses", index)
         yield Build(field, functools.partial(DEFENSES.build, defense, facts=facts))
         yield Build(field, functools.partial(defense.check_combination, others))
-        yield Build(field, without_weights(target.model_copy(update={"defenses": (defense,)}).build))
+        yield Build(field, without_weights(functools.partial(_check_training, target, defense)))
+
+
+def _check_training(target: Architecture, defense: DefenseConfig) -> None:
+    """Build the target model with this defense and try it in training mode."""
+    defense.check_training(target.model_copy(update={"defenses": (defense,)}).build())

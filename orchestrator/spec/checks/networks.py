@@ -6,13 +6,12 @@ import functools
 from collections.abc import Collection, Iterator
 
 from orchestrator.spec.checks.attacks import attack_builds
-from orchestrator.spec.checks.building import Build, refusal, without_weights
+from orchestrator.spec.checks.building import Build, check_trainable, refusal, without_weights
 from orchestrator.spec.checks.defenses import defense_builds
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.model import Spec
 from workloads.datasets.base import DATASETS
 from workloads.metrics.base import METRICS, AttackMetric
-from workloads.models.base import ModelConfig
 from workloads.priors.base import PRIORS
 from workloads.training.classifiers import Architecture
 
@@ -23,11 +22,12 @@ NETWORK_SECTIONS = frozenset({"target", "evaluation", "prior", "defenses", "atta
 def network_problems(spec: Spec, sections: Collection[str] = NETWORK_SECTIONS) -> Iterator[FieldProblem]:
     """Build what these sections ask for, without memory for weights."""
     target = _target_architecture(spec)
-    builds = [_network(target, spec.evaluation.model, "evaluation", "model")]
+    evaluation_model = target.model_copy(update={"model": spec.evaluation.model})
+    builds = [Build(("evaluation", "model"), without_weights(functools.partial(check_trainable, evaluation_model)))]
     if spec.prior is not None:
         shape = {"channels": target.channels, "image_size": target.image_size, "classes": target.classes}
         builds.append(Build(("prior",), without_weights(functools.partial(PRIORS.build, spec.prior, **shape))))
-    message = refusal(without_weights(target.build))
+    message = refusal(without_weights(functools.partial(check_trainable, target)))
     if message is not None:
         yield FieldProblem(("target", "model"), message)
     elif not {"target", "defenses"}.isdisjoint(sections):
@@ -49,14 +49,9 @@ def _target_architecture(spec: Spec) -> Architecture:
     )
 
 
-def _network(target: Architecture, model: ModelConfig, *field: str | int) -> Build:
-    """Another network that reads the same images as the target model."""
-    return Build(field, without_weights(target.model_copy(update={"model": model}).build))
-
-
 def _metric_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
     """Networks of metrics."""
     for index, config in enumerate(spec.metrics):
         metric = METRICS.build(config)
         for network in metric.networks if isinstance(metric, AttackMetric) else ():
-            yield _network(target, network, "metrics", index)
+            yield Build(("metrics", index), without_weights(target.model_copy(update={"model": network}).build))

@@ -95,7 +95,7 @@ def test_what_a_model_cannot_take_is_refused(kind: str, settings: dict[str, Any]
 
 
 def test_inception_trains_its_auxiliary_head_beside_the_main_one() -> None:
-    model = Architecture(model=InceptionV3Config(), classes=4, channels=3, image_size=75).build(seed=1)
+    model = Architecture(model=InceptionV3Config(), classes=4, channels=3, image_size=299).build(seed=1)
     images = torch.rand(2, 3, 299, 299)
     assert [logits.shape for logits in model.train().training_logits(images)] == [(2, 4), (2, 4)]
     assert [logits.shape for logits in model.eval().training_logits(images)] == [(2, 4)]
