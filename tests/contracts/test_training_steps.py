@@ -225,9 +225,9 @@ def test_dp_sgd_has_the_gradient_of_each_image(name: str, channels_last: bool) -
     defense.start(network)
     network.classify(shown).square().sum(1).mean().backward()
     for weight_name, weight in network.named_parameters():
-        each: Any = weight
+        sampled: Any = weight  # Opacus puts `grad_sample` on it
         alone = torch.stack([gradients[weight_name] for gradients in expected])
-        torch.testing.assert_close(each.grad_sample, alone, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(sampled.grad_sample, alone, rtol=1e-4, atol=1e-6)
     defense.finish()
 
 

@@ -102,7 +102,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/attacks/test_erasing_aware.py",
         batch_reference=("losses.sum() / self.descent.batch_reference", "losses.mean()"),
         lenses=("self.descent.identity_weight / max(len(access.lenses), 1)", "self.descent.identity_weight"),
-        views=('rows.generators("view", number, step,', 'rows.generators("view", number, 0,'),
+        views=('rows.draws("view", number, step,', 'rows.draws("view", number, 0,'),
     ),
     *_mutants(
         "workloads/inversion/row_search.py",
@@ -117,7 +117,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/inversion/rows.py",
         *SEARCH_LOOPS,
         "workloads/attacks/test_kedmi_golden.py",
-        shared_draws=("*(() if shared else pair)", "*pair"),
+        draws_of_images=(
+            "torch.arange(images).repeat(len(self))",
+            "torch.zeros(images * len(self), dtype=torch.int64)",
+        ),
         side_by_side=("torch.arange(len(self)).repeat_interleave(count)", "torch.arange(len(self)).repeat(count)"),
     ),
     *_mutants(
@@ -250,7 +253,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/attacks/erasing_aware.py",
         "workloads/attacks/test_erasing_aware.py",
         draws=("(boxes,) * self.config.draws", "(boxes,)"),
-        original_scale=("torch.cat(rows) * std + mean", "torch.cat(rows)"),
+        original_scale=("draws=draws) * std + mean", "draws=draws)"),
     ),
     # Metrics
     *_mutants(
@@ -412,6 +415,19 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/models/test_models.py",
         component_version=('fields | {"version": value.version}', "fields"),
         location=("not is_marked(field, Location) and", "True and"),
+    ),
+    *_mutants(
+        "workloads/core/philox.py",
+        "workloads/core/test_philox.py",
+        rounds=("ROUNDS = 10", "ROUNDS = 9"),
+        zero=("(first + 1).double()", "first.double()"),
+        half_a_circle=("2.0**-31 * torch.pi", "2.0**-32 * torch.pi"),
+    ),
+    *_mutants(
+        "workloads/core/randomness.py",
+        "workloads/core/test_philox.py",
+        "workloads/inversion/test_row_search.py",
+        shared=("rows=torch.zeros_like(self.rows)", "rows=self.rows"),
     ),
     # Planning and executors
     *_mutants(
