@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.erasing import cpu_model
 from benchmarks.pipeline import cpu_seconds
 from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.gmi import GmiConfig
 from workloads.attacks.kedmi import KedmiConfig
 from workloads.attacks.lomma import Lomma, LommaConfig
 from workloads.attacks.plgmi import PlgmiConfig
+from workloads.core.numerics import cpu_model
 from workloads.core.randomness import generator
 from workloads.inversion.attack import ATTACKS, Access, AttackConfig
 from workloads.inversion.folded_networks import folded

@@ -15,7 +15,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -24,6 +23,7 @@ import torchvision
 from timm.data.random_erasing import RandomErasing as TimmErasing
 from torch import Tensor
 
+from workloads.core.numerics import cpu_model
 from workloads.core.randomness import generator
 from workloads.defenses.base import TrainingFacts
 from workloads.defenses.boxes import Coverage
@@ -109,14 +109,6 @@ def machine() -> dict[str, Any]:
         "torchvision": torchvision.__version__,
         "timm": timm.__version__,
     }
-
-
-def cpu_model() -> str:
-    """Name of the processor, from Linux or, elsewhere, from Python."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from orchestrator.cli.output import print_json, print_line, stderr, stdout
 from orchestrator.reports.tables import attacks_table, points_table, trials_table
+from orchestrator.results.numerics import remarks
 from orchestrator.results.sweep_result import SweepResult
 from orchestrator.store.paths import without_password
 from orchestrator.sweep import Sweep
@@ -41,6 +42,8 @@ def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_aga
     if len(sweep.resolved.spec.attacks) > 1:
         console.print(attacks_table(result))
     console.print(points_table(result))
+    for remark in remarks(result.numerics):
+        print_line(remark, console=console)
     print_line(f"report:    {sweep.paths.report}", console=console)
     server = "mlflow server --host 127.0.0.1 --backend-store-uri"
     print_line(f"MLflow:    {server} {without_password(sweep.mlflow_uri)}", console=console)

@@ -17,11 +17,12 @@ from rich.console import Console
 from orchestrator.cli.display import Display
 from orchestrator.cli.opening import open_sweep
 from orchestrator.cli.options import ExecutorName
-from orchestrator.cli.output import TRIALS_FAILED, print_json, stderr, stdout
+from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, stderr, stdout
 from orchestrator.cli.results import show_results
 from orchestrator.errors import TrackingUnavailable
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.results.numerics import remarks
 from orchestrator.results.sweep_result import SweepResult
 from orchestrator.sweep import Sweep
 
@@ -59,6 +60,8 @@ def run_spec(
     finished = run_watched(sweep, executor_of(executor, address), spec_file=spec, started=started, console=stderr)
     if as_json:
         print_json(finished.summary)
+        for remark in remarks(finished.result.numerics):
+            print_line(remark, console=stderr)
     else:
         settings = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
         run_again = f"midre run {spec}{settings} --runs {sweep.workspace.root}"

@@ -10,13 +10,16 @@ import socket
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
+from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import PlannedJob
 from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest
 from workloads.context import DataInput, JobContext, Progress
 from workloads.core.errors import DataError
+from workloads.core.numerics import NumericsRecord, deterministic
 from workloads.datasets.base import DATASETS, ImageSet
 from workloads.jobs.base import job_from
 
@@ -33,7 +36,8 @@ def run_job(
 ) -> Manifest:
     """Run a job from the last checkpoint of an earlier try, if there is one, and commit what it leaves.
 
-    Raises whatever the job raises; an attempt that fails leaves no artifact and keeps its checkpoint.
+    It computes deterministically, and the manifest says where it could not. Raises whatever the job raises; an attempt
+    that fails leaves no artifact and keeps its checkpoint.
 
     Args:
         load_images: reads a data set, or returns one that this process has read.
@@ -56,15 +60,20 @@ def run_job(
             on_progress=on_progress,
             checkpoint_every_s=checkpoint_every_s,
         )
-        job_from(job.config).run(context)
-        manifest = store.commit(job.key, job.kind, output, facts(time.perf_counter() - started, device, where))
+        with deterministic() as record:
+            job_from(job.config).run(context)
+        description = facts(time.perf_counter() - started, job.request, device, record, where)
+        manifest = store.commit(job.key, job.kind, output, description)
         attempt.pop_all()  # the folder is the store's now
     return manifest
 
 
-def facts(seconds: float, device: torch.device, where: Facts) -> Facts:
-    """Describe how an artifact was made: time, machine, versions; `where` is added as it is."""
+def facts(
+    seconds: float, request: Request, device: torch.device, record: NumericsRecord, where: Facts
+) -> dict[str, Any]:
+    """Describe how an artifact was made: time, machine, versions, numerics; `where` is added as it is."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    missing = missing_gpu(request.gpus, device)
     return {
         "seconds": seconds,
         "finished_at": time.time(),
@@ -75,6 +84,8 @@ def facts(seconds: float, device: torch.device, where: Facts) -> Facts:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "midre": version("midre"),
+        "numerics": record.numerics(device),
+        **({"missing_gpu": missing} if missing else {}),
         **where,
     }
 
@@ -94,3 +105,10 @@ def read_images(data: DataInput) -> ImageSet:
 def device_for(gpus: float) -> torch.device:
     """Return the GPU if the job asks for one and this machine has it, else the CPU."""
     return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
+
+
+def missing_gpu(gpus: float, device: torch.device) -> str:
+    """Say that a job asked for a GPU and ran without one, in a line; empty if it did not."""
+    if not gpus or device.type == "cuda":
+        return ""
+    return f"gpus {gpus:g} asked for, torch sees no GPU on node {socket.gethostname()}: ran on the CPU"

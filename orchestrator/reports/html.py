@@ -29,6 +29,7 @@ from orchestrator.reports.tables import (
     trial_rows,
     with_interval,
 )
+from orchestrator.results.numerics import numerics_rows, remarks
 from orchestrator.results.sweep_result import AttackResult, SweepResult
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.paths import RunPaths
@@ -88,6 +89,7 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
         "samples": list(_samples(result, store)),
         "attack_names": [attack.label for attack in spec.attacks],
         "protocol": _protocol(result),
+        "remarks": remarks(result.numerics),
         "failed": [(trial, trial_label(trial, short_names(result))) for trial in result.trials if trial.error],
         "spec": yaml.safe_dump(spec.plain(), sort_keys=False, allow_unicode=True, width=110),
     }
@@ -165,6 +167,7 @@ def _protocol(result: SweepResult) -> list[tuple[str, list[str]]]:
     held_out = [estimates["natural_accuracy"]["n"] for estimates in utility if "natural_accuracy" in estimates]
     rows.append(("held-out images", [joined(held_out)] * len(attacks)))
     rows.append(("intervals on held-out images, 95 %", [_methods(utility)] * len(attacks)))
+    rows += [(name, [joined(values)] * len(attacks)) for name, values in numerics_rows(result.numerics)]
     return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from orchestrator.results.numerics import JobNumerics, numerics_rows
 from orchestrator.results.sweep_result import AttackResult, EstimateRecord, SweepResult, TrialResult
 from orchestrator.results.units import unit_of
 from orchestrator.store.paths import RunPaths
@@ -30,10 +31,13 @@ _TYPES = {
     "queries": pa.int64(),
     "reconstructions": pa.int64(),
     "seconds_s": pa.float64(),
+    "deterministic": pa.bool_(),
 }
 """Types of fixed columns, so that a table without rows has them too; the other fixed columns are text."""
 
+_NUMERICS = ("threads", "device", "torch", "precision")
 _TRIAL = ("sweep", "trial", "point", "seed", "baseline", "status", "error", "defenses", "params")
+_MADE = (*_TRIAL, *_NUMERICS, "deterministic")
 _PROTOCOL = ("access", "steps", "restarts", "kept", "selection", "identities_attacked", "queries", "seconds_s")
 
 
@@ -50,9 +54,9 @@ def write_tables(result: SweepResult, paths: RunPaths) -> None:
         for trial, attack in attacked
         for record in attack.identities
     ]
-    _write(paths.table("trials"), trials, _TRIAL)
-    _write(paths.table("attacks"), attacks, (*_TRIAL, "attack", *_PROTOCOL))
-    _write(paths.table("identities"), identities, (*_TRIAL, "attack", *_PROTOCOL, "identity", "reconstructions"))
+    _write(paths.table("trials"), trials, _MADE)
+    _write(paths.table("attacks"), attacks, (*_MADE, "attack", *_PROTOCOL))
+    _write(paths.table("identities"), identities, (*_MADE, "attack", *_PROTOCOL, "identity", "reconstructions"))
 
 
 def _trial_row(result: SweepResult, trial: TrialResult) -> Row:
@@ -67,8 +71,18 @@ def _trial_row(result: SweepResult, trial: TrialResult) -> Row:
         "error": trial.error or None,
         "defenses": list(trial.plan.defenses),
         "params": json.dumps(dict(planned.params), sort_keys=True),
+        **_numerics(trial.numerics),
         **{f"param.{path}": planned.params.get(path) for path in _searched(result)},
     }
+
+
+def _numerics(jobs: Sequence[JobNumerics]) -> Row:
+    """How the jobs of a trial computed: distinct values joined by commas, and whether all were deterministic."""
+    if not jobs:
+        return {}
+    known = [job.deterministic for job in jobs if job.deterministic is not None]
+    row: Row = {name: ", ".join(values) for name, values in numerics_rows(jobs) if name in _NUMERICS}
+    return row | {"deterministic": all(known) if len(known) == len(jobs) else None}
 
 
 def _searched(result: SweepResult) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.planning.graph import AttackKeys, TrialPlan
+from orchestrator.results.numerics import JobNumerics
 from orchestrator.search.pareto import frontier
 from orchestrator.spec.model import ResolvedSpec
-from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.artifacts import ArtifactStore, Manifest
 from orchestrator.store.ledger import RunState
 
 EstimateRecord = Mapping[str, Any]
@@ -47,6 +49,8 @@ class TrialResult:
     """Numbers of the target model on held-out images."""
     attacks: Mapping[str, AttackResult]
     """By the attacks' labels."""
+    numerics: tuple[JobNumerics, ...] = ()
+    """How each of its jobs computed."""
 
     @property
     def id(self) -> str:
@@ -97,6 +101,11 @@ class SweepResult:
     """Numbers of the evaluation model on held-out images, which bound what its verdicts are worth."""
 
     @property
+    def numerics(self) -> tuple[JobNumerics, ...]:
+        """How the jobs of the finished trials computed; a job that trials share is there once for each."""
+        return tuple(job for trial in self.trials for job in trial.numerics)
+
+    @property
     def finished(self) -> tuple[TrialResult, ...]:
         """The trials that are done."""
         return tuple(trial for trial in self.trials if trial.status == "done")
@@ -128,20 +137,25 @@ def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState,
     Raises:
         DamagedArtifact: if a finished trial's numbers cannot be read.
     """
-    trials = tuple(_trial(plan, state, store) for plan in plans)
+    manifest = functools.cache(store.manifest)  # trials share jobs
+    trials = tuple(_trial(plan, state, store, manifest) for plan in plans)
     finished = next((trial for trial in trials if trial.status == "done"), None)
     judge = store.read_json(finished.plan.keys.judge, "metrics.json")["estimates"] if finished else {}
     return SweepResult(resolved, trials, judge)
 
 
-def _trial(plan: TrialPlan, state: RunState, store: ArtifactStore) -> TrialResult:
+def _trial(
+    plan: TrialPlan, state: RunState, store: ArtifactStore, manifest: Callable[[str], Manifest | None]
+) -> TrialResult:
     trial_state = state.trials.get(plan.trial.id)
     status = trial_state.status if trial_state else "waiting"
     if status != "done":
         return TrialResult(plan, status, trial_state.error if trial_state else "", {}, {})
     utility = store.read_json(plan.keys.natural, "metrics.json")["estimates"]
     attacks = {label: _attack_result(label, keys, store) for label, keys in plan.keys.attacks.items()}
-    return TrialResult(plan, status, "", utility, attacks)
+    manifests = (manifest(job.key) for job in plan.jobs)
+    numerics = tuple(JobNumerics.of(stored) for stored in manifests if stored is not None)
+    return TrialResult(plan, status, "", utility, attacks, numerics)
 
 
 def _attack_result(label: str, keys: AttackKeys, store: ArtifactStore) -> AttackResult:

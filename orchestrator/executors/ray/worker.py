@@ -41,6 +41,7 @@ class Worker:
         self._checkpoint_every_s = checkpoint_every_s
         self._images: dict[str, ImageSet] = {}
         importlib.import_module("orchestrator.executors.run_job")  # torch: seconds, best spent before a job waits
+        importlib.import_module("workloads.core.numerics").fix_cublas_workspace()  # before CUDA starts here
 
     def run(self, job: PlannedJob) -> Facts:
         """Run a job and commit its artifact; returns facts about its making. Raises whatever the job raises."""

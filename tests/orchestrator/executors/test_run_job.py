@@ -1,14 +1,25 @@
-"""Running one job: what is refused before it begins."""
+"""Running one job: what is refused before it begins, and what its artifact says of how it was made."""
 
 from __future__ import annotations
 
-import pytest
+import socket
+from pathlib import Path
+from typing import Any
 
-from orchestrator.executors.run_job import read_images
+import pytest
+import torch
+
+from orchestrator.executors.inline import InlineExecutor
+from orchestrator.executors.run_job import device_for, missing_gpu, read_images
+from orchestrator.results.numerics import remarks
+from orchestrator.store.ledger import read_events
+from tests.support.toy import toy_sweep
 from workloads.context import DataInput
+from workloads.core import numerics
 from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS
 from workloads.datasets.digits import DigitsConfig
+from workloads.training.loop import train
 
 
 def test_data_that_changed_since_the_job_was_planned_are_refused() -> None:
@@ -17,3 +28,45 @@ def test_data_that_changed_since_the_job_was_planned_are_refused() -> None:
     assert read_images(DataInput(dataset=config, digest=digest)).names == ("0", "1")
     with pytest.raises(DataError, match="digits: the files changed since"):
         read_images(DataInput(dataset=config, digest="0" * 64))
+
+
+NO_GPU = f"gpus 0.3 asked for, torch sees no GPU on node {socket.gethostname()}: ran on the CPU"
+
+
+def test_a_gpu_that_torch_does_not_see_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert missing_gpu(0.3, device_for(0.3)) == NO_GPU
+    assert missing_gpu(0.0, device_for(0.0)) == ""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert missing_gpu(0.3, device_for(0.3)) == ""
+
+
+def test_artifact_ledger_and_report_say_how_jobs_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU on paper, and an operation without a deterministic form in one kind of job."""
+    monkeypatch.delenv(numerics.STRICT_VARIABLE)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    def loosely(*arguments: Any, **options: Any) -> None:
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+        train(*arguments, **options)
+
+    monkeypatch.setattr("workloads.jobs.train_classifier.train", loosely)
+    changes: dict[str, Any] = {"search": {"seeds": [0], "baseline": False}, "resources": {"fit_prior": {"gpus": 0.3}}}
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", **changes)
+    sweep.run(InlineExecutor(), spec_file=None)
+    events = [event for event in read_events(sweep.paths.ledger) if event["event"] == "job_done"]
+    facts = {event["kind"]: event["facts"] for event in events}
+    assert {kind for kind, made in facts.items() if made.get("missing_gpu") == NO_GPU} == {"fit_prior"}
+    assert facts["train_classifier"]["numerics"] == {
+        **{"threads": 1, "device": numerics.cpu_model(), "torch": torch.__version__, "precision": "fp32"},
+        **{"deterministic": False, "nondeterministic_operations": ["put_"]},
+    }
+    assert facts["run_attack"]["numerics"]["deterministic"]
+    result = sweep.result()
+    assert remarks(result.numerics) == [
+        "train_classifier: deterministic: no. torch has no deterministic form of put_.",
+        NO_GPU,
+    ]
+    sweep.publish(result, seconds=0.0, jobs={"run": 0, "cached": 0, "failed": 0})
+    page = sweep.paths.report.read_text(encoding="utf-8")
+    assert NO_GPU in page and "no (put_)" in page

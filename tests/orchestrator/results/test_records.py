@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pyarrow import parquet
 
 from orchestrator.planning.graph import Trial
 from orchestrator.planning.plan import plan as plan_trial
+from orchestrator.results.numerics import JobNumerics
 from orchestrator.results.parquet_tables import write_tables
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.results.units import unit_of
@@ -52,7 +54,10 @@ def trial(name: str, point: int, params: dict[str, Any], *, status: str = "done"
     plan = plan_trial(resolved, Trial(name, point, params, seed=0, baseline=point == 0), spec)
     if status != "done":
         return TrialResult(plan, status, "identity loss became NaN", {}, {})
-    return TrialResult(plan, status, "", {"natural_accuracy": estimate(0.9, 0.8, 0.95, 270)}, {"gmi": attack(0.5)})
+    utility = {"natural_accuracy": estimate(0.9, 0.8, 0.95, 270)}
+    jobs = [JobNumerics(job.kind, 1, "Xeon", "2.14", "fp32", True, (), "") for job in plan.jobs]
+    jobs[0] = dataclasses.replace(jobs[0], threads=2, deterministic=point != 1)
+    return TrialResult(plan, status, "", utility, {"gmi": attack(0.5)}, tuple(jobs))
 
 
 @pytest.fixture
@@ -105,6 +110,14 @@ def test_attacks_hold_protocol_and_estimates(paths: RunPaths) -> None:
     """
     numbers = ("gmi", 0.5, 0.3, 70.75, 200, 10, 5, "all", 5, 10050, 12.5, None)
     assert rows_of(query) == [("base", *numbers), ("erased", *numbers)]
+
+
+def test_tables_say_how_the_jobs_of_a_trial_computed(paths: RunPaths) -> None:
+    query = (
+        f"SELECT trial, threads, device, torch, precision, deterministic FROM '{paths.table('trials')}' ORDER BY point"
+    )
+    same = ("1, 2", "Xeon", "2.14", "fp32")
+    assert rows_of(query) == [("base", *same, True), ("erased", *same, False), ("broken", *[None] * 5)]
 
 
 def test_identities_have_a_row_each(paths: RunPaths) -> None:
