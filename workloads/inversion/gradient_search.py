@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
+from workloads.core.numerics import Precision, arithmetic
 from workloads.inversion.attack import Access, Oracle, SearchConfig
 from workloads.inversion.objective import Objective
 from workloads.inversion.optimizers import Descent, Variables
@@ -24,8 +25,9 @@ PROBE_ROWS = 2  # that memory is measured on
 class GradientAttackConfig(SearchConfig):
     """Settings of an attack by gradients."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` halves the cost of a step and blurs its gradient, so that the same loss takes more steps."""
+    precision: Precision = "fp32"
+    """Precision that networks compute in. On recent GPUs `tf32` and `bf16` cost less a step and blur its gradient, so
+    that the same loss takes more steps."""
 
 
 class GradientAttack(RowSearch[Oracle]):
@@ -136,10 +138,11 @@ class GradientAttack(RowSearch[Oracle]):
     ) -> tuple[Tensor, Variables]:
         """Losses of rows and the gradients of their variables."""
         leaves = {name: tensor.detach().requires_grad_(True) for name, tensor in variables.items()}
-        with torch.autocast(access.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            losses = self.losses(access, leaves, rows, step).to(next(iter(leaves.values())).dtype)
-        # The sum, so that a row's gradient does not depend on how many share its batch.
-        gradients = torch.autograd.grad(losses.sum() / self.descent.batch_reference, list(leaves.values()))
+        with arithmetic(self.config.precision, access.device) as forward:
+            with forward:
+                losses = self.losses(access, leaves, rows, step).to(next(iter(leaves.values())).dtype)
+            # The sum, so that a row's gradient does not depend on how many share its batch.
+            gradients = torch.autograd.grad(losses.sum() / self.descent.batch_reference, list(leaves.values()))
         return losses.detach(), dict(zip(leaves, gradients, strict=True))
 
     def _measure(self, access: Access[Oracle], variables: Variables, rows: Rows, step: int) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from workloads.core.config import ACCEPTS_LISTS, Fraction, FrozenConfig, Preset
 from workloads.core.errors import ConfigError
+from workloads.core.numerics import Precision
 from workloads.recipes.augmentation import AugmentationConfig
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -68,8 +69,8 @@ class TrainingConfig(FrozenConfig):
     """Largest norm of the gradient of all parameters together; None does not clip."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of a moving average of the parameters, which then is the trained model; None for no average."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` runs the network in mixed precision, which is faster on recent GPUs."""
+    precision: Precision = "fp32"
+    """Precision that the network computes in. `tf32` and `bf16` are faster on recent GPUs; validation stays fp32."""
     channels_last: bool = False
     """Keep channels last in memory, which is faster for convolutions on GPUs."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.errors import DivergedError
+from workloads.core.numerics import arithmetic
 from workloads.datasets.base import ImageSet, SplitConfig
 from workloads.defenses.base import Batch, Defense
 from workloads.models.base import Classifier
@@ -161,13 +162,14 @@ class _Training:
 
     def _update(self, batch: Batch, step: int) -> tuple[float, int]:
         """One optimiser step; returns the loss and how many rows were classified as their target."""
-        loss, logits = self._loss_and_logits(batch)
-        if not math.isfinite(value := loss.item()):
-            lr = self._optimizer.param_groups[0]["lr"]
-            where = f"epoch {self.epoch}, step {step}, lr {lr:g}"
-            raise DivergedError(f"loss became {value} at {where}: lower training.lr.")
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with arithmetic(self._config.precision, self._context.device) as forward:
+            loss, logits = self._loss_and_logits(batch, forward)
+            if not math.isfinite(value := loss.item()):
+                lr = self._optimizer.param_groups[0]["lr"]
+                where = f"epoch {self.epoch}, step {step}, lr {lr:g}"
+                raise DivergedError(f"loss became {value} at {where}: lower training.lr.")
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
         if self._config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
         self._optimizer.step()
@@ -175,13 +177,15 @@ class _Training:
             self._average.update(self._model)
         return value, int((logits.argmax(1) == batch.targets.argmax(1)).sum())
 
-    def _loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of all heads plus the penalties of all defenses; and the logits of the main head."""
+    def _loss_and_logits(self, batch: Batch, forward: torch.autocast) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of all heads plus the penalties of all defenses; and the logits of the main head.
+
+        The network runs under `forward`.
+        """
         images = batch.images
         if self._config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        half = self._config.precision == "bf16"
-        with torch.autocast(self._context.device.type, dtype=torch.bfloat16, enabled=half):
+        with forward:
             logits, *auxiliary = self._model.training_logits(images)
         loss = cross_entropy(logits.float(), batch)
         for auxiliary_logits in auxiliary:

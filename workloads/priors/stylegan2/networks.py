@@ -89,7 +89,7 @@ class Mapping(nn.Module):
     @torch.no_grad()
     def update_mean(self, styles: Tensor) -> None:
         """Move the mean style towards the mean of a batch."""
-        self.mean.copy_(torch.lerp(styles.mean(0), self.mean, MEAN_STYLE_DECAY))
+        self.mean.copy_(torch.lerp(styles.to(self.mean).mean(0), self.mean, MEAN_STYLE_DECAY))
 
 
 class Block(nn.Module):

@@ -31,7 +31,7 @@ class PathLengths(nn.Module):
 
         Shape: images (B, C, S, S), generated from styles (B, layers, style_size).
         """
-        lengths = path_lengths(images, styles, draws)
+        lengths = path_lengths(images, styles, draws).to(self.mean)
         mean = torch.lerp(lengths.mean(), self.mean, PATH_LENGTH_DECAY)
         self.mean.copy_(mean.detach())
         return (lengths - mean).square().mean()
@@ -46,6 +46,7 @@ def path_lengths(images: Tensor, styles: Tensor, draws: torch.Generator) -> Tens
     """
     noise = torch.randn(images.shape, generator=draws).to(images) / math.sqrt(images[0, 0].numel())
     (gradients,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
+    gradients = gradients.to(torch.promote_types(gradients.dtype, torch.float32))  # bfloat16 under autocast
     return gradients.square().sum(2).mean(1).sqrt()
 
 
