@@ -46,6 +46,11 @@ class FrozenConfig(BaseModel):
         defer_build=True,  # a schema is built when it is used: planning does not wait for those it never needs
     )
 
+    @property
+    def revision(self) -> int | None:
+        """Version of the numbers that these settings give, which is part of the key; None leaves it out."""
+        return None
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Describe each field by the string below it; pydantic's own setting would parse every module at import."""
@@ -70,6 +75,11 @@ class ComponentConfig(PickedConfig):
     version: ClassVar[int] = 1
     """Raised whenever the same settings come to give other numbers, so that old results are not reused."""
 
+    @property
+    def revision(self) -> int:
+        """The version; a component whose numbers changed for some settings alone raises it for those."""
+        return self.version
+
 
 def with_preset(preset: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
     """Put settings over the fields of a preset, for a "before" validator of a model.
@@ -93,7 +103,7 @@ def content(value: object) -> Any:
             for name, field in type(value).model_fields.items()
             if _determines_results(field, getattr(value, name))
         }
-        return fields | {"version": value.version} if isinstance(value, ComponentConfig) else fields
+        return fields if value.revision is None else fields | {"version": value.revision}
     if isinstance(value, dict):
         return {key: content(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

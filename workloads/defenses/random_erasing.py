@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Protocol
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 
 from workloads.core.config import Fraction
 from workloads.core.errors import ConfigError
+from workloads.core.resampling import average_pool, resize
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, Evidence, TrainingFacts
 from workloads.defenses.boxes import Boxes, Coverage, regions
 
@@ -51,6 +51,11 @@ class RandomErasingConfig(DefenseConfig):
     box that passes an edge continues at the opposite one. `fixed_centre`. `fixed_corner`: top left. `per_image`: as
     `inside`, but drawn once for each training image, as is whether it is erased; flips and shifts still move the image
     under its box."""
+
+    @property
+    def revision(self) -> int:
+        """Raised for `blur`, whose colours have other last bits since they come from matrix products."""
+        return self.version + (self.fill == "blur")
 
     @property
     def aspects(self) -> tuple[float, float]:
@@ -234,8 +239,8 @@ def painter(config: RandomErasingConfig, images: Tensor, *, mean: Tensor, genera
 
 def blur(region: Tensor) -> Tensor:
     """The mean colours of 4 x 4 cells, drawn back smoothly. Shape: (C, h, w), kept."""
-    cells = F.adaptive_avg_pool2d(region[None], BLUR_CELLS)
-    return F.interpolate(cells, size=region.shape[1:], mode="bilinear")[0]
+    cells = average_pool(region[None], (BLUR_CELLS, BLUR_CELLS))
+    return resize(cells, (region.shape[1], region.shape[2]))[0]
 
 
 def erase(images: Tensor, boxes: Boxes, paint: Paint) -> Tensor:

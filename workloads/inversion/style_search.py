@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
-from torch.nn import functional as F
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.config import Beta
 from workloads.core.errors import ConfigError
+from workloads.core.resampling import resize
 from workloads.inversion.attack import Access
 from workloads.inversion.gradient_search import GradientAttack
 from workloads.inversion.latent_pool import PooledConfig, best_starts, check_pooled, draw_pool, score_pool, start_of
@@ -118,7 +118,7 @@ class StyleSearch(GradientAttack[WhiteBoxOracle]):
             return images
         edge = (side - kept) // 2
         inner = images[..., edge : edge + kept, edge : edge + kept]
-        return F.interpolate(inner, size=(side, side), mode="bilinear")
+        return resize(inner, (side, side))
 
     def protocol(self) -> dict[str, Any]:
         """Adds the pool and the number of views that rank."""

@@ -14,12 +14,12 @@ from typing import Annotated, ClassVar, cast
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from workloads.core.config import ComponentConfig, Location
 from workloads.core.errors import ConfigError
 from workloads.core.registry import Registry
+from workloads.core.resampling import replace_adaptive_pools, resize
 from workloads.core.weights import WeightsFileConfig, cached_file, load_weights, read_weights
 
 Pair = tuple[int, int]
@@ -39,6 +39,11 @@ class ModelConfig(WeightsFileConfig, ComponentConfig):
     input_size: PositiveInt | None = None
     """Side in pixels of the images that the network reads; images of another size are resized to it. If omitted, the
     network is built for the size of the data set."""
+
+    @property
+    def revision(self) -> int:
+        """Raised where images are resized, whose colours have other last bits since they come from matrix products."""
+        return self.version + (self.input_size is not None)
 
     @property
     def label(self) -> str:
@@ -88,7 +93,7 @@ class Classifier(nn.Module, ABC):
         """Resize images in [0, 1] to the size that the network reads, if they have another, and normalise them."""
         if images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
-            images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+            images = resize(images.float(), size, antialias=True)
         return (images - self.mean) / self.std
 
     @abstractmethod
@@ -221,6 +226,7 @@ class LibraryClassifier(Classifier):
     def __init__(self, config: ModelConfig, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__(config, classes=classes, channels=channels, image_size=image_size)
         self.body, width = self.build_body()
+        replace_adaptive_pools(self.body)
         if image_size < self.fewest_pixels:
             least = self.fewest_pixels
             raise ConfigError(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from workloads.core.resampling import AveragePool
 from workloads.models.base import MODELS, Classifier, ModelConfig
 
 
 class SmallCnnConfig(ModelConfig):
     """Size and weights of a small convolutional network."""
 
+    version: ClassVar[int] = 2
     kind: Literal["small_cnn"] = "small_cnn"
     width: PositiveInt = 16
     """Channels of the first stage; each further stage doubles them."""
@@ -32,7 +34,7 @@ class SmallCnn(Classifier):
         super().__init__(config, classes=classes, channels=channels, image_size=image_size)
         widths = [channels, *(config.width * 2**stage for stage in range(config.stages))]
         self.body = nn.Sequential(*(_stage(before, after) for before, after in itertools.pairwise(widths)))
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.pool = nn.Sequential(AveragePool(2), nn.Flatten())
         self.head = nn.Linear(4 * widths[-1], classes)
 
     def features(self, normalized: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ HEADS = ("fc", "classifier", "heads", "head")
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 """What torchvision's networks call classifiers that they train beside the last layer."""
 
+POOL_TO_SEVERAL = ("alexnet", "vgg")
+"""How the names begin of networks that pool to more than one pixel."""
+
 
 class TorchvisionConfig(ModelConfig):
     """Which network of torchvision to build, and its weights."""
@@ -22,6 +25,11 @@ class TorchvisionConfig(ModelConfig):
     kind: Literal["torchvision"] = "torchvision"
     name: str = "resnet18"
     """Name of the network, as torchvision's `list_models` prints it."""
+
+    @property
+    def revision(self) -> int:
+        """Raised for networks that pool to more than one pixel, too, which has other last bits as a matrix product."""
+        return super().revision + self.name.startswith(POOL_TO_SEVERAL)
 
     @property
     def label(self) -> str:

@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Protocol
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from workloads.core.config import Fraction, FrozenConfig
 from workloads.core.randomness import Draws
+from workloads.core.resampling import resample
 
 
 class View(Protocol):
@@ -95,9 +95,8 @@ class RandomView(View):
         mirror = 1 - 2 * (numbers[:, 7] < self.config.flip).to(numbers)
         across = torch.stack((mirror * angle.cos(), -mirror * angle.sin()), 1) * sides[:, :1]
         down = torch.stack((angle.sin(), angle.cos()), 1) * sides[:, 1:]
-        theta = torch.cat((torch.stack((across, down), 1), centre[:, :, None]), 2).to(images)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        maps = torch.cat((torch.stack((across, down), 1), centre[:, :, None]), 2).to(images.device)
+        return resample(images, maps, turns=self.config.rotation > 0)
 
 
 @dataclass(frozen=True)

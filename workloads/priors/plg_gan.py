@@ -47,7 +47,7 @@ class PseudoLabelledBatches(PublicBatches):
 class PlgGanConfig(ConditionalConfig):
     """Settings of PLG-MI's GAN. Defaults follow the authors' code, except `steps`: theirs are 150,000."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["plg_gan"] = "plg_gan"
     images_per_class: PositiveInt = 30
     """Public images per class: those to which the target model gives it the largest probability. Classes may share

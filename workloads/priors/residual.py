@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from workloads.core.numerics import full_precision
+from workloads.core.resampling import resize
 from workloads.priors.enlarging import enlarged_convolution
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -66,7 +68,7 @@ class UpBlock(nn.Module):
         inner = enlarged_convolution(F.relu(self.first_norm(maps, identities)), self.first)
         inner = self.second(F.relu(self.second_norm(inner, identities)))
         # A 1 x 1 convolution commutes with enlarging, and costs a quarter when it comes first.
-        return inner + F.interpolate(self.shortcut(maps), scale_factor=2, mode="bilinear")
+        return inner + resize(self.shortcut(maps), (inner.shape[2], inner.shape[3]))
 
 
 class ResidualGenerator(nn.Module):
@@ -111,11 +113,12 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """The weight over its largest singular value, by one power iteration in training."""
         matrix = weight.flatten(1)
-        if self.training:
-            with torch.no_grad():  # new tensors: an earlier pass may still need the old ones for its gradient
-                self.right = F.normalize(matrix.T @ self.left, dim=0)
-                self.left = F.normalize(matrix @ self.right, dim=0)
-        return weight / (self.left @ matrix @ self.right)
+        with full_precision(weight.device):
+            if self.training:
+                with torch.no_grad():  # new tensors: an earlier pass may still need the old ones for its gradient
+                    self.right = F.normalize(matrix.T @ self.left, dim=0)
+                    self.left = F.normalize(matrix @ self.right, dim=0)
+            return weight / (self.left @ matrix @ self.right)
 
     def draw(self, generator: torch.Generator) -> None:
         """Restart the estimate from a random direction."""

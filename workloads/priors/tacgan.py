@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -30,6 +30,7 @@ class BatchesWithTarget(PublicBatches):
 class TacganConfig(ConditionalConfig):
     """Settings of LOKT's GAN. Defaults follow the authors' code for CelebA, except `steps`: theirs are 100,000."""
 
+    version: ClassVar[int] = 2
     kind: Literal["tacgan"] = "tacgan"
     batch_size: PositiveInt = 128
     """Images per update, real and generated each."""

@@ -8,10 +8,10 @@ from typing import Annotated
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 
 from workloads.core.config import ACCEPTS_LISTS, FrozenConfig
 from workloads.core.errors import ConfigError
+from workloads.core.resampling import resample
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as in torchvision
 TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
@@ -39,6 +39,11 @@ class AugmentationConfig(FrozenConfig):
     """Saturation is multiplied by a factor drawn from 1 +- this, never below 0."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Largest turn of the colour circle to either side, as a fraction of a full turn."""
+
+    @property
+    def revision(self) -> int | None:
+        """2 where images are cropped, whose colours have other last bits since they come from matrix products."""
+        return 2 if self.crop_scale and not self.rotation else None
 
     @model_validator(mode="after")
     def _ordered(self) -> AugmentationConfig:
@@ -79,22 +84,20 @@ def _resample(images: Tensor, config: AugmentationConfig, generator: torch.Gener
     angle = (2 * turn - 1) * math.radians(config.rotation)
     centre = torch.stack((2 * across - 1, 2 * down - 1), 1) * (1 - side)[:, None]
     turned = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), 1).view(-1, 2, 2)
-    theta = torch.cat((turned * side[:, None, None], centre[:, :, None]), 2).to(images)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    maps = torch.cat((turned * side[:, None, None], centre[:, :, None]), 2).to(images.device)
+    return resample(images, maps, turns=config.rotation > 0)
 
 
 def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     """Move each image by a random number of pixels along both axes."""
     height, width = images.shape[2:]
-    padded = F.pad(images, (shift,) * 4, mode="replicate")
-    corners = torch.randint(2 * shift + 1, (len(images), 2), generator=generator)
-    rows = corners[:, :1] + torch.arange(height)
-    columns = corners[:, 1:] + torch.arange(width)
+    corners = torch.randint(2 * shift + 1, (len(images), 2), generator=generator) - shift
+    rows = (corners[:, :1] + torch.arange(height)).clamp(0, height - 1)
+    columns = (corners[:, 1:] + torch.arange(width)).clamp(0, width - 1)
     batch = torch.arange(len(images))[:, None, None]
     indices = (index.to(images.device) for index in (batch, rows[:, :, None], columns[:, None, :]))
     image, row, column = indices
-    return padded[image, :, row, column].permute(0, 3, 1, 2).contiguous()
+    return images[image, :, row, column].permute(0, 3, 1, 2).contiguous()
 
 
 def _recoloured(images: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:

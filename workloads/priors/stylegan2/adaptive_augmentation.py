@@ -6,7 +6,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from workloads.core.resampling import resample
 
 ADAPTED_EVERY = 4
 """Batches of real images between two changes of the probability."""
@@ -49,9 +50,8 @@ class AdaptiveAugmentation(nn.Module):
         probability = float(self.probability)
         if probability == 0:
             return images
-        maps = random_affine_maps(len(images), probability, draws).to(images)
-        grid = F.affine_grid(maps, list(images.shape), align_corners=False)
-        moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        maps = random_affine_maps(len(images), probability, draws).to(images.device)
+        moved = resample(images, maps, turns=True, beyond="reflection")
         matrices, offsets = random_colours(len(images), images.shape[1], probability, draws)
         return torch.baddbmm(offsets.to(images), matrices.to(images), moved.flatten(2)).view_as(images)
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from workloads.context import JobContext
 from workloads.core.config import ACCEPTS_LISTS, Beta, Fraction, Location
 from workloads.core.errors import ConfigError
+from workloads.core.resampling import resize
 from workloads.core.weights import WeightsFileConfig, load_weights, read_weights
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import (
@@ -91,6 +92,11 @@ class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
     """Mean sign of the critic's logits of real images that adaptive augmentation keeps to; null for no augmentation."""
     augmentation_images: PositiveInt = 500_000
     """Images over which the probability of augmentation can rise from 0 to 1."""
+
+    @property
+    def revision(self) -> int:
+        """Raised where images are resized, whose colours have other last bits since they come from matrix products."""
+        return self.version + (self.resolution is not None)
 
     @classmethod
     def identify_weights(cls, weights: str) -> str:
@@ -241,13 +247,17 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
     def _step_critic(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
         scalars = super()._step_critic(batches, adam, draws)
         if self._gamma and self._step % self.config.r1_every == 0:
-            descend(self.gradient_penalty_loss(batches, draws), adam)
+            with self._forward_pass:
+                loss = self.gradient_penalty_loss(batches, draws)
+            descend(loss, adam)
         return scalars
 
     def _step_generator(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
         scalars = super()._step_generator(batches, adam, draws)
         if self.config.path_length_weight and self._step % self.config.path_length_every == 0:
-            descend(self.path_length_loss(draws), adam)
+            with self._forward_pass:
+                loss = self.path_length_loss(draws)
+            descend(loss, adam)
         batch = self.config.batch_size
         half_life = self.config.ema_half_life
         move_average(self.average, self.generator, seen=self._step * batch, batch=batch, half_life=half_life)
@@ -312,7 +322,7 @@ def shape_of(config: StyleGan2Config, channels: int, size: int) -> Shape:
 def _resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return resize(images, (size, size), antialias=True)
 
 
 def _augmentation(config: StyleGan2Config) -> AdaptiveAugmentation | None:
