@@ -80,9 +80,9 @@ def _numerics(jobs: Sequence[JobNumerics]) -> Row:
     """How the jobs of a trial computed: distinct values joined by commas, and whether all were deterministic."""
     if not jobs:
         return {}
-    known = [job.deterministic for job in jobs if job.deterministic is not None]
+    answers = [job.deterministic for job in jobs if job.deterministic is not None]
     row: Row = {name: ", ".join(values) for name, values in numerics_rows(jobs) if name in _NUMERICS}
-    return row | {"deterministic": all(known) if len(known) == len(jobs) else None}
+    return row | {"deterministic": all(answers) if len(answers) == len(jobs) else None}
 
 
 def _searched(result: SweepResult) -> list[str]:

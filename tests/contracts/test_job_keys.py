@@ -1,7 +1,8 @@
 """Keys of jobs as they were recorded: a result stays where it was stored, whatever moves in the code.
 
-A key may change only with the version of a component, so keys are compared at the versions of the record. Only a new
-component, or a new field that enters keys, needs a new record: `python -m tests.contracts.test_job_keys`.
+A key may change only with the version of a component, or with the revision of some of its settings, so keys are
+compared at the versions of the record and without revisions. Only a new component, or a new field that enters keys,
+needs a new record: `python -m tests.contracts.test_job_keys`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from orchestrator.store.paths import Workspace
 from orchestrator.sweep import Sweep
 from tests.support.components import COMPONENTS, CONFIGURABLE, config_for
 from tests.support.paths import SPECS
-from workloads.core.config import content, digest
+from workloads.core.config import ComponentConfig, FrozenConfig, content, digest
 
 RECORD = Path(__file__).with_name("job_keys.json")
 LOCAL = {"weights", "weights_digest", "path"}  # files of this machine: REQUIRED names them for tests only
@@ -55,10 +56,21 @@ def versions() -> dict[str, int]:
     return {name: registry.config_of(kind).version for name, (registry, kind) in COMPONENTS.items()}
 
 
+def without_revisions(patch: pytest.MonkeyPatch) -> None:
+    """Give every component its version, and nothing else one, whatever its settings."""
+    below = list(FrozenConfig.__subclasses__())
+    while below:
+        cls = below.pop()
+        below += cls.__subclasses__()
+        if "revision" in vars(cls) and cls is not ComponentConfig:
+            patch.delattr(cls, "revision")
+
+
 @pytest.fixture
 def record(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The record, with every component at the version it had then."""
     record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
+    without_revisions(monkeypatch)
     for name, version in record["versions"].items():
         registry, kind = COMPONENTS[name]
         monkeypatch.setattr(registry.config_of(kind), "version", version)
@@ -79,5 +91,7 @@ def test_versions_only_rise() -> None:
 
 
 if __name__ == "__main__":
-    everything = {"versions": versions(), "specs": keys_of_specs(), "components": keys_of_components()}
+    with pytest.MonkeyPatch.context() as patch:
+        without_revisions(patch)
+        everything = {"versions": versions(), "specs": keys_of_specs(), "components": keys_of_components()}
     RECORD.write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -56,7 +56,7 @@ def test_artifact_ledger_and_report_say_how_jobs_computed(tmp_path: Path, monkey
     sweep.run(InlineExecutor(), spec_file=None)
     events = [event for event in read_events(sweep.paths.ledger) if event["event"] == "job_done"]
     facts = {event["kind"]: event["facts"] for event in events}
-    assert {kind for kind, made in facts.items() if made.get("missing_gpu") == NO_GPU} == {"fit_prior"}
+    assert {kind for kind, of_kind in facts.items() if of_kind.get("missing_gpu") == NO_GPU} == {"fit_prior"}
     assert facts["train_classifier"]["numerics"] == {
         **{"threads": 1, "device": numerics.cpu_model(), "torch": torch.__version__, "precision": "fp32"},
         **{"deterministic": False, "nondeterministic_operations": ["put_"]},
