@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
+from torch import Tensor
 
 Precision = Literal["fp32", "tf32", "bf16"]
 """Precision that networks compute in. `fp32` is single precision throughout. `tf32` rounds the factors of convolutions
@@ -109,6 +110,11 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[torch.aut
         yield torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     finally:
         _allow_tf32(*before)
+
+
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """The tensor, in single precision if it came in half."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workloads.core.numerics import full_precision
+from workloads.core.numerics import at_least_fp32, full_precision
 
 Size = tuple[int, int]
 """Height and width."""
@@ -37,7 +37,8 @@ def resample(images: Tensor, maps: Tensor, *, turns: bool, beyond: Beyond = "edg
     Shape: images (B, C, H, W), maps (B, 2, 3), to float (B, C, H, W).
     """
     with full_precision(images.device):  # bfloat16 cannot hold places in an image
-        images, maps = images.float(), maps.float()
+        images = at_least_fp32(images)
+        maps = maps.to(images.dtype)
         if turns:
             return _looked_up(images, maps, beyond)
         assert beyond == "edge", beyond

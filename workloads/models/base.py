@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from workloads.core.config import ComponentConfig, Location
 from workloads.core.errors import ConfigError
+from workloads.core.numerics import at_least_fp32
 from workloads.core.registry import Registry
 from workloads.core.resampling import replace_adaptive_pools, resize
 from workloads.core.weights import WeightsFileConfig, cached_file, load_weights, read_weights
@@ -93,7 +94,7 @@ class Classifier(nn.Module, ABC):
         """Resize images in [0, 1] to the size that the network reads, if they have another, and normalise them."""
         if images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
-            images = resize(images.float(), size, antialias=True)
+            images = resize(at_least_fp32(images), size, antialias=True)
         return (images - self.mean) / self.std
 
     @abstractmethod

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from workloads.core.numerics import at_least_fp32
 from workloads.priors.stylegan2.networks import Generator
 
 PATH_LENGTH_DECAY = 0.99
@@ -46,8 +47,7 @@ def path_lengths(images: Tensor, styles: Tensor, draws: torch.Generator) -> Tens
     """
     noise = torch.randn(images.shape, generator=draws).to(images) / math.sqrt(images[0, 0].numel())
     (gradients,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
-    gradients = gradients.to(torch.promote_types(gradients.dtype, torch.float32))  # bfloat16 under autocast
-    return gradients.square().sum(2).mean(1).sqrt()
+    return at_least_fp32(gradients).square().sum(2).mean(1).sqrt()
 
 
 def gradient_penalty(values: Tensor, images: Tensor) -> Tensor:
