@@ -20,6 +20,11 @@ from orchestrator.sweep import Sweep
 from tests.support.components import COMPONENTS, CONFIGURABLE, config_for
 from tests.support.paths import SPECS
 from workloads.core.config import ComponentConfig, FrozenConfig, content, digest
+from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.models.resnet import ResnetConfig
+from workloads.models.torchvision import TorchvisionConfig
+from workloads.priors.stylegan2.prior import StyleGan2Config
+from workloads.recipes.augmentation import AugmentationConfig
 
 RECORD = Path(__file__).with_name("job_keys.json")
 LOCAL = {"weights", "weights_digest", "path"}  # files of this machine: REQUIRED names them for tests only
@@ -88,6 +93,26 @@ def test_components_at_their_defaults_keep_their_keys(record: dict[str, Any]) ->
 def test_versions_only_rise() -> None:
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))["versions"]
     assert {name: version for name, version in versions().items() if version < recorded.get(name, 1)} == {}
+
+
+@pytest.mark.parametrize(
+    ("usual", "changed"),
+    [
+        (ResnetConfig(), ResnetConfig(input_size=64)),
+        (TorchvisionConfig(name="resnet18"), TorchvisionConfig(name="vgg16_bn")),
+        (StyleGan2Config(), StyleGan2Config(resolution=64)),
+        (RandomErasingConfig(), RandomErasingConfig(fill="blur")),
+        (AugmentationConfig(flip=True), AugmentationConfig(crop_scale=(0.8, 1.0))),
+        (AugmentationConfig(rotation=5.0), AugmentationConfig(crop_scale=(0.8, 1.0), rotation=0.0)),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_keys_change_with_the_settings_whose_numbers_did_and_stay_with_others(
+    usual: FrozenConfig, changed: FrozenConfig
+) -> None:
+    version = usual.version if isinstance(usual, ComponentConfig) else None
+    assert content(usual).get("version") == version
+    assert content(changed)["version"] == (version or 1) + 1
 
 
 if __name__ == "__main__":

@@ -413,7 +413,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/core/config.py",
         "contracts/test_job_keys.py",
         "workloads/models/test_models.py",
-        component_version=('fields | {"version": value.version}', "fields"),
+        component_version=('fields | {"version": value.revision}', "fields"),
         location=("not is_marked(field, Location) and", "True and"),
     ),
     *_mutants(
