@@ -45,12 +45,15 @@ class RowNumbers(BoxNumbers):
     boxes: int
 
     def erased(self) -> Tensor:
+        """Each image's number under the purpose `erased`, on the device of the draws."""
         return self.draws.named("erased").uniform(1)
 
     def sides(self, attempt: int) -> Tensor:
+        """Drawn under the number of the attempt: a retry for one image leaves the numbers of the others alone."""
         return self._pairs("sides", attempt)
 
     def corners(self) -> Tensor:
+        """Drawn under a purpose of their own, so they do not depend on how often sides were tried."""
         return self._pairs("corners")
 
     def _pairs(self, *purpose: str | int) -> Tensor:

@@ -41,7 +41,7 @@ class NegativeLabelSmoothing(Defense):
         self._smoothing = self.config.smoothing * share(self.config, epoch, epochs=self.facts.epochs)
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
-        """Mix labels with the uniform distribution, by a negative amount."""
+        """Mix labels with the uniform distribution, by the smoothing of the epoch."""
         classes = batch.targets.shape[1]
         return replace(batch, targets=(1 - self._smoothing) * batch.targets + self._smoothing / classes)
 

@@ -153,12 +153,15 @@ class GeneratorNumbers(BoxNumbers):
     """Boxes per image."""
 
     def erased(self) -> Tensor:
+        """The next single-precision numbers of the generator."""
         return torch.rand(self.images, 1, generator=self.generator)
 
     def sides(self, attempt: int) -> Tensor:
+        """The next numbers, for all images even if one alone is retried; the attempt's number has no part in it."""
         return self.corners()
 
     def corners(self) -> Tensor:
+        """The next double-precision numbers of the generator."""
         return torch.rand(2, self.images, self.boxes, dtype=torch.float64, generator=self.generator)
 
 
