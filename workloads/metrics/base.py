@@ -174,7 +174,7 @@ class AttackMetric(Metric):
         fewest = min(attacked, key=lambda name: training_images[name], default=None)
         if fewest is not None and training_images[fewest] < needed:
             rule = f"needs {needed} training images of each identity, but {fewest!r} has {training_images[fewest]}"
-            yield f"{rule}: lower its k, or leave out who has few."
+            yield f"{rule}: lower its k, or leave out identities with few."
 
     @property
     def networks(self) -> tuple[ModelConfig, ...]:
