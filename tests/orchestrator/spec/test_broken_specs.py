@@ -250,7 +250,7 @@ INCONSISTENT = {
                                 "needs 4 reconstructions of each identity, but gmi keeps 1: raise its keep."),
     "too_few_private_images": ("restarts: 5}\nmetrics: [", "restarts: 200, keep: 200}\nmetrics: [{kind: prdc, k: 142},",
                                "15: metrics.0: needs 143 training images of each identity, but '0' has 142: lower its "
-                               "k, or leave out who has few."),  # 36 of 178 are held out
+                               "k, or leave out identities with few."),  # 36 of 178 are held out
     "single_image": ("\"1\"], image_size: 32}", "\"1\"], image_size: 32, max_per_identity: 1}",
                      "3: data.private.identities: '0' and 1 more have a single image: one has to train and another to "
                      "measure, name the rest."),
