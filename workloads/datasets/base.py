@@ -126,6 +126,14 @@ class Dataset(ABC):
         """Whether every image comes with its part of a published split."""
         return False
 
+    def left_out(self) -> Mapping[str, int]:
+        """Numbers of files or rows that are not read, by the reason in words, `{s}` standing for a plural's ending."""
+        return {}
+
+    def notes(self) -> Iterable[str]:
+        """What users should know of how the images are read, a clause each."""
+        return ()
+
     def available(self) -> tuple[str, ...]:
         """Names of all identities in the data set; raises as `image_counts`."""
         return tuple(self.image_counts())

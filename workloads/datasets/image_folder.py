@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from workloads.core.config import Location
 from workloads.core.errors import DataError
-from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
-from workloads.datasets.reading.decoding import decode_image, read_file
+from workloads.datasets.base import DATASETS
+from workloads.datasets.reading.decoding import image_digest, read_file
+from workloads.datasets.reading.folders import SUFFIXES, count_strays, list_image_files, visible_folders
+from workloads.datasets.reading.parts import NamedPart, held_out_part, part_of_folder
+from workloads.datasets.reading.stored import ImageFiles, ImageFilesConfig, StoredImage
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
-"""Files that count as images."""
+UNREAD = b"unread"
+"""What stands in the digest for a file that cannot be read, where those are skipped."""
 
 
-class ImageFolderConfig(DatasetConfig):
+class ImageFolderConfig(ImageFilesConfig):
     """Where the folders lie, and which of their images to use."""
 
     kind: Literal["image_folder"] = "image_folder"
     path: Annotated[str, Location(), Field(min_length=1)]
-    """Folder with one sub-folder per identity; relative to the spec file."""
+    """Folder with one sub-folder per identity, or with such folders below `train` and `test` or `val`; relative to the
+    spec file."""
+
+
+class _File(NamedTuple):
+    """An image and its part of the published split, if there is one."""
+
+    path: Path
+    held_out: bool | None
+
+
+class _Contents(NamedTuple):
+    """All images by identity, sorted, and what is left out, by reason."""
+
+    images: Mapping[str, list[_File]]
+    left_out: Counter[str]
+    publishes_split: bool
 
 
 @DATASETS.register(ImageFolderConfig)
-class ImageFolder(Dataset):
-    """One folder per identity with image files inside: the layout of most downloads.
+class ImageFolder(ImageFiles):
+    """One folder per identity with image files inside, in sub-folders or not: the layout of most downloads.
+
+    Folders `train`, and `test` or `val`, above those of the identities are a published split. If there are all three,
+    `val` is left out. Hidden files and what Pillow does not read are left out and counted.
 
     Source: torchvision.datasets.ImageFolder, whose layout this is.
     """
@@ -37,29 +61,119 @@ class ImageFolder(Dataset):
 
     def image_counts(self) -> dict[str, int]:
         """Images in each sub-folder that has any."""
-        root = Path(self.config.path)
-        if not root.is_dir():
-            raise DataError(f"no folder at {root}: give the folder whose sub-folders are the identities.", field="path")
-        folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-        counts = {name: count for name in folders if (count := len(self._files(name)))}
-        if not counts:
-            raise DataError(f"{root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).", field="path")
-        return counts
+        return {name: len(files) for name, files in self._contents.images.items()}
+
+    def publishes_split(self) -> bool:
+        """Whether folders named after the parts of a split lie above those of the identities."""
+        return self._contents.publishes_split
+
+    def left_out(self) -> Counter[str]:
+        """Hidden files, those that are no images, folders without images, and a third part of a split."""
+        return self._contents.left_out
 
     def digest(self) -> str:
         """A digest of all names and files."""
         total = hashlib.sha256()
         for name in self.available():
-            for file in self._files(name):
-                total.update(f"{name}/{file.name}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+            for file in self._contents.images[name]:
+                relative = file.path.relative_to(self._root).as_posix()
+                total.update(f"{relative}\n".encode() + self._digest_of(file.path))
         return total.hexdigest()
 
-    def read(self, names: frozenset[str]) -> Iterator[Sample]:
+    def stored(self, names: frozenset[str]) -> Iterator[StoredImage]:
         """Images of the sub-folders, in the order of their names."""
         for name in sorted(names):
-            for file in self._files(name):
-                yield Sample(name, decode_image(read_file(file), str(file)))
+            for file in self._contents.images[name]:
+                yield self.stored_image(name, str(file.path), partial(read_file, file.path), file.held_out)
 
-    def _files(self, name: str) -> list[Path]:
-        folder = Path(self.config.path) / name
-        return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    @property
+    def _root(self) -> Path:
+        return Path(self.config.path)
+
+    def _digest_of(self, file: Path) -> bytes:
+        try:
+            return image_digest(read_file(file))
+        except DataError:
+            if not self.skips_bad_images:
+                raise
+            return UNREAD
+
+    @cached_property
+    def _contents(self) -> _Contents:
+        """Everything below the folder, listed once.
+
+        Raises:
+            DataError: if there is no folder, no image in it, or a split among folders of identities.
+        """
+        if not self._root.is_dir():
+            raise DataError(
+                f"no folder at {self._root}: give the folder whose sub-folders are the identities.", field="path"
+            )
+        parts = self._parts()
+        contents = self._list_split(parts) if parts else self._list_identities()
+        if not contents.images:
+            raise DataError(
+                f"{self._root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).", field="path"
+            )
+        return contents
+
+    def _parts(self) -> dict[str, NamedPart]:
+        """The part of each folder that holds one; empty unless folders are those of a split.
+
+        Raises:
+            DataError: if there are other folders beside them.
+        """
+        folders = visible_folders(self._root)
+        parts = {name: part for name in folders if (part := part_of_folder(name)) and self._holds_folders(name)}
+        if "train" not in parts.values():
+            return {}
+        others = [name for name in folders if name not in parts]
+        if others:
+            listed = ", ".join(f"{name}/" for name in parts)
+            raise DataError(
+                f"{self._root} has {listed} as a published split has, and {others[0]}/ beside: leave only one kind of "
+                "folder there, or give the path of one of them.",
+                field="path",
+            )
+        return parts
+
+    def _holds_folders(self, name: str) -> bool:
+        """Whether a folder holds folders and no images, so that it may hold identities."""
+        folder = self._root / name
+        return bool(visible_folders(folder)) and not any(
+            file.suffix.lower() in SUFFIXES for file in folder.iterdir() if file.is_file()
+        )
+
+    def _list_split(self, parts: Mapping[str, NamedPart]) -> _Contents:
+        held_out = held_out_part(parts.values())
+        images: dict[str, list[_File]] = {}
+        left_out = count_strays(self._root)
+        for folder, part in sorted(parts.items(), key=lambda item: item[1] != "train"):
+            for name, files in self._list_people(self._root / folder, left_out).items():
+                if part in ("train", held_out):
+                    is_held_out = part == held_out if held_out else None
+                    images.setdefault(name, []).extend(_File(file, is_held_out) for file in files)
+                else:
+                    left_out[f"image{{s}} in {folder}/, which neither trains nor tests"] += len(files)
+        return _Contents(dict(sorted(images.items())), left_out, held_out is not None)
+
+    def _list_identities(self) -> _Contents:
+        left_out: Counter[str] = Counter()
+        people = self._list_people(self._root, left_out)
+        return _Contents(
+            {name: [_File(file, None) for file in files] for name, files in people.items()}, left_out, False
+        )
+
+    @staticmethod
+    def _list_people(root: Path, left_out: Counter[str]) -> dict[str, tuple[Path, ...]]:
+        """Images below each folder that has any; everything else is counted."""
+        left_out += count_strays(root)
+        people: dict[str, tuple[Path, ...]] = {}
+        for name in visible_folders(root):
+            listing = list_image_files(root / name)
+            left_out += listing.left_out
+            if listing.files:
+                people[name] = listing.files
+            else:
+                left_out["folder{s} without images"] += 1
+        return people

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -17,8 +17,9 @@ from pydantic import Field, PositiveInt
 
 from workloads.core.config import Location
 from workloads.core.errors import DataError
-from workloads.datasets.base import DATASETS, Dataset, DatasetConfig, Sample
-from workloads.datasets.reading.decoding import decode_image, encode_png, read_file
+from workloads.datasets.base import DATASETS, DatasetConfig
+from workloads.datasets.reading.decoding import decode_image, encode_png, image_digest, read_file
+from workloads.datasets.reading.stored import StoredImage, StoredImages
 
 Part = Literal["train", "test"]
 """Part of a published split."""
@@ -62,7 +63,7 @@ class Entry(NamedTuple):
     """Its part of the split that the data set publishes; None if it publishes none."""
 
 
-class RawDataset(Dataset):
+class RawDataset(StoredImages):
     """A data set as it is downloaded. A subclass lists its images, and may say which box of an image to keep.
 
     A data set without identities is a single class with the name of the data set: it can serve as public data, which
@@ -165,15 +166,16 @@ class RawDataset(Dataset):
         for entry in self.entries:
             total.update("\t".join(map(str, entry)).encode() + b"\n")
         with ThreadPoolExecutor() as pool:
-            for file_digest in pool.map(lambda file: hashlib.sha256(read_file(file)).digest(), sources):
+            for file_digest in pool.map(lambda file: image_digest(read_file(file)), sources):
                 total.update(file_digest)
         return total.hexdigest()
 
-    def read(self, names: frozenset[str]) -> Iterator[Sample]:
-        """Listed images of these identities, cropped."""
+    def stored(self, names: frozenset[str]) -> Iterator[StoredImage]:
+        """Listed images of these identities, which are cropped as they are decoded."""
         for entry in self.entries:
             if entry.identity in names:
-                yield Sample(entry.identity, self.image(entry), None if entry.part is None else entry.part == "test")
+                held_out = None if entry.part is None else entry.part == "test"
+                yield StoredImage(entry.identity, str(self.root / entry.file), partial(self.image, entry), held_out)
 
     def image(self, entry: Entry) -> Image.Image:
         """Decode an image and crop it to the box that is kept.
