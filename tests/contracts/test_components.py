@@ -24,7 +24,7 @@ from workloads.defenses.base import DEFENSES, DefenseConfig
 from workloads.jobs import train_classifier
 from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
 from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric, HeldOutEvidence, ReconstructionEvidence
-from workloads.models.base import MODELS, Classifier, ModelConfig
+from workloads.models.base import MODELS, Classifier, ModelConfig, stage_outputs
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.priors.base import PRIORS, Prior
@@ -243,6 +243,14 @@ def test_the_stages_of_a_model_hold_its_weights_in_order(kind: str) -> None:
     assert weights_left < 0.01 * sum(parameter.numel() for parameter in model.parameters()) or kind == "inception_v3", (
         left
     )  # its auxiliary head leads nowhere in use
+
+
+@pytest.mark.parametrize("kind", MODELS.kinds())
+def test_every_stage_of_a_model_is_seen_once_on_the_way_to_its_features(kind: str) -> None:
+    model = weightless(kind)
+    outputs = stage_outputs(model, torch.empty(2, 3, model.image_size, model.image_size, device="meta"))
+    assert len(outputs) == len(model.stages()) > 0
+    assert {len(output) for output in outputs} == {2}
 
 
 # Priors

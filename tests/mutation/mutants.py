@@ -38,6 +38,13 @@ def _mutants(file: str, *tests: str, **faults: tuple[str, str]) -> Iterator[Muta
 
 SEARCH_LOOPS = ("workloads/inversion/test_row_search.py", "workloads/attacks/test_gmi_golden.py")
 MUTANTS: tuple[Mutant, ...] = (
+    # Stages of networks
+    *_mutants(
+        "workloads/models/base.py",
+        "contracts/test_training_steps.py",
+        output_in_place=("keep(layer, output.clone())", "keep(layer, output)"),
+        layers_never_run=("stage[-1] if isinstance(stage, JoinedLayers) else stage", "stage"),
+    ),
     # Training
     *_mutants(
         "workloads/training/loop.py",

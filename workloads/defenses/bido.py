@@ -17,7 +17,7 @@ RIDGE = 1e-5  # times the batch size, on the kernel matrix that is inverted
 class BidoConfig(DefenseConfig):
     """How dependence is measured and weighted."""
 
-    version: ClassVar = 2
+    version: ClassVar = 3
 
     kind: Literal["bido"] = "bido"
     measure: Literal["hsic", "coco"] = "hsic"
@@ -53,8 +53,8 @@ class Bido(Defense):
         self._outputs: list[Tensor] = []
         self._hooks = hook_stages(model, self._keep_output)
 
-    def _keep_output(self, stage: nn.Module, output: Tensor) -> None:
-        if stage.training:
+    def _keep_output(self, layer: nn.Module, output: Tensor) -> None:
+        if layer.training:
             self._outputs.append(output)
 
     def penalty(self, batch: Batch) -> Tensor:

@@ -24,7 +24,7 @@ TINY = 1e-10
 class PerceptualDistanceConfig(ExtractorMetricConfig):
     """The network whose feature maps are compared."""
 
-    version: ClassVar = 2
+    version: ClassVar = 3
 
     kind: Literal["perceptual_distance"] = "perceptual_distance"
 

@@ -126,7 +126,8 @@ class Classifier(nn.Module, ABC):
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Blocks from input to features with their names, in order; together they hold all weights before the head.
 
-        A defense freezes the first of them, or regularises their outputs.
+        A defense freezes the first of them, or regularises their outputs. Each is a module that the network runs, or
+        `JoinedLayers`.
         """
 
     def scale_shortcuts(self, factors: Sequence[float]) -> None:
@@ -149,24 +150,33 @@ class Classifier(nn.Module, ABC):
         return self.classify(self.normalize(images))
 
 
+class JoinedLayers(nn.Sequential):
+    """Layers that a library's network runs one after another, but not as one module, seen as one stage."""
+
+
+def output_layer(stage: nn.Module) -> nn.Module:
+    """The module whose output is that of the stage, and which the network runs."""
+    return stage[-1] if isinstance(stage, JoinedLayers) else stage
+
+
 def hook_stages(model: Classifier, keep: Callable[[nn.Module, Tensor], None]) -> list[RemovableHandle]:
-    """Have `keep` called with each stage and a copy of its output, whenever the stage is run.
+    """Have `keep` called with each stage's output layer and a copy of its output, whenever the network is run.
 
     It is a copy because the layer after a stage may write into the output: many activations of torchvision and timm do,
     and not all of them have a switch (DenseNet calls `F.relu(features, inplace=True)`). Networks stay as fast and as
     small as their libraries made them where nobody looks at stages. Gradients pass through the copy.
     """
 
-    def keep_copy(stage: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        keep(stage, output.clone())
+    def keep_copy(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        keep(layer, output.clone())
 
-    return [stage.register_forward_hook(keep_copy) for _, stage in model.stages()]
+    return [output_layer(stage).register_forward_hook(keep_copy) for _, stage in model.stages()]
 
 
 def stage_outputs(model: Classifier, normalized: Tensor) -> list[Tensor]:
     """Output of each stage on the way to the features, in order. Shape: (B, C, H, W) to any with B rows each."""
     outputs: list[Tensor] = []
-    hooks = hook_stages(model, lambda stage, output: outputs.append(output))
+    hooks = hook_stages(model, lambda layer, output: outputs.append(output))
     try:
         model.features(normalized)
     finally:

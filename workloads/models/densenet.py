@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
+from workloads.models.base import MODELS, JoinedLayers, LibraryClassifier, ModelConfig
 
 
 class DensenetConfig(ModelConfig):
@@ -46,6 +46,6 @@ class Densenet(LibraryClassifier):
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Stem, dense blocks, transitions and the last norm."""
         layers = dict(self.body.named_children())
-        stem = ("stem", nn.Sequential(layers["conv0"], layers["norm0"]))
+        stem = ("stem", JoinedLayers(layers["conv0"], layers["norm0"]))
         blocks = [(name, layer) for name, layer in layers.items() if name.startswith(("denseblock", "transition"))]
         return [stem, *blocks, ("norm5", layers["norm5"])]

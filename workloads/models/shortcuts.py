@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from workloads.core.errors import ConfigError
-from workloads.models.base import LibraryClassifier
+from workloads.models.base import JoinedLayers, LibraryClassifier
 
 
 class ScaledShortcut(nn.Sequential):
@@ -72,7 +72,7 @@ class FourStageResidual(LibraryClassifier):
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Stem and the four layers."""
-        stem = nn.Sequential(self.body.get_submodule("conv1"), self.body.get_submodule("bn1"))
+        stem = JoinedLayers(self.body.get_submodule("conv1"), self.body.get_submodule("bn1"))
         layers = [(name, self.body.get_submodule(name)) for name in ("layer1", "layer2", "layer3", "layer4")]
         return [("stem", stem), *layers]
 

@@ -15,6 +15,9 @@ HEADS = ("fc", "classifier", "heads", "head")
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 """What torchvision's networks call classifiers that they train beside the last layer."""
 
+DRAWN_WEIGHTS = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weights": True}}
+"""Arguments that choose torchvision's default draw of weights, where it warns that the default will change."""
+
 POOL_TO_SEVERAL = ("alexnet", "vgg")
 """How the names begin of networks that pool to more than one pixel."""
 
@@ -52,7 +55,7 @@ class TorchvisionModel(LibraryClassifier):
         from torchvision import models
 
         check_library_has("torchvision", self.config.name, models.list_models(module=models))
-        network = models.get_model(self.config.name, weights=None)
+        network = models.get_model(self.config.name, weights=None, **DRAWN_WEIGHTS.get(self.config.name, {}))
         remove_auxiliary_heads(network)
         return network, remove_last_layer(network, self.config.name)
 
