@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.cli.decoding import decoding_shown
+from orchestrator.cli.output import stderr
 from orchestrator.errors import RequestError
 from orchestrator.placement.machine import this_machine
 from orchestrator.placement.nodes import Node
@@ -20,7 +22,8 @@ def open_sweep(spec: Path, overrides: Sequence[str] | None, *, runs: Path | None
         RequestError: if an override is not a field and a value.
     """
     loaded, source = load_spec(spec, overrides=settings_of(overrides))
-    return Sweep.of(resolve(loaded, source, nodes=_nodes(address)), runs)
+    with decoding_shown(stderr) as watch:
+        return Sweep.of(resolve(loaded, source, nodes=_nodes(address), watch=watch), runs)
 
 
 def settings_of(overrides: Sequence[str] | None) -> dict[str, str]:

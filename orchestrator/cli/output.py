@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 
 from rich.console import Console
 
@@ -29,3 +30,9 @@ def print_text(text: str) -> None:
 def print_line(text: str, *, console: Console = stdout) -> None:
     """Print a line that may hold paths: not wrapped, highlighted or read as markup."""
     console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print on stderr what should be known of the data, a line each."""
+    for note in notes:
+        print_line(f"note: {note}", console=stderr)

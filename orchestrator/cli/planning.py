@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from orchestrator.cli.opening import open_sweep
-from orchestrator.cli.output import print_json, stdout
+from orchestrator.cli.output import print_json, print_notes, stdout
 from orchestrator.planning.graph import PlannedJob
 from orchestrator.sweep import Sweep
 
@@ -26,6 +26,7 @@ def print_plan(
         print_json({"sweep": sweep.id, "trials": sweep.search().size, "jobs": rows})
     else:
         stdout.print(_table(jobs, done, title=f"{sweep.id}: {len(plans)} trials"))
+        print_notes(sweep.resolved.notes)
 
 
 def _done(sweep: Sweep, keys: Mapping[str, object]) -> dict[str, bool]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from orchestrator.cli.display import Display
 from orchestrator.cli.opening import open_sweep
 from orchestrator.cli.options import ExecutorName
-from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, stderr, stdout
+from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, print_notes, stderr, stdout
 from orchestrator.cli.results import show_results
 from orchestrator.errors import TrackingUnavailable
 from orchestrator.executors.base import Executor
@@ -57,6 +57,7 @@ def run_spec(
         typer.Exit: if a job or a trial failed.
     """
     sweep = open_sweep(spec, overrides, runs=runs, address=address)
+    print_notes(sweep.resolved.notes)
     finished = run_watched(sweep, executor_of(executor, address), spec_file=spec, started=started, console=stderr)
     if as_json:
         print_json(finished.summary)

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from orchestrator.errors import Problem, SpecError
 from orchestrator.placement.nodes import Node
 from orchestrator.spec.apply import NoSuchField, put
-from orchestrator.spec.checks.spec_problems import problems_in
+from orchestrator.spec.checks.images import Watch, unwatched
+from orchestrator.spec.checks.spec_problems import examine
 from orchestrator.spec.messages import dotted, problems_of
 from orchestrator.spec.model import ResolvedSpec, Spec
 from orchestrator.spec.yaml_source import Source, parse_yaml, read_yaml
-from workloads.datasets.base import DATASETS
 
 
 def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tuple[Spec, Source]:
@@ -46,20 +46,23 @@ def _value_of(text: str) -> Any:
     return parse_yaml(f"value:\n{textwrap.indent(text, '  ')}", Path("--set")).data["value"]
 
 
-def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None) -> ResolvedSpec:
-    """Check a spec against its data and the nodes that its jobs have to fit, and add the digests of the data.
+def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None, watch: Watch = unwatched) -> ResolvedSpec:
+    """Check a spec against its data and the nodes that its jobs have to fit, and add what was found of the data.
 
     Raises:
         SpecError: with every problem found.
     """
-    problems = problems_in(spec, nodes)
-    if problems:
+    findings = examine(spec, nodes, watch)
+    if findings.problems or findings.digests is None:
         raise SpecError(
             source.file,
-            [Problem(source.line(problem.field), dotted(problem.field), problem.message) for problem in problems],
+            [
+                Problem(source.line(problem.field), dotted(problem.field), problem.message)
+                for problem in findings.problems
+            ],
         )
-    private, public = (DATASETS.build(data).digest() for data in (spec.data.private, spec.data.public))
-    return ResolvedSpec(spec=spec, private_digest=private, public_digest=public)
+    private, public = findings.digests
+    return ResolvedSpec(spec=spec, private_digest=private, public_digest=public, notes=findings.notes)
 
 
 def _anchor_paths(data: Any, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -12,7 +12,7 @@ from orchestrator.placement.nodes import Request
 from orchestrator.search.samplers.base import SAMPLERS, SamplerConfig
 from orchestrator.search.samplers.grid import GridConfig
 from orchestrator.search.space import Distribution, Objective
-from workloads.core.config import ComponentConfig, FrozenConfig, content, digest
+from workloads.core.config import Addition, ComponentConfig, FrozenConfig, content, digest
 from workloads.datasets.base import DATASETS, DatasetConfig, SplitConfig
 from workloads.defenses.base import DEFENSES, DefenseConfig
 from workloads.inversion.attack import ATTACKS, AttackConfig
@@ -40,6 +40,9 @@ class DataConfig(FrozenConfig):
     """Images that the attacker has, for example to train a prior. It must not hold private identities."""
     split: SplitConfig = SplitConfig()
     """How the private images are divided into those for training and those held out for measuring."""
+    copies: Annotated[Literal["refuse", "report"], Addition()] = "refuse"
+    """What to do where public images are private ones, pixel for pixel: `refuse` the spec, or `report` it with the
+    results. Near copies, and held-out images that are copies of training images, are always reported."""
 
 
 class ClassifierConfig(FrozenConfig):
@@ -234,7 +237,7 @@ class Spec(FrozenConfig):
 
 
 class ResolvedSpec(FrozenConfig):
-    """A spec with the digests of its data; together they identify a sweep."""
+    """A spec with the digests of its data, which together identify a sweep, and what was noted of the data."""
 
     spec: Spec
     """The spec, every default written out."""
@@ -242,6 +245,8 @@ class ResolvedSpec(FrozenConfig):
     """SHA-256 of the private data, as 64 hexadecimal digits."""
     public_digest: str
     """SHA-256 of the public data, as 64 hexadecimal digits."""
+    notes: tuple[str, ...] = ()
+    """What readers of the results should know of the data, in sentences: what was left out, what are copies."""
 
     @property
     def sweep(self) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 
+from orchestrator.spec.checks.images import Images
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.model import Spec
 from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS
 
 CONTAINERS = frozenset({"parquet", "image_folder"})
-"""Data sets that hold whatever was put into them, so that two of different kinds may hold the same people."""
+"""Data sets that hold whatever was put into them, whose numbers may stand for the same people."""
+CHARACTERS = frozenset({"digits", "mnist", "emnist"})
+"""Data sets whose identities are characters: a 5 of one is a 5 of another."""
 
 
 def data_problems(spec: Spec) -> Iterator[FieldProblem]:
@@ -23,7 +28,7 @@ def data_problems(spec: Spec) -> Iterator[FieldProblem]:
             yield FieldProblem(("data", side, error.field) if error.field else ("data", side), error.reason)
     if len(names) < 2:
         return
-    yield from _shared_identities(spec, sorted(set(names["private"]) & set(names["public"])))
+    yield from _shared_identities(spec, names["private"], names["public"])
     if len(names["private"]) < 2:
         message = f"has {len(names['private'])} identity: a classifier needs at least 2."
         yield FieldProblem(("data", "private", "identities"), message)
@@ -56,15 +61,47 @@ def split_problems(spec: Spec) -> Iterator[FieldProblem]:
         )
 
 
-def _shared_identities(spec: Spec, shared: list[str]) -> Iterator[FieldProblem]:
+def name_notes(images: Images) -> Iterator[str]:
+    """Identities of one side whose names differ only in how they are written."""
+    spellings: dict[str, list[str]] = {}
+    for name in images.dataset.names():
+        spellings.setdefault(folded(name), []).append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            listed = " and ".join(map(repr, names))
+            yield f"data.{images.side}: {listed} are different identities here, and may be one person."
+
+
+def folded(name: str) -> str:
+    """A name without what writes the same name in different ways: case, blanks, underscores, forms of Unicode.
+
+    >>> folded("Jose\u0301_Diaz") == folded("jos\u00e9 diaz")
+    True
+    """
+    return re.sub(r"[\s_]+", "", unicodedata.normalize("NFKC", name.casefold()))
+
+
+def _shared_identities(spec: Spec, private: Sequence[str], public: Sequence[str]) -> Iterator[FieldProblem]:
     """Refuse names that are on both sides, where equal names can be the same person."""
     kinds = {spec.data.private.kind, spec.data.public.kind}
-    if shared and (len(kinds) == 1 or kinds <= CONTAINERS):
+    by_folded = {folded(name): name for name in private}
+    pairs = {
+        name: name if name in private else by_folded[folded(name)]
+        for name in sorted(public)
+        if folded(name) in by_folded and _can_be_the_same(name, kinds)
+    }
+    if pairs:
+        shared = [repr(name) if name == other else f"{name!r}, there {other!r}," for name, other in pairs.items()]
         yield FieldProblem(
             ("data", "public", "identities"),
-            f"{', '.join(map(repr, shared[:3]))}{_and_more(len(shared) - 3)} {'is' if len(shared) == 1 else 'are'} "
+            f"{', '.join(shared[:3])}{_and_more(len(shared) - 3)} {'is' if len(shared) == 1 else 'are'} "
             "private too: what the attacker has must not hold what must not leak.",
         )
+
+
+def _can_be_the_same(name: str, kinds: set[str]) -> bool:
+    """Whether a name on both sides can mean one person; a number means nothing beyond data sets of one kind."""
+    return len(kinds) == 1 or kinds <= CONTAINERS or kinds <= CHARACTERS or not name.isdecimal()
 
 
 def _and_more(count: int) -> str:
