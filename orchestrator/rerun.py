@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RequestError
+from orchestrator.spec.loading import machine_of
 from orchestrator.spec.model import ResolvedSpec, StorageConfig, TrackingConfig
 from orchestrator.store.paths import RunPaths, Workspace
 from orchestrator.sweep import Sweep
@@ -30,7 +31,7 @@ class OriginalRun:
         number = 1 + max((int(folder.name) for folder in self.reruns.glob("[0-9]*")), default=0)
         changes = {"storage": StorageConfig(), "tracking": TrackingConfig(enabled=False)}
         spec = self.resolved.spec.model_copy(update=changes)
-        resolved = self.resolved.model_copy(update={"spec": spec})
+        resolved = self.resolved.model_copy(update={"spec": spec, "machine": machine_of(spec)})
         return Sweep(resolved, Workspace((self.reruns / str(number)).absolute()))
 
 

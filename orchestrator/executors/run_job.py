@@ -19,7 +19,7 @@ from orchestrator.planning.graph import PlannedJob
 from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest
 from workloads.context import DataInput, JobContext, Progress
 from workloads.core.errors import DataError
-from workloads.core.numerics import NumericsRecord, deterministic
+from workloads.core.numerics import MachineKind, NumericsRecord, deterministic
 from workloads.datasets.base import DATASETS, ImageSet
 from workloads.jobs.base import job_from
 
@@ -44,6 +44,8 @@ def run_job(
         where: facts about the place for the artifact's manifest, such as the node.
     """
     started = time.perf_counter()
+    if job.machine is not None:
+        MachineKind.model_validate(job.machine).check(device, gpus=job.request.gpus)
     torch.set_num_threads(job.request.cpus)
     output = store.new_attempt(job.key)
     with contextlib.ExitStack() as attempt:

@@ -20,6 +20,8 @@ class PlannedJob:
     inputs: Mapping[str, str]
     """Keys of the jobs whose artifacts it reads, by the role they have for it."""
     request: Request
+    machine: Mapping[str, Any] | None = None
+    """The kind of machine that its key names, as a `MachineKind`; None if any will do."""
 
 
 @dataclass(frozen=True)

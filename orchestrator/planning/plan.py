@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from orchestrator.planning.graph import AttackKeys, MemberKeys, PlannedJob, Trial, TrialKeys, TrialPlan
 from orchestrator.spec.model import ResolvedSpec, Spec
@@ -32,9 +33,13 @@ def plan(resolved: ResolvedSpec, trial: Trial, spec: Spec) -> TrialPlan:
     return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(planner.jobs), keys)
 
 
-def job_key(config: JobConfig, inputs: Mapping[str, str]) -> str:
-    """SHA-256 of the kind, all settings, the version of every component in them, and the keys of the inputs."""
-    return digest({"config": content(config), "inputs": dict(inputs)})
+def job_key(config: JobConfig, inputs: Mapping[str, str], *, numerics: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 of the kind, all settings, the version of every component in them, and the keys of the inputs.
+
+    `numerics` is what else its bits depend on, where that is part of the key.
+    """
+    strict = {} if numerics is None else {"numerics": dict(numerics)}
+    return digest({"config": content(config), "inputs": dict(inputs), **strict})
 
 
 class _Planner:
@@ -44,6 +49,7 @@ class _Planner:
         self._spec, self._seed = spec, seed
         self._private = DataInput(dataset=spec.data.private, digest=resolved.private_digest)
         self._public = DataInput(dataset=spec.data.public, digest=resolved.public_digest)
+        self._machine = resolved.machine.model_dump() if resolved.machine else None
         self.jobs: list[PlannedJob] = []
 
     def plan(self) -> TrialKeys:
@@ -66,11 +72,18 @@ class _Planner:
 
     def _add(self, config: JobConfig, **inputs: str) -> str:
         """Plan a job, once however often it is added; its key."""
-        key = job_key(config, inputs)
+        key = job_key(config, inputs, numerics=self._numerics(config.kind))
         if all(job.key != key for job in self.jobs):
             request = self._spec.resources.of(config.kind).request()
-            self.jobs.append(PlannedJob(key, config.kind, config.model_dump(mode="json"), inputs, request))
+            self.jobs.append(
+                PlannedJob(key, config.kind, config.model_dump(mode="json"), inputs, request, machine=self._machine)
+            )
         return key
+
+    def _numerics(self, kind: str) -> dict[str, Any] | None:
+        """Machine, threads and GPUs of a kind of job, under strict numerics; None otherwise."""
+        resources = self._spec.resources.of(kind)
+        return None if self._machine is None else {**self._machine, "cpus": resources.cpus, "gpus": resources.gpus}
 
     def _train_evaluation_model(self) -> TrainClassifierConfig:
         classifier, split = self._spec.evaluation, self._spec.data.split

@@ -18,6 +18,7 @@ from orchestrator.spec.checks.spec_problems import examine
 from orchestrator.spec.messages import dotted, problems_of
 from orchestrator.spec.model import ResolvedSpec, Spec
 from orchestrator.spec.yaml_source import Source, parse_yaml, read_yaml
+from workloads.core.numerics import MachineKind
 
 
 def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tuple[Spec, Source]:
@@ -62,7 +63,18 @@ def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None, watch: 
             ],
         )
     private, public = findings.digests
-    return ResolvedSpec(spec=spec, private_digest=private, public_digest=public, notes=findings.notes)
+    return ResolvedSpec(
+        spec=spec,
+        private_digest=private,
+        public_digest=public,
+        machine=machine_of(spec),
+        notes=findings.notes,
+    )
+
+
+def machine_of(spec: Spec) -> MachineKind | None:
+    """The kind of this machine if keys of the spec depend on it, else None."""
+    return MachineKind.here() if spec.numerics == "strict" else None
 
 
 def _anchor_paths(data: Any, folder: Path) -> None:

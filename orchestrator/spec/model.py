@@ -13,6 +13,7 @@ from orchestrator.search.samplers.base import SAMPLERS, SamplerConfig
 from orchestrator.search.samplers.grid import GridConfig
 from orchestrator.search.space import Distribution, Objective
 from workloads.core.config import Addition, ComponentConfig, FrozenConfig, content, digest
+from workloads.core.numerics import MachineKind
 from workloads.datasets.base import DATASETS, DatasetConfig, SplitConfig
 from workloads.defenses.base import DEFENSES, DefenseConfig
 from workloads.inversion.attack import ATTACKS, AttackConfig
@@ -206,6 +207,10 @@ class Spec(FrozenConfig):
     """What is measured of target model and reconstructions: at least one metric of each."""
     search: SearchConfig = SearchConfig()
     """Which fields are varied, by which sampler, and which numbers are traded against each other."""
+    numerics: Annotated[Literal["recorded", "strict"], Addition()] = "recorded"
+    """What is done about threads, devices and versions of torch, which change the last bits of results. `recorded`
+    stores them with each result and says where one sweep mixes them. `strict` makes them part of every key, so that
+    results of two kinds of machine are never mixed, and a job on another kind than this machine fails."""
     resources: ResourcesConfig = ResourcesConfig()
     """CPUs, GPUs and memory of each kind of job."""
     tracking: TrackingConfig = TrackingConfig()
@@ -245,6 +250,8 @@ class ResolvedSpec(FrozenConfig):
     """SHA-256 of the private data, as 64 hexadecimal digits."""
     public_digest: str
     """SHA-256 of the public data, as 64 hexadecimal digits."""
+    machine: MachineKind | None = None
+    """The kind of machine that all jobs run on, with `numerics: strict`; None otherwise."""
     notes: tuple[str, ...] = ()
     """What readers of the results should know of the data, in sentences: what was left out, what are copies."""
 
@@ -252,5 +259,7 @@ class ResolvedSpec(FrozenConfig):
     def sweep(self) -> str:
         """Id of the sweep, `<name>-<first 8 hex of the hash>`. Where and how it runs does not enter the hash."""
         determining = {name: value for name, value in content(self.spec).items() if name not in WHERE_AND_HOW}
-        hashed = digest({"spec": determining, "private": self.private_digest, "public": self.public_digest})
+        machine = {"machine": content(self.machine)} if self.machine else {}
+        data = {"private": self.private_digest, "public": self.public_digest}
+        hashed = digest({"spec": determining, **data, **machine})
         return f"{self.spec.name}-{hashed[:8]}"

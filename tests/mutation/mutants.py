@@ -38,6 +38,18 @@ def _mutants(file: str, *tests: str, **faults: tuple[str, str]) -> Iterator[Muta
 
 SEARCH_LOOPS = ("workloads/inversion/test_row_search.py", "workloads/attacks/test_gmi_golden.py")
 MUTANTS: tuple[Mutant, ...] = (
+    # Strict numerics
+    *_mutants(
+        "workloads/core/numerics.py",
+        "orchestrator/planning/test_strict_numerics.py",
+        lost_gpu=("(self.gpu or self.processor) if gpus", "self.processor if gpus"),
+        other_cores=('"cores": self.cores, "torch"', '"cores": here["cores"], "torch"'),
+    ),
+    *_mutants(
+        "orchestrator/planning/plan.py",
+        "orchestrator/planning/test_strict_numerics.py",
+        threads_of_no_key=('"cpus": resources.cpus, "gpus"', '"gpus"'),
+    ),
     # Stages of networks
     *_mutants(
         "workloads/models/base.py",

@@ -27,5 +27,9 @@ class ShapeError(MidreError, ValueError):
     """Tensors that do not fit together."""
 
 
+class OtherMachineError(MidreError):
+    """A job under strict numerics that came to another kind of machine than the one its key names."""
+
+
 class DivergedError(MidreError):
     """A loss that is no longer a number."""

@@ -16,6 +16,9 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
+from workloads.core.config import FrozenConfig
+from workloads.core.errors import OtherMachineError
+
 Precision = Literal["fp32", "tf32", "bf16"]
 """Precision that networks compute in. `fp32` is single precision throughout. `tf32` rounds the factors of convolutions
 and matrix products to 10 bits, on GPUs that can; elsewhere it is `fp32`. `bf16` runs forward passes in bfloat16 where
@@ -26,6 +29,45 @@ STRICT_VARIABLE = "MIDRE_STRICT_DETERMINISM"
 CUBLAS_VARIABLE, CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 """A fixed workspace, without which cuBLAS may add up in another order; it is read when CUDA starts."""
 WARNING = re.compile(r"(.+?) does not have a deterministic implementation")
+
+
+class MachineKind(FrozenConfig):
+    """What the bits of results depend on of the machine that computes them; part of job keys under strict numerics."""
+
+    processor: str
+    """Name of the processor."""
+    cores: int
+    """Number of its cores, from which threads follow where a spec does not set them."""
+    gpu: str | None
+    """Name of its first GPU; None without one that torch can use."""
+    torch_version: str
+    """Version of torch."""
+
+    @staticmethod
+    def here() -> MachineKind:
+        """Describe this machine."""
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+        return MachineKind(processor=cpu_model(), cores=os.cpu_count() or 1, gpu=gpu, torch_version=torch.__version__)
+
+    def check(self, device: torch.device, *, gpus: float) -> None:
+        """Refuse to compute on a device of another kind.
+
+        Args:
+            device: where the job is about to run, on this machine.
+            gpus: how many GPUs it was placed on. A process without any may not see those of its machine.
+
+        Raises:
+            OtherMachineError: if this is another kind of machine, or the job lost the GPU it was placed on.
+        """
+        expected = (self.gpu or self.processor) if gpus else self.processor
+        here = {"device": device_name(device), "cores": os.cpu_count() or 1, "torch": torch.__version__}
+        planned = {"device": expected, "cores": self.cores, "torch": self.torch_version}
+        for name, value in planned.items():
+            if here[name] != value:
+                raise OtherMachineError(
+                    f"numerics: strict: this job was planned for {name} {value}, here it is {here[name]}: start the "
+                    "run on a node like those that compute, or leave strict out."
+                )
 
 
 class Numerics(TypedDict):
