@@ -78,9 +78,20 @@ def machine_of(spec: Spec) -> MachineKind | None:
 
 
 def _anchor_paths(data: Any, folder: Path) -> None:
-    """Make paths of data sets absolute: they are relative to the spec, wherever the command is run."""
+    """Make paths of data sets and files of weights absolute: they are relative to the spec, wherever it is run."""
     sets = data.get("data") if isinstance(data, dict) else None
     for role in ("private", "public"):
         entry = sets.get(role) if isinstance(sets, dict) else None
         if isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry["path"]:
             entry["path"] = str(folder / Path(entry["path"]).expanduser())
+    _anchor_weights(data, folder)
+
+
+def _anchor_weights(data: Any, folder: Path) -> None:
+    """Make every file of weights absolute, wherever in a spec a network is described."""
+    if isinstance(data, dict):
+        weights = data.get("weights")
+        if isinstance(weights, str) and weights not in ("", "none", "imagenet"):
+            data["weights"] = str(folder / Path(weights).expanduser())
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        _anchor_weights(value, folder)

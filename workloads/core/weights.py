@@ -23,6 +23,12 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "backbone")
 """Keys under which training codes store a state dict beside other things."""
 PREFIXES = ("module.", "_orig_mod.")
 """What wrappers for parallel and for compiled training put in front of each name."""
+LIGHTNING = "pytorch-lightning_version"
+"""Key by which checkpoints of Lightning are known; beside the network's weights they may hold those of metrics."""
+LIGHTNING_PREFIXES = ("model.", "net.", "network.", "backbone.")
+"""Attributes under which modules of Lightning hold their network, usually."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the text begins that stands for a file which Git LFS has not fetched."""
 SETTLED_NS = 2_000_000_000
 """A file changed less than this long ago may change again without its time of change showing it: clocks of file
 systems are coarse."""
@@ -58,29 +64,65 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """Read the state dict in a .safetensors, .pt or .pth file, without wrappers around it and prefixes of training.
 
     Raises:
-        DataError: if there is no file, or it holds anything but tensors.
+        DataError: if there is no file, it holds anything but tensors, or one of them is not finite.
     """
     if not file.is_file():
         raise DataError(f"no weights at {file}: give a .safetensors, .pt or .pth file.")
+    with file.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise DataError(f"{file} is a Git LFS pointer, not weights: run `git lfs pull`.")
+    weights = _without_prefixes(_state_dict(_load(file), file))
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise DataError(f"{file}: {name} holds numbers that are not finite: its training diverged, take another.")
+    return weights
+
+
+def _load(file: Path) -> object:
+    """What a file holds, as long as it is nothing but tensors and plain data."""
     try:
-        loaded: object = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise DataError(f"{file} {_why_not_opened(file, error)}") from error
+
+
+def _why_not_opened(file: Path, error: Exception) -> str:
+    """What a file is, if not plain weights, and what to do; torch's message would advise to unpickle it."""
+    if "TorchScript" in str(error):
+        return "is a TorchScript program, not weights: save the state_dict() of its model."
+    classes = _pickled_classes(file) if isinstance(error, pickle.UnpicklingError) else []
+    if any(name.startswith("torch.nn.modules.") for name in classes):
+        return "is a whole pickled model, which is never opened: save model.state_dict() and give that."
+    reason = f"it pickles {classes[0]}: save a state_dict() alone" if classes else "torch.save did not write it"
+    if isinstance(error, SafetensorError):
         reason = str(error).partition("\n")[0][:200]
-        raise DataError(f"{file} holds no plain weights and is not opened further: {reason}") from error
-    return _without_prefixes(_state_dict(loaded, file))
+    return f"holds no plain weights and is not opened further: {reason}."
+
+
+def _pickled_classes(file: Path) -> list[str]:
+    """Names of what a file would import if it were unpickled, sorted; nothing is imported."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        return []
 
 
 def _state_dict(loaded: object, file: Path) -> dict[str, Tensor]:
     """Find the state dict, at the top of what was loaded or inside wrappers."""
+    is_lightning = isinstance(loaded, Mapping) and LIGHTNING in loaded
     while isinstance(loaded, Mapping) and (inner := next((loaded[key] for key in WRAPPERS if key in loaded), None)):
         loaded = inner
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise DataError(f"{file}: no state dict was found under {', '.join(WRAPPERS)} or at the top.")
-    return dict(loaded)
+    return _network_of_lightning(dict(loaded)) if is_lightning else dict(loaded)
+
+
+def _network_of_lightning(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the network alone, without the prefix of its attribute."""
+    prefix = next((prefix for prefix in LIGHTNING_PREFIXES if any(name.startswith(prefix) for name in weights)), "")
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def _without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -93,6 +135,8 @@ def _without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, source: str, skip: tuple[str, ...] = ()) -> None:
     """Load weights into a network; entries whose names begin with one of `skip` keep what they have.
+
+    A network on the meta device is compared with the weights and not changed.
 
     Raises:
         ConfigError: if any other is missing, left over, or of another shape; it names `source`.
@@ -107,9 +151,16 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, source: s
         ],
     }
     if any(problems.values()):
-        listed = [f"{len(names)} {problem} ({names[0]})" for problem, names in problems.items() if names]
-        raise ConfigError(f"weights {source} do not fit {type(network).__name__}: {', '.join(listed)}.")
-    network.load_state_dict(new, strict=False)
+        listed = ", ".join(f"{len(names)} {problem} ({names[0]})" for problem, names in problems.items() if names)
+        for name in problems["of another shape"][:1]:
+            listed += f": {name} is {_shape(new[name])} there and {_shape(current[name])} here"
+        raise ConfigError(f"weights {source} do not fit {type(network).__name__}: {listed}.")
+    if not any(value.is_meta for value in current.values()):
+        network.load_state_dict(new, strict=False)
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "one number"
 
 
 def digest_of(file: Path) -> str:

@@ -268,13 +268,25 @@ class LibraryClassifier(Classifier):
         return None
 
     def start_from(self, config: ModelConfig) -> None:
-        """Weights for ImageNet from torchvision's cache, or those of a file; the last layer stays as drawn."""
+        """Weights for ImageNet from torchvision's cache, or those of a file; the last layer stays as drawn.
+
+        A file may name the weights as the library does, or as this class.
+        """
         if config.weights != "imagenet":
-            super().start_from(config)
+            self._start_from_file(config)
         elif (url := self.imagenet_url()) is None:
             raise ConfigError(f"{config.kind} has no imagenet weights: set weights to none or a file.")
         else:
             load_weights(self.body, read_weights(cached_file(url)), source="imagenet", skip=self.last_layers)
+
+    def _start_from_file(self, config: ModelConfig) -> None:
+        weights = {} if config.weights == "none" else read_weights(Path(config.weights))
+        if not weights or any(name.startswith("body.") for name in weights):
+            super().start_from(config)
+            return
+        here = self.body.state_dict()
+        heads = tuple(name for name in weights if name.startswith(self.last_layers) and name not in here)
+        load_weights(self.body, weights, source=config.weights, skip=heads)
 
 
 def _replace_first_convolution(body: nn.Module, channels: int) -> None:

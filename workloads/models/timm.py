@@ -30,6 +30,7 @@ class TimmModel(LibraryClassifier):
     """
 
     config: TimmConfig
+    last_layers = (*LibraryClassifier.last_layers, "head.", "head_dist.", "last_linear.")
 
     def build_body(self) -> tuple[nn.Module, int]:
         """The network of this name, without its last layer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
-from orchestrator.spec.checks.building import Build, check_trainable, refusal, without_weights
+from orchestrator.spec.checks.building import Build, check_start, check_trainable, refusal, without_weights
 from orchestrator.spec.model import Spec
 from workloads.core.errors import MidreError
 from workloads.inversion.attack import ATTACKS, AttackConfig
@@ -38,6 +38,8 @@ def attack_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
             if shared_is_refused and member.prior == spec.prior:
                 continue  # the refusal is reported once, at the prior
             yield Build(field, without_weights(functools.partial(check, member)))
+            for surrogate in member.surrogates:
+                yield Build(field, functools.partial(check_start, target.model_copy(update={"model": surrogate.model})))
 
 
 def _build_prior(target: Architecture, config: PriorConfig | None) -> Prior | None:

@@ -49,6 +49,19 @@ def check_trainable(architecture: Architecture) -> None:
     check_trains(architecture.build())
 
 
+def check_start(architecture: Architecture) -> None:
+    """Read the weights that training of a network begins with, if it has any, and compare them with the network.
+
+    Raises:
+        ConfigError: if they do not fit.
+        DataError: if they are not there, or are no plain weights.
+    """
+    if architecture.model.weights != "none":
+        with torch.device("meta"):
+            model = architecture.build()
+        model.start_from(architecture.model)
+
+
 def without_weights(build: Callable[[], object]) -> Callable[[], object]:
     """The same on torch's meta device, where tensors have shapes and no memory."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from orchestrator.spec.checks.attacks import attack_builds
-from orchestrator.spec.checks.building import Build, check_trainable, refusal, without_weights
+from orchestrator.spec.checks.building import Build, check_start, check_trainable, refusal, without_weights
 from orchestrator.spec.checks.defenses import defense_builds
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.model import Spec
+from workloads.core.weights import WeightsFileConfig, read_weights
 from workloads.datasets.base import DATASETS
 from workloads.metrics.base import METRICS, AttackMetric
 from workloads.priors.base import PRIORS
@@ -23,14 +25,20 @@ def network_problems(spec: Spec, sections: Collection[str] = NETWORK_SECTIONS) -
     """Build what these sections ask for, without memory for weights."""
     target = _target_architecture(spec)
     evaluation_model = target.model_copy(update={"model": spec.evaluation.model})
-    builds = [Build(("evaluation", "model"), without_weights(functools.partial(check_trainable, evaluation_model)))]
+    builds = [
+        Build(("evaluation", "model"), without_weights(functools.partial(check_trainable, evaluation_model))),
+        Build(("evaluation", "model", "weights"), functools.partial(check_start, evaluation_model)),
+    ]
     if spec.prior is not None:
         shape = {"channels": target.channels, "image_size": target.image_size, "classes": target.classes}
         builds.append(Build(("prior",), without_weights(functools.partial(PRIORS.build, spec.prior, **shape))))
+        if isinstance(spec.prior, WeightsFileConfig) and spec.prior.weights != "none":
+            builds.append(Build(("prior", "weights"), functools.partial(read_weights, Path(spec.prior.weights))))
     message = refusal(without_weights(functools.partial(check_trainable, target)))
     if message is not None:
         yield FieldProblem(("target", "model"), message)
     elif not {"target", "defenses"}.isdisjoint(sections):
+        builds += [Build(("target", "model", "weights"), functools.partial(check_start, target))]
         builds += defense_builds(spec, target)
     builds += [*attack_builds(spec, target), *_metric_builds(spec, target)]
     for build in builds:
@@ -54,4 +62,6 @@ def _metric_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
     for index, config in enumerate(spec.metrics):
         metric = METRICS.build(config)
         for network in metric.networks if isinstance(metric, AttackMetric) else ():
-            yield Build(("metrics", index), without_weights(target.model_copy(update={"model": network}).build))
+            architecture = target.model_copy(update={"model": network})
+            yield Build(("metrics", index), without_weights(architecture.build))
+            yield Build(("metrics", index), functools.partial(check_start, architecture))

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+import torchvision
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from workloads.core.config import content
 from workloads.core.errors import ConfigError, DataError
 from workloads.core.weights import read_weights
-from workloads.models.base import MODELS, Classifier, ModelConfig
+from workloads.models.base import MODELS, Classifier, LibraryClassifier, ModelConfig
 from workloads.models.inception_v3 import InceptionV3Config
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
+from workloads.models.timm import TimmConfig
+from workloads.models.torchvision import TorchvisionConfig
 from workloads.training.classifiers import Architecture
 
 # Of the published architectures with 1000 classes, as torchvision, timm and the field's literature count them.
@@ -150,6 +154,28 @@ def test_published_checkpoints_load_however_they_are_wrapped(
             assert torch.equal(model.state_dict()[name], weight)
     for name, weight in model.head.state_dict().items():
         assert torch.equal(weight, before[name]), "the head begins with fresh weights"
+
+
+@pytest.mark.parametrize(
+    ("config", "network"),
+    [
+        (TorchvisionConfig(name="shufflenet_v2_x0_5"), lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=7)),
+        (TimmConfig(name="mobilenetv3_small_050"), lambda: timm.create_model("mobilenetv3_small_050", num_classes=7)),
+    ],
+    ids=["torchvision", "timm"],
+)
+def test_the_very_file_a_library_writes_is_read_but_for_its_last_layer(
+    tmp_path: Path, config: ModelConfig, network: Callable[[], nn.Module]
+) -> None:
+    torch.manual_seed(0)
+    published = network().state_dict()
+    config = config.model_copy(update={"weights": str(saved(tmp_path / "w.pth", published))})
+    model = built(config)
+    assert isinstance(model, LibraryClassifier)
+    model.start_from(config)
+    body = model.body.state_dict()
+    assert all(torch.equal(body[name], published[name]) for name in body)
+    assert {name.partition(".")[0] for name in published.keys() - body.keys()} <= {"fc", "classifier"}
 
 
 def test_a_file_with_code_in_it_is_not_run(tmp_path: Path) -> None:
