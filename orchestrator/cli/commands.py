@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Check, show and prepare data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 
@@ -164,6 +164,28 @@ def prepare(
         allow_missing=allow_missing,
         as_json=as_json,
     )
+
+
+@data_app.command()
+def check(spec: SpecFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Decode every image of a spec, list all that cannot be, and find copies across private, public and held-out."""
+    from orchestrator.cli.data import check_data
+
+    check_data(spec, overrides, as_json=as_json)
+
+
+@data_app.command()
+def show(
+    spec: SpecFile,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The picture to write.")] = Path("data.png"),
+    overrides: Overrides = None,
+    identities: Annotated[int, typer.Option("--identities", min=1, help="People of each side.")] = 5,
+    images: Annotated[int, typer.Option("--images", min=1, help="Images of each.")] = 8,
+) -> None:
+    """Write a picture of what the target model is shown: cropped, resized, and as training varies and hides it."""
+    from orchestrator.cli.data import show_data
+
+    show_data(spec, overrides, out=out, identities=identities, images=images)
 
 
 @app.command()

@@ -42,7 +42,7 @@ def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_aga
     if len(sweep.resolved.spec.attacks) > 1:
         console.print(attacks_table(result))
     console.print(points_table(result))
-    for remark in remarks(result.numerics):
+    for remark in (*sweep.resolved.notes, *remarks(result.numerics)):
         print_line(remark, console=console)
     print_line(f"report:    {sweep.paths.report}", console=console)
     server = "mlflow server --host 127.0.0.1 --backend-store-uri"

@@ -88,7 +88,7 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
         "defenses": list(_defenses(result, store)),
         "samples": list(_samples(result, store)),
         "attack_names": [attack.label for attack in spec.attacks],
-        "data_notes": result.resolved.notes,
+        "notes": result.resolved.notes,
         "protocol": _protocol(result),
         "remarks": remarks(result.numerics),
         "failed": [(trial, trial_label(trial, short_names(result))) for trial in result.trials if trial.error],

@@ -242,7 +242,7 @@ class Spec(FrozenConfig):
 
 
 class ResolvedSpec(FrozenConfig):
-    """A spec with the digests of its data, which together identify a sweep, and what was noted of the data."""
+    """A spec with the digests of its data, which together identify a sweep, and what else readers should know."""
 
     spec: Spec
     """The spec, every default written out."""
@@ -253,7 +253,8 @@ class ResolvedSpec(FrozenConfig):
     machine: MachineKind | None = None
     """The kind of machine that all jobs run on, with `numerics: strict`; None otherwise."""
     notes: tuple[str, ...] = ()
-    """What readers of the results should know of the data, in sentences: what was left out, what are copies."""
+    """What readers of the results should know, in sentences: which images were left out or are copies, what a defense
+    cannot do at these settings."""
 
     @property
     def sweep(self) -> str:

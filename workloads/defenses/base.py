@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,6 +30,10 @@ class DefenseConfig(ComponentConfig):
         Raises:
             ConfigError: if one of them cannot be combined with this one, with the reason.
         """
+
+    def remarks(self, size: tuple[int, int]) -> Iterable[str]:
+        """Say what users should know of these settings on images of this height and width, a clause each."""
+        return ()
 
     def change_model(self, model: Classifier) -> None:
         """Change the architecture in place: before its weights are drawn, and again before they are loaded.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
@@ -20,6 +21,10 @@ from workloads.defenses.boxes import Boxes, Coverage, regions
 ATTEMPTS = 10  # as in torchvision and timm, before an image is left as it is
 OFFICIAL_COLOUR = (0.485, 0.456, 0.406)
 BLUR_CELLS = 4
+GRID = 256
+"""Areas and aspects, each, at which it is seen whether a box fits."""
+REMARKABLE_SHARE = 0.01
+"""Share of images that stay whole from which on a remark says so."""
 
 Paint = Callable[[Tensor, int, int], Tensor]
 """From a region (C, h, w) and the numbers of its image and box to the colours to paint; they must broadcast to it."""
@@ -56,6 +61,16 @@ class RandomErasingConfig(DefenseConfig):
     def revision(self) -> int:
         """Raised for `blur`, whose colours have other last bits since they come from matrix products."""
         return self.version + (self.fill == "blur")
+
+    def remarks(self, size: tuple[int, int]) -> Iterator[str]:
+        """Say how many images stay whole because no box of these areas and aspects fits into them."""
+        share = share_without_box(self, size)
+        if share >= REMARKABLE_SHARE:
+            low, high = self.aspects
+            yield (
+                f"areas {self.min_area:g} to {self.max_area:g} with aspects {low:.2g} to {high:.2g} leave {share:.0%} "
+                f"of the images whole: in {ATTEMPTS} attempts no box fits into {size[0]} x {size[1]} pixels"
+            )
 
     @property
     def aspects(self) -> tuple[float, float]:
@@ -201,6 +216,15 @@ def _sides_of(numbers: Tensor, size: tuple[int, int], config: RandomErasingConfi
     half = (aspect * (high - low) + low).mul(0.5).exp()
     side = pixels.sqrt()
     return torch.stack((side * half, side / half)).round().long()
+
+
+@functools.lru_cache(maxsize=1024)
+def share_without_box(config: RandomErasingConfig, size: tuple[int, int]) -> float:
+    """Probability that an image of this size that is to be erased stays whole, because no attempt at any box fits."""
+    steps = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID
+    sides = _sides_of(torch.stack(torch.meshgrid(steps, steps, indexing="ij")), size, config)
+    fits = (sides < torch.tensor(size)[:, None, None]).all(0).double().mean().item()
+    return float((1 - fits) ** (ATTEMPTS * config.boxes))
 
 
 def _place(numbers: BoxNumbers, sides: Tensor, limits: Tensor, location: str) -> Tensor:

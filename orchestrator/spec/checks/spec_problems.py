@@ -11,6 +11,7 @@ from orchestrator.spec.checks.images import Watch, image_notes, image_problems, 
 from orchestrator.spec.checks.metrics import metric_problems, objective_problems
 from orchestrator.spec.checks.networks import network_problems
 from orchestrator.spec.checks.problem import FieldProblem
+from orchestrator.spec.checks.remarks import defense_notes
 from orchestrator.spec.checks.resources import resource_problems
 from orchestrator.spec.checks.search import search_problems
 from orchestrator.spec.model import Spec
@@ -46,7 +47,7 @@ def examine(spec: Spec, nodes: Sequence[Node] | None, watch: Watch = unwatched) 
         else:
             digests = private.digest, public.digest
             problems += image_problems(spec, private, public)
-            notes += [*name_notes(private), *image_notes(spec, private, public)]
+            notes += [*name_notes(private), *image_notes(spec, private, public), *defense_notes(spec)]
     if nodes is not None:
         problems += resource_problems(spec, nodes)
     return Findings(problems, digests, tuple(notes))

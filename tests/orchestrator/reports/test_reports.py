@@ -147,6 +147,14 @@ def printed(table: Table) -> str:
     return console.export_text()
 
 
+def test_what_should_be_known_of_the_data_stands_in_the_report(world: World) -> None:
+    usual = world.usual()
+    notes = ("data.private: left out: 1 hidden file or folder.",)
+    noted = dataclasses.replace(usual, resolved=usual.resolved.model_copy(update={"notes": notes}))
+    write_report(noted, world.store, world.paths)
+    assert f"<li>{notes[0]}</li>" in world.paths.report.read_text(encoding="utf-8")
+
+
 def test_the_frontier_is_one_number_beside_no_defense(world: World) -> None:
     # Means: no defense (0.97, 0.85), the small area (0.94, 0.55), the large one (0.7, 0.65). Area above (0, 1):
     # 0.97 x 0.15 for no defense, and 0.94 x (0.45 - 0.15) more for the small area.

@@ -213,3 +213,18 @@ def test_copies_across_a_published_split_are_noted(tmp_path: Path) -> None:
     notes = checked_spec(tmp_path, split={"rule": "published"}, **side("private", part_column="part")).notes
     assert len(notes) == 1
     assert notes[0].startswith("data.private: held-out images of a are copies of training images (1 of 3)")
+
+
+def test_erasing_that_cannot_happen_is_noted_for_every_point_of_the_search(tmp_path: Path) -> None:
+    table(tmp_path / "private.parquet", people("ab", 0))
+    table(tmp_path / "public.parquet", people("c", 10))
+    spec = {
+        **SPEC,
+        "defenses": [{"kind": "random_erasing", "min_area": 0.9, "max_area": 0.95}],
+        "search": {"space": {"defenses.0.max_aspect": {"kind": "choice", "values": [1.0, 3.0]}}},
+    }
+    (tmp_path / "spec.yaml").write_text(json.dumps(spec))
+    assert resolve(*load_spec(tmp_path / "spec.yaml"), nodes=None).notes == (
+        "defenses.0: areas 0.9 to 0.95 with aspects 0.33 to 3 leave 65% of the images whole: in 10 attempts no box "
+        "fits into 32 x 32 pixels.",
+    )

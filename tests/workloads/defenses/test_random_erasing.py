@@ -21,7 +21,7 @@ from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.defenses.boxes import Boxes, regions
-from workloads.defenses.random_erasing import RandomErasing, RandomErasingConfig, draw_boxes, erase
+from workloads.defenses.random_erasing import RandomErasing, RandomErasingConfig, draw_boxes, erase, share_without_box
 
 FILLS = ["mean", "official", "box_colour", "pixel_noise", "blur", -1.5]
 LOCATIONS = ["inside", "uniform", "fixed_centre", "fixed_corner", "per_image"]
@@ -446,3 +446,34 @@ def test_official_fill_is_refused_for_grey_images() -> None:
 def test_settings_survive_json(fill: Any) -> None:
     config = RandomErasingConfig(fill=fill, min_aspect=0.2, max_aspect=3.0, location="uniform", boxes=2)
     assert RandomErasingConfig.model_validate_json(config.model_dump_json()) == config
+
+
+# Boxes that do not fit
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"min_area": 0.9, "max_area": 0.95, "max_aspect": 3.0},
+        {"min_area": 0.8, "max_area": 0.8, "min_aspect": 0.3, "max_aspect": 3.3},
+        {"min_area": 0.8, "max_area": 1.0},
+    ],
+)
+def test_the_share_without_a_box_is_that_of_boxes_that_are_drawn(settings: dict[str, float]) -> None:
+    """Beside draws of the published algorithm, written anew: ten attempts, each a side that is rounded."""
+    config, size, images = RandomErasingConfig.model_validate(settings), 32, 20_000
+    low, high = (math.log(bound) for bound in config.aspects)
+    draw = np.random.default_rng(0)
+    area = draw.uniform(config.min_area, config.max_area, (images, 10)) * size * size
+    aspect = np.exp(draw.uniform(low, high, (images, 10)))
+    fits = (np.round(np.sqrt(area * aspect)) < size) & (np.round(np.sqrt(area / aspect)) < size)
+    assert share_without_box(config, (size, size)) == pytest.approx((~fits.any(1)).mean(), abs=0.012)  # 3 deviations
+
+
+def test_settings_that_leave_images_whole_say_so() -> None:
+    (remark,) = RandomErasingConfig(min_area=0.9, max_area=0.95, max_aspect=3.0).remarks((32, 32))
+    assert remark == (
+        "areas 0.9 to 0.95 with aspects 0.33 to 3 leave 65% of the images whole: in 10 attempts no box fits into 32 x "
+        "32 pixels"
+    )
+    assert list(RandomErasingConfig(max_area=0.8).remarks((32, 32))) == []
