@@ -47,7 +47,9 @@ def examine(spec: Spec, nodes: Sequence[Node] | None, watch: Watch = unwatched) 
         else:
             digests = private.digest, public.digest
             problems += image_problems(spec, private, public)
-            notes += [*name_notes(private), *image_notes(spec, private, public), *defense_notes(spec)]
+            notes += [*name_notes(private), *image_notes(spec, private, public)]
+    if not problems:
+        notes += defense_notes(spec)
     if nodes is not None:
         problems += resource_problems(spec, nodes)
     return Findings(problems, digests, tuple(notes))

@@ -60,8 +60,8 @@ TRAINING_FIELDS = ", ".join(sorted(TrainingConfig.model_fields))
 ERASING_FIELDS = "boxes, fill, kind, location, max_area, max_aspect, min_area, min_aspect, probability"
 
 SPEC_FIELDS = (
-    "attacks, data, defenses, description, evaluation, metrics, name, prior, resources, search, storage, target, "
-    "tracking"
+    "attacks, data, defenses, description, evaluation, metrics, name, numerics, prior, resources, search, storage, "
+    "target, tracking"
 )
 
 # What replaces what in VALID, and the line about it after "spec.yaml:".
