@@ -12,7 +12,7 @@ from orchestrator.spec.model import Spec
 from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS
 
-CONTAINERS = frozenset({"parquet", "image_folder"})
+CONTAINERS = frozenset({"parquet", "image_folder", "webdataset"})
 """Data sets that hold whatever was put into them, whose numbers may stand for the same people."""
 CHARACTERS = frozenset({"digits", "mnist", "emnist"})
 """Data sets whose identities are characters: a 5 of one is a 5 of another."""
