@@ -8,12 +8,12 @@ time.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +23,7 @@ import torchvision
 from timm.data.random_erasing import RandomErasing as TimmErasing
 from torch import Tensor
 
+from benchmarks.timing import alternate, cpu_seconds
 from workloads.core.numerics import cpu_model
 from workloads.core.randomness import generator
 from workloads.defenses.base import TrainingFacts
@@ -51,7 +52,8 @@ def measure(size: int, rounds: int) -> dict[str, Any]:
     The parts of ours are compared by their means, since the statistics are counted only once every few batches.
     """
     images = torch.randn(BATCH, 3, size, size, generator=generator("benchmark", size))
-    seconds = take_turns(contestants(size), images, rounds)
+    turns = {name: functools.partial(erase, images) for name, erase in contestants(size).items()}
+    seconds = alternate(turns, rounds, cpu_seconds)
     median = {name: statistics.median(times) for name, times in seconds.items()}
     mean = {name: statistics.fmean(times) for name, times in seconds.items()}
     parts = [name for name in seconds if name.startswith("ours_")]
@@ -66,17 +68,6 @@ def measure(size: int, rounds: int) -> dict[str, Any]:
 def milliseconds(*seconds: float) -> list[float]:
     """Convert seconds to milliseconds, rounded to microseconds."""
     return [round(1e3 * value, 3) for value in seconds]
-
-
-def take_turns(contestants: dict[str, Contestant], images: Tensor, rounds: int) -> dict[str, list[float]]:
-    """Measure the CPU seconds of every round, after two rounds that are not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds + 2):
-        for name, erase in contestants.items():
-            start = time.process_time()
-            erase(images)
-            seconds[name].append(time.process_time() - start)
-    return {name: times[2:] for name, times in seconds.items()}
 
 
 def contestants(size: int) -> dict[str, Contestant]:

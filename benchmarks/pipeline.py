@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.timing import alternate, cpu_seconds, medians
 from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.defenses.random_erasing import RandomErasingConfig
@@ -78,19 +76,8 @@ def measure(case: Case, rounds: int) -> dict[str, float]:
         optimizer.step()
 
     images = prepare()
-    step()
-    times: dict[str, list[float]] = {"pipeline": [], "step": []}
-    for _ in range(rounds):
-        times["pipeline"].append(cpu_seconds(prepare))
-        times["step"].append(cpu_seconds(step))
-    return {name: 1000 * statistics.median(seconds) / case.batch for name, seconds in times.items()}
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds that one call takes in this process."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+    times = alternate({"pipeline": prepare, "step": step}, rounds, cpu_seconds)
+    return {name: 1000 * seconds / case.batch for name, seconds in medians(times).items()}
 
 
 def main() -> None:

@@ -1,0 +1,80 @@
+"""Attack steps beside the bare forward and backward passes of the same folded, frozen networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from benchmarks import attacks
+from benchmarks.attacks import Case, Setting, access_to, passes, step_of
+from benchmarks.gpu.card import busy_share, by_torch_defaults, flop, utilisation
+from benchmarks.gpu.rows import Row, Size
+from benchmarks.timing import alternate, medians, wall_clock
+from workloads.attacks.ppa import PpaConfig
+from workloads.core.numerics import Precision, deterministic
+from workloads.inversion.attack import Access
+from workloads.models.small_cnn import SmallCnnConfig
+from workloads.observation.oracles import WhiteBoxOracle
+from workloads.priors.base import PriorConfig
+from workloads.priors.ked_gan import KedGanConfig
+from workloads.priors.plg_gan import PlgGanConfig
+from workloads.priors.stylegan2.prior import StyleGan2Config
+from workloads.priors.wgan_gp import WganGpConfig
+
+ROUNDS = 3
+CASES = {**attacks.CASES, "ppa": Case(PpaConfig(), StyleGan2Config(), scores_realism=False)}
+ROWS = (60, 300, 1000)
+LATENT_STEPS = {("gmi", 60): 12_000, ("gmi", 300): 18_000, ("gmi", 1000): 20_000, ("ppa", 300): 4_000}
+"""Rows times steps a second that an attack is to reach with `precision: bf16`."""
+
+TINY_CNN = SmallCnnConfig(width=2, stages=2)
+TINY_PRIORS: dict[str, PriorConfig] = {
+    "gmi": WganGpConfig(width=2),
+    "kedmi": KedGanConfig(width=2),
+    "lomma": KedGanConfig(width=2),
+    "plgmi": PlgGanConfig(width=2),
+    "ppa": StyleGan2Config(style_size=8, latent_size=8, mapping_layers=2, channel_base=64, channel_max=4),
+}
+TINY_SETTING = Setting(rows=2, classes=3, side=32)
+
+
+def rows(size: Size, device: torch.device) -> Iterator[Row]:
+    """The cost of a step over its bare passes, and latent-steps a second, of each attack."""
+    for name in CASES:
+        case = CASES[name] if size == "full" else _tiny(name)
+        settings = _settings(size, device)
+        access = access_to(case, max(settings, key=lambda setting: setting.rows), fast=True)
+        for setting in settings:
+            yield from _rows_of(name, case, access, setting, rounds=ROUNDS if size == "full" else 1)
+
+
+def _tiny(name: str) -> Case:
+    surrogates = (TINY_CNN,) if CASES[name].surrogates else ()
+    return replace(CASES[name], prior=TINY_PRIORS[name], target=TINY_CNN, surrogates=surrogates)
+
+
+def _settings(size: Size, device: torch.device) -> list[Setting]:
+    settings = [Setting(rows=count) for count in ROWS] if size == "full" else [TINY_SETTING]
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    return [replace(setting, device=device, precision=precision) for precision in precisions for setting in settings]
+
+
+def _rows_of(name: str, case: Case, access: Access[WhiteBoxOracle], setting: Setting, *, rounds: int) -> Iterator[Row]:
+    device = setting.device
+    bare = passes(case, access, setting)
+    with deterministic():
+        ours = step_of(case, access, setting)
+        turns = {"ours": ours, "bare": by_torch_defaults(bare)}
+        seconds = medians(alternate(turns, rounds, wall_clock(device)))
+        busy = busy_share(ours, device)
+    work = flop(bare)
+    details: dict[str, float | None] = {f"{turn}_ms": round(1000 * taken, 3) for turn, taken in seconds.items()}
+    details |= {"flop": work, "mfu": utilisation(work, seconds["ours"], setting.precision, device), "busy": busy}
+    title = f"{name}, {setting.rows} rows, {setting.precision}"
+    cost = seconds["ours"] / seconds["bare"]
+    yield Row("attacks", f"{title}: step over bare passes", cost, "", at_most=1.03, details=details)
+    expected = LATENT_STEPS.get((name, setting.rows)) if setting.precision == "bf16" else None
+    speed = setting.rows / seconds["ours"]
+    yield Row("attacks", f"{title}: latent-steps", speed, "1/s", at_least=expected)
