@@ -96,11 +96,16 @@ def number(name: str, value: float) -> str:
 
 
 def with_interval(name: str, estimate: EstimateRecord | None) -> str:
-    """A number with its interval, such as '87.5 % [80.1, 92.4]'."""
+    """A number with its interval, such as '87.5 % [80.1, 92.4]'; where that is over images, the one over people too."""
     if estimate is None:
         return MISSING
-    low, high = (number(name, float(estimate[bound])).removesuffix(" %") for bound in ("low", "high"))
-    return f"{number(name, float(estimate['value']))} [{low}, {high}]"
+    people = f", people {_ends(name, estimate['people'])}" if "people" in estimate else ""
+    return f"{number(name, float(estimate['value']))} {_ends(name, estimate)}{people}"
+
+
+def _ends(name: str, interval: Mapping[str, Any]) -> str:
+    low, high = (number(name, float(interval[bound])).removesuffix(" %") for bound in ("low", "high"))
+    return f"[{low}, {high}]"
 
 
 def with_spread(point: PointResult, name: str) -> str:

@@ -19,6 +19,8 @@ from workloads.core.files import replace_when_written
 Row = dict[str, Any]
 
 _BOUNDS = ("low", "high", "n", "method")
+PEOPLE = "_people"
+"""Ends the name of a number in the columns of its interval over people, where the other one is over images."""
 _TYPES = {
     "point": pa.int64(),
     "seed": pa.int64(),
@@ -107,6 +109,7 @@ def _estimates(estimates: Mapping[str, EstimateRecord]) -> Row:
     for name, estimate in estimates.items():
         row[name] = estimate["value"]
         row |= {f"{name}_{bound}": estimate[bound] for bound in _BOUNDS}
+        row |= {f"{name}{PEOPLE}_{bound}": value for bound, value in estimate.get("people", {}).items()}
     return row
 
 
@@ -155,4 +158,4 @@ def _unit(name: str) -> str | None:
     if name in _TYPES:
         return "s" if name.endswith("_s") else None
     metric, _, bound = name.rpartition("_")
-    return unit_of(metric if bound in ("low", "high") else name)
+    return unit_of(metric.removesuffix(PEOPLE) if bound in ("low", "high") else name)

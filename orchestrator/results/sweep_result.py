@@ -16,7 +16,8 @@ from orchestrator.store.artifacts import ArtifactStore, Manifest
 from orchestrator.store.ledger import RunState
 
 EstimateRecord = Mapping[str, Any]
-"""A number with its interval: value, low, high, n and method, as in `workloads.metrics.intervals.Estimate`."""
+"""A number with its interval: value, low, high, n, method and perhaps people, as `workloads.metrics.intervals.Estimate`
+has them."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,7 +25,7 @@ from workloads.metrics.base import (
     ReconstructionMetric,
     over_identities,
 )
-from workloads.metrics.intervals import bootstrap_over_groups
+from workloads.metrics.intervals import Scale, over_groups
 from workloads.models.base import Classifier, ModelConfig
 from workloads.training.classifiers import Architecture, load_classifier
 from workloads.training.prediction import features_of
@@ -35,6 +35,8 @@ SHOWN_IDENTITIES = 10
 
 class EvaluateAttackConfig(JobConfig):
     """What to judge reconstructions by."""
+
+    version: ClassVar = 2
 
     kind: Literal["evaluate_attack"] = "evaluate_attack"
     data: DataInput
@@ -71,7 +73,8 @@ class EvaluateAttack(Job):
         # Copies, since two metrics may give the very same tensor and a file holds each once.
         save_file({name: column.clone() for name, column in columns.items()}, context.output / "rows.safetensors")
         context.write_json("metrics.json", {"estimates": estimates, "protocol": _protocol(context.inputs["attack"])})
-        context.write_json("identities.json", _by_identity(rows, groups, data.names, context))
+        scales = {name: metric.scale(name) for metric in metrics for name in metric.better()}
+        context.write_json("identities.json", _by_identity(rows, scales, groups, data.names))
         _save_pictures(evidence, context.output)
 
 
@@ -90,7 +93,7 @@ def _measured(
         if isinstance(metric, ReconstructionMetric):
             values = metric.rows(seen)
             rows.update(values)
-            measured = over_identities(values, seen.identities, context)
+            measured = over_identities(values, seen.identities, metric)
         else:
             measured = metric.estimates(seen, context=context)
         estimates.update({name: estimate.as_dict() for name, estimate in measured.items()})
@@ -139,23 +142,16 @@ def _protocol(attack: Path) -> dict[str, Any]:
 
 
 def _by_identity(
-    rows: dict[str, Tensor], groups: Tensor, names: tuple[str, ...], context: JobContext
+    rows: dict[str, Tensor], scales: Mapping[str, Scale], groups: Tensor, names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """One record per identity: every metric over its reconstructions, which are resampled for the intervals."""
+    """One record per identity: every metric over its reconstructions, with an interval for new ones of that person."""
     records = []
     for identity in groups.unique().tolist():
-        rows_of_identity = groups == identity
-        count = int(rows_of_identity.sum())
+        kept = groups == identity
         estimates = {
-            name: bootstrap_over_groups(
-                values[rows_of_identity],
-                torch.arange(count),
-                generator=context.generator("bootstrap", name, identity),
-                method="bootstrap over reconstructions",
-            ).as_dict()
-            for name, values in rows.items()
+            name: over_groups(values[kept], groups[kept], scale=scales[name]).as_dict() for name, values in rows.items()
         }
-        records.append({"identity": names[identity], "reconstructions": count, "estimates": estimates})
+        records.append({"identity": names[identity], "reconstructions": int(kept.sum()), "estimates": estimates})
     return records
 
 

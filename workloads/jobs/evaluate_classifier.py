@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from workloads.context import DataInput, JobContext
 from workloads.datasets.base import SplitConfig
@@ -14,6 +14,8 @@ from workloads.training.prediction import predict
 
 class EvaluateClassifierConfig(JobConfig):
     """What to measure a classifier by."""
+
+    version: ClassVar = 2
 
     kind: Literal["evaluate_classifier"] = "evaluate_classifier"
     data: DataInput
@@ -35,13 +37,16 @@ class EvaluateClassifier(Job):
     config: EvaluateClassifierConfig
 
     def run(self, context: JobContext) -> None:
-        """Predict the held-out images, and write the metrics."""
+        """Predict the held-out images, and write the metrics and what each image adds to them."""
         model = load_classifier(context.inputs["model"], device=context.device)
         _, data = context.load_images(self.config.data).split(self.config.split)
         evidence = HeldOutEvidence(predict(model, data.images, device=context.device), data.identities)
-        estimates = {}
+        estimates, rows = {}, {}
         for config in self.config.metrics:
             metric = METRICS.build(config)
             assert isinstance(metric, ClassifierMetric), config.kind
+            rows.update({name: values.int().tolist() for name, values in metric.rows(evidence).items()})
             estimates.update({name: value.as_dict() for name, value in metric.estimates(evidence).items()})
+        # Image by image, so that two classifiers can be compared on the same ones.
+        context.write_json("rows.json", {"identities": evidence.identities.tolist(), "values": rows})
         context.write_json("metrics.json", {"estimates": estimates, "protocol": {"held_out_images": len(data)}})

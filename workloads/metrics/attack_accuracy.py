@@ -8,6 +8,7 @@ from torch import Tensor
 
 from workloads.core.errors import ShapeError
 from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
+from workloads.metrics.intervals import Scale
 
 FEWEST_CLASSES_FOR_TOP5 = 11
 """With ten classes or fewer, five guesses cover half of them, and top-5 accuracy would flatter every attack."""
@@ -33,6 +34,10 @@ class AttackAccuracy(ReconstructionMetric):
     def names(self, classes: int) -> tuple[str, ...]:
         """Top-5 only if there are enough classes for it to mean something."""
         return tuple(self.better())[: 1 if classes < FEWEST_CLASSES_FOR_TOP5 else 2]
+
+    def scale(self, name: str) -> Scale:
+        """A reconstruction is recognised or not."""
+        return "success"
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         """1 where the evaluation model names the identity, else 0."""

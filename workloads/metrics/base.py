@@ -18,7 +18,7 @@ from workloads.core.errors import ShapeError
 from workloads.core.registry import Registry
 from workloads.datasets.base import ImageSet
 from workloads.inversion.attack import AttackConfig
-from workloads.metrics.intervals import Estimate, bootstrap_over_groups
+from workloads.metrics.intervals import Estimate, Scale, over_groups, over_images
 from workloads.models.base import MODELS, Classifier, ModelConfig
 
 
@@ -125,13 +125,21 @@ class Metric(ABC):
         """Names of the numbers this metric gives for a model of `classes` classes."""
         return tuple(self.better())
 
+    def scale(self, name: str) -> Scale:
+        """Which values a number is the mean of, which its interval depends on; distances, from 0 on, if not said."""
+        return "positive"
+
 
 class ClassifierMetric(Metric):
-    """Measures a classifier on held-out private images."""
+    """Gives each held-out private image 0 or 1; its numbers are the shares of ones."""
+
+    def estimates(self, evidence: HeldOutEvidence) -> dict[str, Estimate]:
+        """Share of ones in each column of `rows`, with intervals over images and over people."""
+        return {name: over_images(values, evidence.identities) for name, values in self.rows(evidence).items()}
 
     @abstractmethod
-    def estimates(self, evidence: HeldOutEvidence) -> dict[str, Estimate]:
-        """Compute each number, by name, with its interval."""
+    def rows(self, evidence: HeldOutEvidence) -> dict[str, Tensor]:
+        """Compute 0.0 or 1.0 for each image. Shape: (N,) float for each name."""
 
 
 class AttackMetric(Metric):
@@ -188,23 +196,20 @@ class AttackMetric(Metric):
 
 
 class ReconstructionMetric(AttackMetric):
-    """Gives each reconstruction a value; its numbers are means of these, with intervals from resampling identities."""
+    """Gives each reconstruction a value; its numbers are means of these, with intervals for a population of people."""
 
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
-        """Mean of each column of `rows`, with an interval from resampling identities."""
-        return over_identities(self.rows(evidence), evidence.identities, context)
+        """Mean of each column of `rows`, with its interval."""
+        return over_identities(self.rows(evidence), evidence.identities, self)
 
     @abstractmethod
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         """Compute one value per reconstruction. Shape: (R,) float for each name."""
 
 
-def over_identities(rows: Mapping[str, Tensor], identities: Tensor, context: JobContext) -> dict[str, Estimate]:
-    """Mean of each column, with an interval from resampling identities. Shape: (R,) each, identities (R,)."""
-    return {
-        name: bootstrap_over_groups(values, identities, generator=context.generator("bootstrap", name))
-        for name, values in rows.items()
-    }
+def over_identities(rows: Mapping[str, Tensor], identities: Tensor, metric: Metric) -> dict[str, Estimate]:
+    """Mean of each column with its interval, identities being the independent units. Shape: (N,) each, and (N,)."""
+    return {name: over_groups(values, identities, scale=metric.scale(name)) for name, values in rows.items()}
 
 
 def nearest_private(

@@ -23,7 +23,7 @@ from workloads.metrics.base import (
     positions_by_content,
 )
 from workloads.metrics.geometry import convex_hull, overlap
-from workloads.metrics.intervals import Estimate
+from workloads.metrics.intervals import Estimate, Scale
 from workloads.metrics.prdc import prdc
 from workloads.models.base import Classifier
 from workloads.training.prediction import channel_mean
@@ -77,6 +77,10 @@ class FeatureSpace(AttackMetric):
         names = {f"{measure}_{cloud}": "lower" for measure, cloud in measures} | {"distance_ratio": "higher"}
         return {f"{name}_{self.config.space}": direction for name, direction in names.items()}
 
+    def scale(self, name: str) -> Scale:
+        """All but the ratio are shares."""
+        return "positive" if name.startswith("distance_ratio") else "fraction"
+
     @property
     def fewest_reconstructions(self) -> int:
         """One more than k neighbours, and three points for a hull."""
@@ -101,7 +105,7 @@ class FeatureSpace(AttackMetric):
                 panels.append({"identity": evidence.private.names[identity], **plane})
         context.write_json(f"{self.config.label}.json", panels)
         columns = torch.tensor(rows, dtype=torch.float64).T
-        return over_identities(dict(zip(self.better(), columns, strict=True)), attacked, context)
+        return over_identities(dict(zip(self.better(), columns, strict=True)), attacked, self)
 
     def _clouds(
         self, evidence: ReconstructionEvidence, identity: int, erasing: RandomErasing, generator: torch.Generator

@@ -11,7 +11,7 @@ from workloads.context import JobContext
 from workloads.core.errors import ShapeError
 from workloads.datasets.base import ImageSet
 from workloads.metrics.base import METRICS, AttackMetric, MetricConfig, ReconstructionEvidence, positions_by_content
-from workloads.metrics.intervals import Estimate, wilson
+from workloads.metrics.intervals import Estimate, over_images
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.recipes.optimization import TrainingConfig
 from workloads.training.classifiers import Architecture, fresh_classifier
@@ -37,8 +37,9 @@ class KnowledgeExtraction(AttackMetric):
 
     It is measured on the private training images and on held-out ones, both of the attacked identities only; guessing
     reaches one over their number. Patterns that only target and evaluation model take for a person teach the student
-    nothing. One student is trained, so the interval is over images. The published student is a ResNet-50 from ImageNet
-    weights; the default schedule is the published one, except the final learning rate, which is 0 here and 1e-4 there.
+    nothing. One student is trained, and no interval holds what another would learn. The published student is a
+    ResNet-50 from ImageNet weights; the default schedule is the published one, except the final learning rate, which
+    is 0 here and 1e-4 there.
 
     Source: Struppek et al., "Be Careful What You Smooth For", ICLR 2024, knowledge extraction score; the code of
     Struppek et al., "Plug & Play Attacks", ICML 2022.
@@ -102,4 +103,4 @@ def _accuracy(student: Classifier, data: ImageSet, attacked: Tensor) -> Estimate
     """Accuracy of the student on the images of attacked identities."""
     subset = data.subset(torch.isin(data.identities, attacked).nonzero().flatten())
     numbers = predict(student, subset.images, device=student.mean.device).argmax(1)
-    return wilson(int((attacked[numbers] == subset.identities).sum()), len(subset))
+    return over_images((attacked[numbers] == subset.identities).double(), subset.identities)

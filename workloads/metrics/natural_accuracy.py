@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torch import Tensor
+
 from workloads.core.errors import ShapeError
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, MetricConfig
-from workloads.metrics.intervals import Estimate, wilson
 
 
 class NaturalAccuracyConfig(MetricConfig):
@@ -26,9 +27,8 @@ class NaturalAccuracy(ClassifierMetric):
         """More is better."""
         return {"natural_accuracy": "higher"}
 
-    def estimates(self, evidence: HeldOutEvidence) -> dict[str, Estimate]:
-        """The share of held-out images named right, with Wilson's interval."""
+    def rows(self, evidence: HeldOutEvidence) -> dict[str, Tensor]:
+        """1 for each held-out image that is named right, else 0."""
         if len(evidence.logits) != len(evidence.identities):
             raise ShapeError(f"{len(evidence.logits)} logits do not fit {len(evidence.identities)} identities.")
-        correct = int((evidence.logits.argmax(1) == evidence.identities).sum())
-        return {"natural_accuracy": wilson(correct, len(evidence.identities))}
+        return {"natural_accuracy": (evidence.logits.argmax(1) == evidence.identities).double()}

@@ -17,7 +17,7 @@ from workloads.metrics.base import (
     ReconstructionEvidence,
     over_identities,
 )
-from workloads.metrics.intervals import Estimate
+from workloads.metrics.intervals import Estimate, Scale
 
 
 class Neighbourhoods(NamedTuple):
@@ -55,6 +55,10 @@ class Prdc(AttackMetric):
         """Reconstructions less like the private images are better."""
         return {f"{name}_{self.config.space}": "lower" for name in Neighbourhoods._fields}
 
+    def scale(self, name: str) -> Scale:
+        """All but density are shares."""
+        return "positive" if name.startswith("density") else "fraction"
+
     @property
     def fewest_reconstructions(self) -> int:
         """More than the k neighbours that are looked at."""
@@ -74,7 +78,7 @@ class Prdc(AttackMetric):
             private = evidence.private_features[evidence.private.identities == identity].double()
             rows.append(prdc(private, reconstructed, k=self.config.k))
         columns = torch.tensor(rows, dtype=torch.float64).T
-        return over_identities(dict(zip(self.better(), columns, strict=True)), attacked, context)
+        return over_identities(dict(zip(self.better(), columns, strict=True)), attacked, self)
 
 
 def prdc(private: Tensor, reconstructed: Tensor, *, k: int) -> Neighbourhoods:

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
+from workloads.metrics.intervals import Scale
 
 SMALLEST_ERROR = 1e-10
 """Mean squared error below which two images count as equal: 100 dB."""
@@ -28,6 +29,10 @@ class Psnr(ReconstructionMetric):
     def better(self) -> dict[str, str]:
         """Less like the private image is better."""
         return {"psnr": "lower"}
+
+    def scale(self, name: str) -> Scale:
+        """Decibels can be negative."""
+        return "real"
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         """Decibels, against the nearest private image."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
+from workloads.metrics.intervals import Scale
 
 ROWS = 256
 
@@ -30,6 +31,10 @@ class Ssim(ReconstructionMetric):
     def better(self) -> dict[str, str]:
         """Less like the private image is better."""
         return {"ssim": "lower"}
+
+    def scale(self, name: str) -> Scale:
+        """It lies in [-1, 1]."""
+        return "real"
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         """Structural similarity with the nearest private image."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from workloads.core.errors import ShapeError
 from workloads.metrics.base import METRICS, MetricConfig, ReconstructionEvidence, ReconstructionMetric
+from workloads.metrics.intervals import Scale
 
 
 class TraitRecoveryConfig(MetricConfig):
@@ -39,6 +40,10 @@ class TraitRecovery(ReconstructionMetric):
     def better(self) -> dict[str, str]:
         """Fewer recovered traits are better."""
         return {"trait_kinds": "lower", "trait_measures": "lower"}
+
+    def scale(self, name: str) -> Scale:
+        """Kinds are shares; explained variance has no lower bound."""
+        return "fraction" if name == "trait_kinds" else "real"
 
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         """The share of kinds read right, and the variance of measures explained."""

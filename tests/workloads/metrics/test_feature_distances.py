@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -164,4 +165,6 @@ def test_rows_become_means_with_intervals_over_identities(tmp_path: Path) -> Non
     example = evidence([0, 0, 1, 1], [0, 1, 1], features=RECONSTRUCTED[[0, 0, 1, 1]], private_features=2 * PRIVATE)
     estimate = DeltaEval(DeltaEvalConfig()).estimates(example, context=judging(tmp_path))["delta_eval"]
     # (0, 1) to (0, 0): 1; (3, 3) to (0, 2): 9 + 1, nearer than (6, 8).
-    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (5.5, 1.0, 10.0, 2)
+    assert (estimate.value, estimate.n, estimate.method) == (5.5, 2, "t of the logarithm over identities")
+    # Standard error 4.5; t of one degree is 12.7062.
+    assert estimate.high == pytest.approx(5.5 * math.exp(12.7062 * 4.5 / 5.5), rel=1e-4)
