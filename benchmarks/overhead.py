@@ -15,7 +15,7 @@ from pathlib import Path
 from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.placement.machine import this_machine
-from orchestrator.placement.nodes import Request
+from orchestrator.placement.sizing import Needs
 from orchestrator.planning.graph import PlannedJob, Trial, TrialKeys, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore
 from workloads.core.config import digest
@@ -43,7 +43,7 @@ class Probes:
 def plan(trial: Trial) -> TrialPlan:
     """Plan a trial of one job that does nothing."""
     config = {"kind": "probe", "name": trial.id, "value": 0.5}
-    job = PlannedJob(digest(config), "probe", config, {}, Request(cpus=1, memory_gb=0.5))
+    job = PlannedJob(digest(config), "probe", config, {}, Needs(cpus=1, gpus=0, memory_gb=0.5))
     keys = TrialKeys(evaluation=job.key, target=job.key, natural=job.key, judge=job.key)
     return TrialPlan(trial, (), (job,), keys)
 

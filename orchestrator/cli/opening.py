@@ -14,8 +14,8 @@ from orchestrator.spec.loading import load_spec, resolve
 from orchestrator.sweep import Sweep
 
 
-def open_sweep(spec: Path, overrides: Sequence[str] | None, *, runs: Path | None, address: str | None) -> Sweep:
-    """Read and check a spec, and return its sweep; `address` names the cluster that its jobs have to fit.
+def open_sweep(spec: Path, overrides: Sequence[str] | None, *, runs: Path | None, nodes: Sequence[Node]) -> Sweep:
+    """Read and check a spec, and return its sweep; `nodes` are the machines that its jobs have to fit.
 
     Raises:
         SpecError: with every problem of the spec.
@@ -23,7 +23,7 @@ def open_sweep(spec: Path, overrides: Sequence[str] | None, *, runs: Path | None
     """
     loaded, source = load_spec(spec, overrides=settings_of(overrides))
     with decoding_shown(stderr) as watch:
-        return Sweep.of(resolve(loaded, source, nodes=_nodes(address), watch=watch), runs)
+        return Sweep.of(resolve(loaded, source, nodes=nodes, watch=watch), runs)
 
 
 def settings_of(overrides: Sequence[str] | None) -> dict[str, str]:
@@ -41,8 +41,12 @@ def settings_of(overrides: Sequence[str] | None) -> dict[str, str]:
     return settings
 
 
-def _nodes(address: str | None) -> list[Node]:
-    """The machines that jobs have to fit: those of the cluster at the address, or this one."""
+def nodes_at_address(address: str | None) -> list[Node]:
+    """The nodes of the cluster at an address, or this machine if there is none.
+
+    Raises:
+        RequestError: if nothing answers there.
+    """
     if address is None:
         return [this_machine()]
     from orchestrator.executors.ray.cluster import nodes_at  # Ray is heavy, and only a cluster needs it

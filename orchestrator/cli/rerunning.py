@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli.opening import open_sweep
+from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.options import ExecutorName
 from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, stderr, stdout
 from orchestrator.cli.running import executor_of, run_watched
@@ -33,10 +33,12 @@ def rerun_and_compare(
         typer.Exit: if a number differs or is missing.
     """
     if Path(source).is_file():
-        source = str(open_sweep(Path(source), None, runs=runs, address=address).paths.root)
+        source = str(open_sweep(Path(source), None, runs=runs, nodes=nodes_at_address(address)).paths.root)
     original = original_run(source, runs=runs_folder(runs), mlflow_uri=mlflow_uri)
     sweep = original.rerun()
-    finished = run_watched(sweep, executor_of(executor, address), spec_file=None, started=started, console=stderr)
+    finished = run_watched(
+        sweep, executor_of(executor, address, sweep), spec_file=None, started=started, console=stderr
+    )
     rows = compare(original.summary, finished.summary)
     if as_json:
         numbers = [{**vars(row), "verdict": row.verdict} for row in rows]

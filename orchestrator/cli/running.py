@@ -15,13 +15,14 @@ import typer
 from rich.console import Console
 
 from orchestrator.cli.display import Display
-from orchestrator.cli.opening import open_sweep
+from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.options import ExecutorName
 from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, print_notes, stderr, stdout
 from orchestrator.cli.results import show_results
 from orchestrator.errors import TrackingUnavailable
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.placement.machine import devices_in_words
 from orchestrator.results.numerics import remarks
 from orchestrator.results.sweep_result import SweepResult
 from orchestrator.sweep import Sweep
@@ -56,9 +57,13 @@ def run_spec(
     Raises:
         typer.Exit: if a job or a trial failed.
     """
-    sweep = open_sweep(spec, overrides, runs=runs, address=address)
+    nodes = nodes_at_address(address)
+    sweep = open_sweep(spec, overrides, runs=runs, nodes=nodes)
+    print_line(devices_in_words(nodes), console=stderr)
     print_notes(sweep.resolved.notes)
-    finished = run_watched(sweep, executor_of(executor, address), spec_file=spec, started=started, console=stderr)
+    finished = run_watched(
+        sweep, executor_of(executor, address, sweep), spec_file=spec, started=started, console=stderr
+    )
     if as_json:
         print_json(finished.summary)
         for remark in remarks(finished.result.numerics):
@@ -91,13 +96,13 @@ def run_watched(
     return FinishedRun(result, summary)
 
 
-def executor_of(name: ExecutorName, address: str | None) -> Executor:
-    """The executor of this name; Ray joins the cluster at `address`, or starts one on this machine."""
+def executor_of(name: ExecutorName, address: str | None, sweep: Sweep) -> Executor:
+    """The executor of this name for a sweep; Ray joins the cluster at `address`, or starts one on this machine."""
     if name is ExecutorName.inline:
         return InlineExecutor()
     from orchestrator.executors.ray.executor import RayExecutor  # Ray is heavy, and only this executor needs it
 
-    return RayExecutor(address)
+    return RayExecutor(address, start_mps=sweep.resolved.spec.resources.start_mps)
 
 
 def _sync_or_say(sweep: Sweep, result: SweepResult, console: Console) -> None:

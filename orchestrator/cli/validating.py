@@ -7,27 +7,43 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli.opening import open_sweep
-from orchestrator.cli.output import WRONG_REQUEST, print_json, print_notes, stderr
+from orchestrator.cli.opening import nodes_at_address, open_sweep
+from orchestrator.cli.output import WRONG_REQUEST, print_json, print_line, print_notes, stderr
+from orchestrator.cli.resources import lines_by_kind, sized_jobs
 from orchestrator.errors import SpecError
+from orchestrator.placement.machine import devices_in_words
+from orchestrator.placement.nodes import Node
+from orchestrator.sweep import Sweep
 
 
 def print_problems(spec: Path, overrides: Sequence[str] | None, *, address: str | None, as_json: bool) -> None:
-    """Check a spec, and say what is wrong with it or should be known of its data.
+    """Check a spec, and say what is wrong with it, or what should be known of its data and what its jobs will get.
 
     Raises:
         SpecError: with every problem, unless they were printed as JSON.
         typer.Exit: if problems were printed as JSON.
     """
+    nodes = nodes_at_address(address)
     try:
-        notes = open_sweep(spec, overrides, runs=None, address=address).resolved.notes
+        sweep = open_sweep(spec, overrides, runs=None, nodes=nodes)
     except SpecError as error:
         if not as_json:
             raise
         print_json({"ok": False, "problems": [vars(problem) for problem in error.problems]})
         raise typer.Exit(WRONG_REQUEST) from error
     if as_json:
-        print_json({"ok": True, "problems": [], **({"notes": list(notes)} if notes else {})})
+        notes = {"notes": list(sweep.resolved.notes)} if sweep.resolved.notes else {}
+        print_json({"ok": True, "problems": [], **notes})
     else:
         stderr.print(f"{spec}: nothing wrong.")
-        print_notes(notes)
+        print_notes(sweep.resolved.notes)
+        _print_resources(sweep, nodes)
+
+
+def _print_resources(sweep: Sweep, nodes: Sequence[Node]) -> None:
+    """Say which devices there are, and what each kind of job will get of them."""
+    plans = sweep.plans()[:1]
+    jobs = {job.key: job for plan in plans for job in plan.jobs}
+    print_line(devices_in_words(nodes), console=stderr)
+    for line in lines_by_kind(jobs, sized_jobs(sweep, plans, nodes)):
+        print_line(line, console=stderr)

@@ -11,8 +11,12 @@ from dataclasses import replace
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import Executor, RunningJob, Session, Snapshot
+from orchestrator.executors.failures import failure_of
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.run_job import device_for, read_images, run_job
+from orchestrator.executors.sizer import Sizer
+from orchestrator.placement.machine import this_machine
+from orchestrator.placement.nodes import Node
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 from workloads.context import DataInput, Progress
@@ -27,11 +31,13 @@ class InlineExecutor(Executor):
     def __init__(self) -> None:
         self._recorder: SessionRecorder | None = None
         self._running: RunningJob | None = None
+        self._sizer: Sizer
 
     def run(self, session: Session) -> None:
         """Run trial after trial in this process."""
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
             self._recorder = recorder = SessionRecorder(session.store, ledger.append)
+            self._sizer = Sizer(session.store.latest_of, _this_machine)
             while (trial := session.search.next()) is not None:
                 plan = session.plan(trial)
                 recorder.start_trial(plan)
@@ -59,14 +65,16 @@ class InlineExecutor(Executor):
 
     def _run(self, job: PlannedJob, session: Session, recorder: SessionRecorder) -> None:
         self._running = RunningJob(job.key, job.kind, time.time())
-        recorder.start_job(job, node="inline")
+        request = self._sizer.size(job).request
+        recorder.start_job(job, request, node="inline")
         try:
             manifest = run_job(
                 job,
                 session.store,
+                request=request,
                 load_images=_cached_images(),
                 on_progress=self._progress,
-                device=device_for(job.request.gpus),
+                device=device_for(request.gpus),
                 where={"node": "inline"},
                 checkpoint_every_s=session.checkpoint_every_s,
             )
@@ -74,8 +82,10 @@ class InlineExecutor(Executor):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a job's code raises is that job's failure, recorded in full
             logger.error("job %s %s failed\n%s", job.kind, job.key[:12], traceback.format_exc())
-            recorder.fail_job(job, f"{type(error).__name__}: {error}", cause="code")
+            failure = failure_of(error)
+            recorder.fail_job(job, failure.message, cause=failure.cause)
         else:
+            self._sizer.learn(job, manifest.facts)
             recorder.finish_job(job, manifest.facts)
         finally:
             self._running = None
@@ -85,6 +95,12 @@ class InlineExecutor(Executor):
             self._running = replace(
                 self._running, step=progress.step, steps=progress.steps, metrics=dict(progress.metrics)
             )
+
+
+@functools.cache
+def _this_machine() -> tuple[Node, ...]:
+    """This machine, looked at once."""
+    return (this_machine(),)
 
 
 @functools.cache

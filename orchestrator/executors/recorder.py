@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import RunningJob, Snapshot
+from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore, Facts
 
@@ -67,9 +68,9 @@ class SessionRecorder:
             baseline=trial.baseline,
         )
 
-    def start_job(self, job: PlannedJob, **where: Any) -> None:
-        """Record that a job begins; `where` are facts about the place, such as its node."""
-        self._append("job_started", key=job.key, kind=job.kind, request=vars(job.request), **where)
+    def start_job(self, job: PlannedJob, request: Request, **where: Any) -> None:
+        """Record that a job begins with these resources; `where` are facts about the place, such as its node."""
+        self._append("job_started", key=job.key, kind=job.kind, request=vars(request), **where)
 
     def finish_job(self, job: PlannedJob, facts: Facts) -> None:
         """Record that a job's artifact is in the store, and how it was made."""

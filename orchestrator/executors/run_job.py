@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from orchestrator.executors.usage import usage_of
 from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import PlannedJob
 from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest
@@ -28,6 +29,7 @@ def run_job(
     job: PlannedJob,
     store: ArtifactStore,
     *,
+    request: Request,
     load_images: Callable[[DataInput], ImageSet],
     on_progress: Callable[[Progress], None],
     device: torch.device,
@@ -40,13 +42,14 @@ def run_job(
     that fails leaves no artifact and keeps its checkpoint.
 
     Args:
+        request: what it occupies; its CPUs are torch's threads.
         load_images: reads a data set, or returns one that this process has read.
         where: facts about the place for the artifact's manifest, such as the node.
     """
     started = time.perf_counter()
     if job.machine is not None:
-        MachineKind.model_validate(job.machine).check(device, gpus=job.request.gpus)
-    torch.set_num_threads(job.request.cpus)
+        MachineKind.model_validate(job.machine).check(device, gpus=request.gpus)
+    torch.set_num_threads(request.cpus)
     output = store.new_attempt(job.key)
     with contextlib.ExitStack() as attempt:
         attempt.callback(shutil.rmtree, output, ignore_errors=True)
@@ -57,14 +60,15 @@ def run_job(
             checkpoint_file=store.checkpoint_file(job.key),
             on_checkpoint=lambda file: store.keep_checkpoint(job.key, file),
             load_images=load_images,
-            memory_gb=job.request.memory_gb,
+            memory_gb=job.needs.batch_memory_gb,
             device=device,
             on_progress=on_progress,
             checkpoint_every_s=checkpoint_every_s,
         )
-        with deterministic() as record:
+        with usage_of(device) as usage, deterministic() as record:
             job_from(job.config).run(context)
-        description = facts(time.perf_counter() - started, job.request, device, record, where)
+        seconds = time.perf_counter() - started
+        description = facts(seconds, request, device, record, {"shape": job.shape, "usage": usage, **where})
         manifest = store.commit(job.key, job.kind, output, description)
         attempt.pop_all()  # the folder is the store's now
     return manifest
@@ -73,7 +77,7 @@ def run_job(
 def facts(
     seconds: float, request: Request, device: torch.device, record: NumericsRecord, where: Facts
 ) -> dict[str, Any]:
-    """Describe how an artifact was made: time, machine, versions, numerics; `where` is added as it is."""
+    """Describe how an artifact was made: time, machine, resources, versions, numerics; `where` is added as it is."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     missing = missing_gpu(request.gpus, device)
     return {
@@ -85,6 +89,7 @@ def facts(
         "pid": os.getpid(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "request": vars(request),
         "midre": version("midre"),
         "numerics": record.numerics(device),
         **({"missing_gpu": missing} if missing else {}),

@@ -1,3 +1,3 @@
-"""Where a job fits: `nodes.py` matches what a job needs with what nodes have, by arithmetic alone; `machine.py`
-describes this machine. Imports from no other room. Begin with `nodes.py`.
+"""Where a job fits: `nodes.py` matches what a job asks for with what nodes have, by arithmetic alone; `sizing.py`
+decides what it asks for; `machine.py` describes this machine. Imports from no other room. Begin with `nodes.py`.
 """

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.placement.nodes import Request
+from orchestrator.placement.sizing import Needs
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One unit of compute: its identity, its config as plain data, what it reads, what it occupies."""
+    """One unit of compute: its identity, its config as plain data, what it reads, what it needs."""
 
     key: str
     """SHA-256 of all that determines its result."""
@@ -19,7 +19,12 @@ class PlannedJob:
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
     """Keys of the jobs whose artifacts it reads, by the role they have for it."""
-    request: Request
+    needs: Needs = field(default_factory=Needs)
+    """What the spec sets of its resources."""
+    shape: str = ""
+    """The same for jobs that take about the same memory; empty if nothing is to be learned from it."""
+    estimate_gb: float | None = None
+    """GPU memory of its tensors in GiB, if it was worked out."""
     machine: Mapping[str, Any] | None = None
     """The kind of machine that its key names, as a `MachineKind`; None if any will do."""
 

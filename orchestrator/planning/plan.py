@@ -42,6 +42,22 @@ def job_key(config: JobConfig, inputs: Mapping[str, str], *, numerics: Mapping[s
     return digest({"config": content(config), "inputs": dict(inputs), **strict})
 
 
+def job_shape(config: JobConfig, input_shapes: Mapping[str, str]) -> str:
+    """What jobs that take about the same memory have in common: all settings but seeds and fractions, and their inputs.
+
+    Rates, areas and weights of losses change no tensor's size, so that trials of one search share a shape.
+    """
+    return digest({"config": _without_fractions(content(config)), "inputs": dict(input_shapes)})[:16]
+
+
+def _without_fractions(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_fractions(item) for name, item in value.items() if name != "seed"}
+    if isinstance(value, list):
+        return [_without_fractions(item) for item in value]
+    return None if isinstance(value, float) else value
+
+
 class _Planner:
     """Collects the jobs of a trial."""
 
@@ -51,6 +67,7 @@ class _Planner:
         self._public = DataInput(dataset=spec.data.public, digest=resolved.public_digest)
         self._machine = resolved.machine.model_dump() if resolved.machine else None
         self.jobs: list[PlannedJob] = []
+        self._shapes: dict[str, str] = {}
 
     def plan(self) -> TrialKeys:
         evaluation = self._add(self._train_evaluation_model())
@@ -74,10 +91,9 @@ class _Planner:
         """Plan a job, once however often it is added; its key."""
         key = job_key(config, inputs, numerics=self._numerics(config.kind))
         if all(job.key != key for job in self.jobs):
-            request = self._spec.resources.of(config.kind).request()
-            self.jobs.append(
-                PlannedJob(key, config.kind, config.model_dump(mode="json"), inputs, request, machine=self._machine)
-            )
+            self._shapes[key] = shape = job_shape(config, {role: self._shapes[input] for role, input in inputs.items()})
+            needs, settings = self._spec.resources.of(config.kind).needs(), config.model_dump(mode="json")
+            self.jobs.append(PlannedJob(key, config.kind, settings, inputs, needs, shape, machine=self._machine))
         return key
 
     def _numerics(self, kind: str) -> dict[str, Any] | None:

@@ -60,12 +60,19 @@ def put(data: Any, path: str, value: Any) -> None:
     """
     *parents, last = path.split(".")
     for depth, part in enumerate(parents):
-        data = data.setdefault(part, {}) if isinstance(data, dict) else field_at(data, part, at=parents[:depth])
+        data = _section(data, part) if isinstance(data, dict) else field_at(data, part, at=parents[:depth])
     if isinstance(data, dict):
         data[last] = value
     else:
         field_at(data, last, at=parents)
         data[int(last)] = value
+
+
+def _section(data: dict[str, Any], name: str) -> Any:
+    """The section of this name, which is added if it is missing or `auto`, which sets nothing."""
+    if data.get(name) == "auto":
+        data[name] = {}
+    return data.setdefault(name, {})
 
 
 def applied(spec: Spec, params: Mapping[str, Any]) -> Spec:

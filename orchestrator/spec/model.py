@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from orchestrator.errors import AtField
-from orchestrator.placement.nodes import Request
+from orchestrator.placement.sizing import Needs
 from orchestrator.search.samplers.base import SAMPLERS, SamplerConfig
 from orchestrator.search.samplers.grid import GridConfig
 from orchestrator.search.space import Distribution, Objective
@@ -87,43 +95,68 @@ class SearchConfig(FrozenConfig):
         return self
 
 
-class ResourceConfig(FrozenConfig):
-    """What one job of a kind reserves while it runs."""
+def _unset_if_auto(value: object) -> object:
+    """Read `auto`, which a spec may write for resources that it does not set."""
+    return {} if value == "auto" else value
 
-    cpus: PositiveInt = 1
-    """CPU cores, and torch threads, per job. Changing it changes results in the last bits."""
-    gpus: NonNegativeFloat = 0.0
-    """GPUs per job. A fraction shares one GPU with other jobs; nothing enforces the share."""
-    memory_gb: PositiveFloat = 1.0
-    """Main memory per job, in GiB. It decides how many jobs a machine takes at a time; nothing enforces it."""
+
+class ResourceConfig(FrozenConfig):
+    """What one job of a kind reserves while it runs; what is left out follows from the machine and earlier jobs."""
+
+    cpus: PositiveInt | None = None
+    """CPU cores, and torch threads, per job. Changing it changes results in the last bits. If omitted: 1, and an eighth
+    of the cores beside each GPU for a job that uses one."""
+    gpus: NonNegativeFloat | None = None
+    """GPUs per job; a fraction shares one GPU with other jobs, and 0 computes on the CPU. If omitted: a share where
+    there are GPUs, as large as the memory that a job of its shape took."""
+    memory_gb: PositiveFloat | None = None
+    """Main memory per job, in GiB. It decides how many jobs a machine takes at a time; nothing enforces it. If omitted:
+    1, or 1.2 times what a job of its shape took."""
+    gpu_memory_gb: PositiveFloat | None = None
+    """Memory on each GPU per job, in GiB; a job that needs more runs again alone on a GPU. If omitted, 1.2 times what a
+    job of its shape took, and an estimate for the first."""
 
     @field_validator("gpus")
     @classmethod
-    def _whole_above_one(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
+    def _whole_above_one(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and gpus != int(gpus):
             raise ValueError(f"{gpus:g} GPUs: above one only whole GPUs can be had")
         return gpus
 
-    def request(self) -> Request:
+    def needs(self) -> Needs:
         """The same numbers, as planner and executors take them."""
-        return Request(self.cpus, self.gpus, self.memory_gb)
+        return Needs(self.cpus, self.gpus, self.memory_gb, self.gpu_memory_gb)
+
+
+AutoResources = Annotated[
+    ResourceConfig, BeforeValidator(_unset_if_auto, json_schema_input_type=ResourceConfig | Literal["auto"])
+]
+"""Resources of one kind of job: a section, or `auto`, which sets nothing."""
 
 
 class ResourcesConfig(FrozenConfig):
     """Resources by kind of job."""
 
-    train_classifier: ResourceConfig = ResourceConfig()
+    train_classifier: AutoResources = ResourceConfig()
     """Training a target model, an evaluation model or a model on public data."""
-    fit_prior: ResourceConfig = ResourceConfig()
+    fit_prior: AutoResources = ResourceConfig()
     """Training a prior on public data."""
-    fit_surrogate: ResourceConfig = ResourceConfig()
+    fit_surrogate: AutoResources = ResourceConfig()
     """Training a surrogate of the target model."""
-    run_attack: ResourceConfig = ResourceConfig()
+    run_attack: AutoResources = ResourceConfig()
     """Reconstructing identities with one attack."""
-    evaluate_classifier: ResourceConfig = ResourceConfig()
+    evaluate_classifier: AutoResources = ResourceConfig()
     """Measuring a classifier on held-out private images."""
-    evaluate_attack: ResourceConfig = ResourceConfig()
+    evaluate_attack: AutoResources = ResourceConfig()
     """Measuring the reconstructions of one attack."""
+    start_mps: bool = False
+    """Start NVIDIA's multi-process service for the time of a run on this machine, so that jobs that share a GPU compute
+    side by side. It takes `nvidia-cuda-mps-control` on PATH; a service that runs already is used in any case."""
+
+    @classmethod
+    def kinds(cls) -> list[str]:
+        """The kinds of jobs."""
+        return [name for name in cls.model_fields if name != "start_mps"]
 
     def of(self, kind: str) -> ResourceConfig:
         """Resources of one kind of job."""
@@ -211,8 +244,10 @@ class Spec(FrozenConfig):
     """What is done about threads, devices and versions of torch, which change the last bits of results. `recorded`
     stores them with each result and says where one sweep mixes them. `strict` makes them part of every key, so that
     results of two kinds of machine are never mixed, and a job on another kind than this machine fails."""
-    resources: ResourcesConfig = ResourcesConfig()
-    """CPUs, GPUs and memory of each kind of job."""
+    resources: Annotated[
+        ResourcesConfig, BeforeValidator(_unset_if_auto, json_schema_input_type=ResourcesConfig | Literal["auto"])
+    ] = ResourcesConfig()
+    """CPUs, GPUs and memory of each kind of job; `auto`, the default, leaves all to the machine."""
     tracking: TrackingConfig = TrackingConfig()
     """Whether and where results are sent to MLflow."""
     storage: StorageConfig = StorageConfig()

@@ -175,14 +175,25 @@ class ArtifactStore:
         if self._local is None:
             self._fs.create_dir(target, recursive=True)
             fs.copy_files(str(folder), target, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._fs)
-        temporary = f"{_folder(key)}/manifest.{folder.name}.tmp"
-        with self._fs.open_output_stream(temporary) as stream:
-            stream.write(json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
-        self._fs.move(temporary, f"{_folder(key)}/manifest.json")
+        self._write(f"{_folder(key)}/manifest.json", json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
         self._delete_checkpoint(key)
+        if shape := facts.get("shape"):
+            self._write(f"shapes/{shape}", key.encode())
         if self._local is None:
             shutil.rmtree(folder)
         return manifest
+
+    def latest_of(self, shape: str) -> Manifest | None:
+        """Read the manifest of the job of a shape that finished last; None if there is none that can be read."""
+        path = f"shapes/{shape}"
+        if not shape or not self._exists(path):
+            return None
+        with self._fs.open_input_stream(path) as stream:
+            key = stream.read().decode()
+        try:
+            return self.manifest(key)
+        except DamagedArtifact:
+            return None
 
     def set_aside(self, key: str) -> str:
         """Move a damaged artifact to `damaged/`, where it can be looked at; returns its path or URI there."""
@@ -216,6 +227,15 @@ class ArtifactStore:
         if not self._exists(path):
             raise DamagedArtifact(manifest.key, f"{name} is missing")
         return self._fs.open_input_stream(path)
+
+    def _write(self, path: str, content: bytes) -> None:
+        """Write a file under another name and move it into place, so that none is ever half there."""
+        folder = path.rpartition("/")[0]
+        temporary = f"{folder}/{uuid.uuid4().hex[:12]}.tmp"
+        self._fs.create_dir(folder, recursive=True)
+        with self._fs.open_output_stream(temporary) as stream:
+            stream.write(content)
+        self._fs.move(temporary, path)
 
     def _exists(self, path: str) -> bool:
         return bool(self._fs.get_file_info(path).type != fs.FileType.NotFound)

@@ -464,14 +464,44 @@ MUTANTS: tuple[Mutant, ...] = (
         "orchestrator/placement/nodes.py",
         "orchestrator/placement/test_placement.py",
         last_cpu=("self.cpus >= request.cpus", "self.cpus > request.cpus"),
-        rounding=("left >= share - 1e-9", "left > share"),
+        last_part=("gpu.share_of(request) <= gpu.free", "gpu.share_of(request) < gpu.free"),
+        by_memory=("max(min(request.gpus, 1.0), rounded_down(by_memory))", "min(request.gpus, 1.0)"),
+        held_gpus=("or () if gpus is None else gpus", "or ()"),
         fullest=("return min(able, key=", "return max(able, key="),
+    ),
+    *_mutants(
+        "orchestrator/placement/sizing.py",
+        "orchestrator/placement/test_sizing.py",
+        headroom=("HEADROOM * usage.gpu_memory_gb + CONTEXT_GB", "usage.gpu_memory_gb"),
+        smallest=("smallest = min(memories)", "smallest = max(memories)"),
+        measured_first=(
+            "if usage.gpu_memory_gb is not None:",
+            "if usage.gpu_memory_gb is not None and not estimate_gb:",
+        ),
+        batch=("return DEFAULT_MEMORY_GB if self.memory_gb is None", "return 4.0 if self.memory_gb is None"),
+    ),
+    *_mutants(
+        "orchestrator/executors/failures.py",
+        "orchestrator/executors/test_failures.py",
+        "orchestrator/executors/test_broker.py",
+        gpu_memory_is_memory=(
+            '        return "gpu memory"\n    if isinstance',
+            '        return "memory"\n    if isinstance',
+        ),
+        alone_twice=("0 < self.request.gpus < 1", "0 < self.request.gpus"),
+        lost_worker=("MOST_LOST_WORKERS = 5", "MOST_LOST_WORKERS = 0"),
     ),
     *_mutants(
         "orchestrator/planning/plan.py",
         "contracts/test_job_keys.py",
         "orchestrator/test_sweep.py",
         training_seed=("seed=self._seed", "seed=0"),
+    ),
+    *_mutants(
+        "orchestrator/planning/plan.py",
+        "orchestrator/planning/test_estimates.py",
+        shape_of_inputs=('"inputs": dict(input_shapes)})[:16]', '"inputs": {}})[:16]'),
+        shape_of_fractions=("return None if isinstance(value, float) else value", "return value"),
     ),
     *_mutants(
         "orchestrator/executors/inline.py",
@@ -493,8 +523,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_mutants(
         "orchestrator/executors/ray/broker.py",
         "orchestrator/executors/test_cluster.py",
-        lost_worker=("MOST_LOST_WORKERS = 5", "MOST_LOST_WORKERS = 0"),
-        look_ahead=("if self._pool.has_room(job.request):", "if False:"),
+        look_ahead=("if self._pool.has_room(self._sizer.size(job).request):", "if False:"),
     ),
     *_mutants(
         "orchestrator/results/comparison.py",

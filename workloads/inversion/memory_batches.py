@@ -9,9 +9,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from workloads.core.memory import GIB, kept_for_backward
+
 Result = TypeVar("Result")
 SHARE = 0.5  # of a job's memory for what backpropagation keeps: its own buffers, torch and the networks need the rest
-GIB = 2**30
 
 
 class MemoryBatches:
@@ -47,15 +48,6 @@ class MemoryBatches:
 
     def measure(self, forward: Callable[[], Tensor], rows: int) -> None:
         """Set the largest batch from a forward pass of `rows` rows: from the bytes kept for its backward pass."""
-        kept: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> Tensor:
-            if not tensor.is_leaf:  # weights are there once, whatever the number of rows
-                storage = tensor.untyped_storage()
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            forward()
-        self.largest = min(self.largest, max(int(self._budget * rows / max(sum(kept.values()), 1)), 1))
+        kept = sum(kept_for_backward(forward))
+        self.largest = min(self.largest, max(int(self._budget * rows / max(kept, 1)), 1))
         self.measured = True

@@ -2,6 +2,7 @@
 
 `executor.py` drives Ray Tune, whose trials (`thin_trial.py`) ask the broker (`broker.py`) for their jobs; `pool.py`
 keeps warm worker processes (`worker.py`) on nodes; `searcher.py` hands points to Tune; `cluster.py` joins or starts
-Ray. When a worker dies or runs out of memory, `Broker._run_with_retries` decides what happens to its job. Begin with
-`executor.py`, then `broker.py`.
+Ray; `devices.py` asks nodes about their GPUs, and `mps.py` lets jobs share them side by side. When a worker dies or
+runs out of memory, `executors/failures.py` decides what happens to its job. Begin with `executor.py`, then
+`broker.py`.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,21 +14,21 @@ from ray import exceptions
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import RunningJob, Snapshot
+from orchestrator.executors.failures import Attempt, Cause, Failure, failure_of
 from orchestrator.executors.ray.pool import NowhereToRun, Pool, Slot
 from orchestrator.executors.ray.worker import ImageArrays, read_data
 from orchestrator.executors.recorder import SessionRecorder
+from orchestrator.executors.sizer import Sizer
+from orchestrator.placement.machine import LocalGpus
+from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import Outcome, PlannedJob, TrialPlan
-from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.artifacts import ArtifactStore, Facts
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 
 logger = logging.getLogger(__name__)
 
-MOST_LOST_WORKERS = 5
-"""How often a job may lose its worker before the job itself is taken for the cause."""
 IDLE_CHECK_EVERY_S = 0.5
 """How often to look for idle workers while there are jobs of later trials."""
-OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
-"""Names of the exceptions of torch and of Python that say so; neither has to be imported here."""
 MAX_CONCURRENCY = 10_000
 """Calls that the broker answers at a time: one for each trial in flight, and those of workers and displays."""
 
@@ -35,18 +36,24 @@ MAX_CONCURRENCY = 10_000
 class Broker:
     """Runs the jobs of a session for its trials. A job belongs to the broker, so that it goes on when a trial ends."""
 
-    def __init__(self, store: str, ledger: str, checkpoint_every_s: float) -> None:
+    def __init__(
+        self, store: str, ledger: str, checkpoint_every_s: float, gpus: Mapping[str, LocalGpus] | None = None
+    ) -> None:
+        """`gpus` are what nodes make of their GPUs, by their ids; None if the spec sets all shares."""
         self._store = ArtifactStore(store)
         self._ledger = Ledger(Path(ledger), patience_s=LEDGER_PATIENCE_S)
         self._recorder = SessionRecorder(self._store, self._ledger.append)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._data: dict[str, ray.ObjectRef[ImageArrays]] = {}
         self._running: dict[str, RunningJob] = {}
-        self._pool = Pool(lambda: (store, ray.get_runtime_context().current_actor, checkpoint_every_s))
+        self._pool = Pool(
+            lambda share: (store, ray.get_runtime_context().current_actor, checkpoint_every_s, share), gpus
+        )
+        self._sizer = Sizer(self._store.latest_of, self._pool.nodes)
 
     async def warm(self, plan: TrialPlan) -> None:
         """Start workers for the first jobs of a plan, which takes seconds, before anybody waits for them."""
-        self._pool.warm([job.request for job in plan.jobs if not job.inputs])
+        self._pool.warm([self._sizer.size(job).request for job in plan.jobs if not job.inputs])
 
     async def look_ahead(self, jobs: list[PlannedJob]) -> None:
         """Start jobs of later trials whenever a worker would be idle, such as while all trials wait for one prior.
@@ -55,7 +62,7 @@ class Broker:
         """
         for job in jobs:
             while job.key not in self._tasks:
-                if self._pool.has_room(job.request):
+                if self._pool.has_room(self._sizer.size(job).request):
                     self._tasks[job.key] = asyncio.create_task(self._run_after_inputs(job, {job.key: job}))
                     await asyncio.sleep(0)
                 else:
@@ -116,49 +123,52 @@ class Broker:
 
     async def _run_with_retries(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
         """Run a job until it is done or there is no point in trying again."""
-        request, lost_workers, input_recomputed = job.request, 0, False
-        while True:
-            try:
-                slot = await self._pool.acquire(request)
-            except NowhereToRun as error:
-                self._recorder.fail_job(job, str(error), cause="placement")
+        request, input_recomputed = self._sizer.size(job).request, False
+        attempt = Attempt(request, request)
+        while (failure := await self._attempt(job, attempt.request)) is not None:
+            if failure.damaged_input is not None and not input_recomputed:
+                input_recomputed = True
+                await self._recompute(failure.damaged_input, by_key)
+                continue
+            following = attempt.next_after(failure.cause)
+            if following is None:
+                self._recorder.fail_job(job, attempt.explain(failure), cause=failure.cause)
                 return
-            try:
-                await self._attempt(job, slot)
-                return
-            except exceptions.RayTaskError as error:
-                self._pool.release(slot)
-                if isinstance(error.cause, DamagedArtifact) and not input_recomputed:
-                    input_recomputed = True
-                    await self._recompute(error.cause, by_key)
-                    continue
-                out_of_memory = type(error.cause).__name__ in OUT_OF_MEMORY
-                cause, message = "memory" if out_of_memory else "code", _message(error)
-            except exceptions.OutOfMemoryError as error:
-                self._pool.discard(slot)
-                cause, message = "memory", _first_line(error)
-            except exceptions.RayError as error:  # its worker or node is gone
-                self._pool.discard(slot)
-                cause, message, lost_workers = "lost worker", _first_line(error), lost_workers + 1
-            if cause == "lost worker" and lost_workers < MOST_LOST_WORKERS:
-                self._recorder.retry_job(job, message, cause=cause)
-            elif cause == "memory" and request == job.request:
-                request = replace(request, memory_gb=request.memory_gb * 2)
-                self._recorder.retry_job(job, message, cause=cause)
-            else:
-                self._recorder.fail_job(job, message, cause=cause)
-                return
+            self._recorder.retry_job(job, failure.message, cause=failure.cause)
+            attempt = following
 
-    async def _attempt(self, job: PlannedJob, slot: Slot) -> None:
-        self._recorder.start_job(job, node=slot.node, worker=slot.number)
-        self._running[job.key] = RunningJob(job.key, job.kind, time.time())
+    async def _attempt(self, job: PlannedJob, request: Request) -> Failure | None:
+        """Run a job once, on the next worker that is free; returns why it failed, or None if it is done."""
         try:
-            facts = await slot.actor.run.remote(job)
-        finally:
-            del self._running[job.key]
+            slot = await self._pool.acquire(request)
+        except NowhereToRun as error:
+            return Failure("placement", str(error))
+        try:
+            facts = await self._run_on(slot, job, request)
+        except exceptions.RayTaskError as error:
+            failure = failure_of(error.cause)
+            # What failed for want of GPU memory may still hold some of it.
+            (self._pool.discard if failure.cause == "gpu memory" else self._pool.release)(slot)
+            logger.error("%s", error)
+            return failure
+        except exceptions.RayError as error:  # its worker or node is gone
+            self._pool.discard(slot)
+            cause: Cause = "memory" if isinstance(error, exceptions.OutOfMemoryError) else "lost worker"
+            return Failure(cause, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        self._sizer.learn(job, facts)
         # The ledger has it on disk before any trial learns of it.
         self._recorder.finish_job(job, facts)
         self._pool.release(slot)
+        return None
+
+    async def _run_on(self, slot: Slot, job: PlannedJob, request: Request) -> Facts:
+        self._recorder.start_job(job, request, node=slot.node, worker=slot.number)
+        self._running[job.key] = RunningJob(job.key, job.kind, time.time())
+        try:
+            facts: Facts = await slot.actor.run.remote(job, request)
+        finally:
+            del self._running[job.key]
+        return facts
 
     async def _recompute(self, damage: DamagedArtifact, by_key: dict[str, PlannedJob]) -> None:
         """Set a damaged artifact aside and run its job again."""
@@ -168,14 +178,3 @@ class Broker:
 
 
 BrokerActor = ray.remote(Broker)
-
-
-def _message(error: exceptions.RayTaskError) -> str:
-    """Log the whole trace of what a job raised; returns its last line."""
-    cause = error.cause
-    logger.error("%s", error)
-    return f"{type(cause).__name__}: {cause}"
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -13,7 +13,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU worker
 import ray
 
 from orchestrator.errors import RequestError
-from orchestrator.placement.nodes import Node
+from orchestrator.executors.ray.devices import described, gpus_of
+from orchestrator.placement.nodes import Gpu, Node
 
 
 @contextmanager
@@ -46,13 +47,14 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def nodes_at(address: str) -> list[Node]:
-    """Connect to the cluster at `address` and list its nodes.
+    """Connect to the cluster at `address` and list its nodes, with what they make of their GPUs.
 
     Raises:
         RequestError: if nothing answers there.
     """
     with connected(address):
-        return alive_nodes()
+        nodes = alive_nodes()
+        return described(nodes, gpus_of(nodes))
 
 
 def alive_nodes() -> list[Node]:
@@ -61,7 +63,7 @@ def alive_nodes() -> list[Node]:
         Node(
             id=node["NodeID"],
             cpus=node["Resources"].get("CPU", 0.0),
-            gpus=(1.0,) * int(node["Resources"].get("GPU", 0.0)),
+            gpus=(Gpu(),) * int(node["Resources"].get("GPU", 0.0)),
             memory_gb=node["Resources"].get("memory", 0.0) / 2**30,
         )
         for node in ray.nodes()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -19,10 +22,15 @@ from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor, Session, Snapshot
 from orchestrator.executors.ray.broker import MAX_CONCURRENCY, BrokerActor
 from orchestrator.executors.ray.cluster import alive_nodes, connected
+from orchestrator.executors.ray.devices import described, gpus_of
+from orchestrator.executors.ray.mps import mps_daemon
 from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
 from orchestrator.executors.recorder import SessionRecorder
+from orchestrator.executors.sizer import Sizer
+from orchestrator.placement.machine import LocalGpus
 from orchestrator.placement.nodes import why_not
+from orchestrator.planning.estimates import Estimator
 from orchestrator.planning.graph import TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 
@@ -39,8 +47,9 @@ HEAD = "node:__internal_head__"
 class RayExecutor(Executor):
     """Runs trials on an embedded Ray or on the cluster at an address. Ray starts only if some trial is not done yet."""
 
-    def __init__(self, address: str | None = None) -> None:
-        self._address = address
+    def __init__(self, address: str | None = None, *, start_mps: bool = False) -> None:
+        """Join the cluster at an address, or start a Ray here, with NVIDIA's multi-process service if that is asked."""
+        self._address, self._start_mps = address, start_mps and address is None
         self._broker: Any = None
         self._latest = Snapshot()
 
@@ -48,9 +57,13 @@ class RayExecutor(Executor):
         """Finish cached trials without Ray; connect and hand the others to Tune."""
         first = self._finish_cached(session)
         if first is not None:
-            with connected(self._address):
-                self._check_placement(first)
-                self._run_on_ray(session, first)
+            with mps_daemon() if self._start_mps else nullcontext(), connected(self._address):
+                gpus = self._gpus_of_nodes(first)
+                nodes = described(alive_nodes(), gpus or {})
+                if any(node.gpus and not node.without_cuda for node in nodes):
+                    session = with_estimates(session)
+                self._check_placement(first, Sizer(session.store.latest_of, lambda: nodes))
+                self._run_on_ray(session, first, gpus)
 
     def snapshot(self) -> Snapshot:
         """What the broker says, or what it said last if it does not answer."""
@@ -76,22 +89,28 @@ class RayExecutor(Executor):
                 self._latest = recorder.snapshot(())
         return None
 
-    def _check_placement(self, plan: TrialPlan) -> None:
+    @staticmethod
+    def _gpus_of_nodes(plan: TrialPlan) -> dict[str, LocalGpus] | None:
+        """What nodes make of their GPUs; None if the spec sets every share, so that nobody has to ask them."""
+        return None if all(job.needs.gpus is not None for job in plan.jobs) else gpus_of(alive_nodes())
+
+    @staticmethod
+    def _check_placement(plan: TrialPlan, sizer: Sizer) -> None:
         """Refuse a plan with a job that no node could ever take.
 
         Raises:
             RequestError: with the resource that is too small.
         """
-        nodes = alive_nodes()
         for job in plan.jobs:
-            for resource, message in why_not(job.request, nodes):
+            for resource, message in why_not(sizer.size(job).request, sizer.nodes()):
                 raise RequestError(f"resources.{job.kind}.{resource}: {message}")
 
-    def _run_on_ray(self, session: Session, first: TrialPlan) -> None:
+    def _run_on_ray(self, session: Session, first: TrialPlan, gpus: Mapping[str, LocalGpus] | None) -> None:
         before = self._latest
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = BrokerActor.options(num_cpus=0, max_concurrency=MAX_CONCURRENCY, scheduling_strategy=here)
-        broker: Any = options.remote(session.store.root, str(session.ledger.absolute()), session.checkpoint_every_s)
+        ledger = str(session.ledger.absolute())
+        broker: Any = options.remote(session.store.root, ledger, session.checkpoint_every_s, gpus)
         self._broker = broker
         broker.warm.remote(first)
         broker.look_ahead.remote([job for plan in session.certain_plans() for job in plan.jobs if not job.inputs])
@@ -114,6 +133,16 @@ class RayExecutor(Executor):
         ray.kill(broker)
         if before.trials_done:
             self._latest = _sum(before, self._latest)
+
+
+def with_estimates(session: Session) -> Session:
+    """The session, with plans that say how much GPU memory their jobs will need."""
+    estimator = Estimator()
+    return replace(
+        session,
+        plan=lambda trial: estimator.estimated(session.plan(trial)),
+        certain_plans=lambda: [estimator.estimated(plan) for plan in session.certain_plans()],
+    )
 
 
 def _concurrency() -> int:

@@ -7,15 +7,18 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.executors.ray.cluster import alive_nodes
+from orchestrator.executors.ray.devices import LOOK_FOR_S, described, look_at
+from orchestrator.executors.ray.mps import client_environment
 from orchestrator.executors.ray.worker import WorkerActor
+from orchestrator.placement.machine import LocalGpus
 from orchestrator.placement.nodes import Node, Request, place, why_not
 from workloads.core.errors import MidreError
 
@@ -43,7 +46,15 @@ class Slot:
     """What the worker occupies, idle or not."""
     node: str
     """Id of its node."""
+    gpus: tuple[int, ...] = ()
+    """Which GPUs of its node it holds, by index."""
     idle: bool = False
+
+    def serves(self, request: Request) -> bool:
+        """Whether a job that asks for this can run here: main memory may be more than it asks for."""
+        return self.request.memory_gb >= request.memory_gb and request == replace(
+            self.request, memory_gb=request.memory_gb
+        )
 
 
 @dataclass
@@ -58,13 +69,30 @@ class _Waiting:
 class Pool:
     """Lends workers to jobs. A worker keeps its resources while it lives, so idle ones are stopped to make room."""
 
-    def __init__(self, worker_arguments: Callable[[], tuple[Any, ...]]) -> None:
-        """`worker_arguments` returns what each new worker is constructed with."""
+    def __init__(
+        self, worker_arguments: Callable[[float], tuple[Any, ...]], gpus: Mapping[str, LocalGpus] | None
+    ) -> None:
+        """Begin without workers.
+
+        Args:
+            worker_arguments: returns what a new worker is constructed with, from its share of a GPU.
+            gpus: what nodes make of their GPUs, by their ids; None if the spec sets all shares, so that nobody asks.
+        """
         self._worker_arguments = worker_arguments
+        self._gpus = None if gpus is None else dict(gpus)
         self._slots: dict[int, Slot] = {}
         self._queue: deque[_Waiting] = deque()
         self._numbers = itertools.count()
         self._watch: asyncio.Task[None] | None = None
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are alive, each with everything it has, in use or not, and what is known of its GPUs.
+
+        A node that has just joined is left out until it has looked at its GPUs.
+        """
+        if self._gpus is None:
+            return alive_nodes()
+        return described([node for node in alive_nodes() if not node.gpus or node.id in self._gpus], self._gpus)
 
     async def acquire(self, request: Request) -> Slot:
         """Lend a worker to one job, as soon as there is room.
@@ -82,7 +110,7 @@ class Pool:
     def warm(self, requests: Sequence[Request]) -> None:
         """Start as many workers as there is room for, in turn for each of the requests that are to come soon."""
         for request in itertools.cycle(dict.fromkeys(requests)):
-            node = place(request, self._free(alive_nodes(), list(self._slots.values())))
+            node = place(request, self._free(self.nodes(), list(self._slots.values())))
             if node is None:
                 return
             self._start_on(node, request).idle = True
@@ -91,7 +119,7 @@ class Pool:
         """True if a job would get a worker at once, and no other waits for one."""
         if self._queue:
             return False
-        return self._idle(request) is not None or place(request, self._free(alive_nodes(), self._busy())) is not None
+        return self._idle(request) is not None or place(request, self._free(self.nodes(), self._busy())) is not None
 
     def release(self, slot: Slot) -> None:
         """Take back a worker whose job is over and which can run another."""
@@ -114,24 +142,29 @@ class Pool:
                 waiting.slot.set_result(slot)
 
     def _idle(self, request: Request) -> Slot | None:
-        return next((slot for slot in self._slots.values() if slot.idle and slot.request == request), None)
+        able = [slot for slot in self._slots.values() if slot.idle and slot.serves(request)]
+        return min(able, key=lambda slot: slot.request.memory_gb, default=None)
 
     def _start(self, request: Request) -> Slot | None:
-        nodes = alive_nodes()
+        nodes = self.nodes()
         node = place(request, self._free(nodes, list(self._slots.values())))
         if node is None:
             node = self._make_room(request, nodes)
         return None if node is None else self._start_on(node, request)
 
     def _start_on(self, node: Node, request: Request) -> Slot:
+        """Start a worker on a node; `node` is what is left of it."""
+        gpus = node.gpus_for(request) or ()
+        share = max((node.gpus[index].share_of(request) for index in gpus), default=0.0)
         actor = WorkerActor.options(
             num_cpus=request.cpus,
-            num_gpus=request.gpus,
+            num_gpus=share * len(gpus),
             memory=int(request.memory_gb * 2**30),
             max_restarts=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
-        ).remote(*self._worker_arguments())
-        slot = Slot(next(self._numbers), actor, request, node.id)
+            runtime_env=client_environment(node, gpus, share),
+        ).remote(*self._worker_arguments(share))
+        slot = Slot(next(self._numbers), actor, request, node.id, gpus)
         self._slots[slot.number] = slot
         return slot
 
@@ -153,17 +186,29 @@ class Pool:
         free = {node.id: node for node in nodes}
         for slot in slots:
             if slot.node in free:
-                free[slot.node] = free[slot.node].without(slot.request)
+                free[slot.node] = free[slot.node].without(slot.request, slot.gpus)
         return list(free.values())
 
     async def _watch_nodes(self) -> None:
         """While jobs wait, look for new nodes; give up on requests that no node could ever take."""
         while self._queue:
             await asyncio.sleep(CHECK_NODES_EVERY_S)
+            await self._look_at_new_nodes()
             self._dispatch()
-            nodes = alive_nodes()
+            nodes = self.nodes()
             for waiting in list(self._queue):
                 reasons = [message for _, message in why_not(waiting.request, nodes)]
                 if reasons and time.monotonic() - waiting.since > GIVE_UP_AFTER_S:
                     self._queue.remove(waiting)
                     waiting.slot.set_exception(NowhereToRun(reasons[0]))
+
+    async def _look_at_new_nodes(self) -> None:
+        """Ask nodes that have joined about their GPUs; of one that does not answer, GPUs are shared by number alone."""
+        if self._gpus is None:
+            return
+        for node in alive_nodes():
+            if node.gpus and node.id not in self._gpus:
+                try:
+                    self._gpus[node.id] = await asyncio.wait_for(look_at(node.id), LOOK_FOR_S)
+                except (ray.exceptions.RayError, TimeoutError):
+                    self._gpus[node.id] = LocalGpus()

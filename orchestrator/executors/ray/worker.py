@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 
+from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import PlannedJob
 from orchestrator.store.artifacts import ArtifactStore, Facts
 
@@ -36,15 +37,21 @@ class ImageArrays(NamedTuple):
 class Worker:
     """Runs jobs in a process that imports torch once. It owns nothing that outlives a job."""
 
-    def __init__(self, store: str, broker: Any, checkpoint_every_s: float) -> None:
+    def __init__(self, store: str, broker: Any, checkpoint_every_s: float, gpu_share: float) -> None:
+        """`gpu_share` is the part of a GPU that the process may fill; 0 for none, 1 for a GPU to itself."""
         self._store, self._broker = ArtifactStore(store), broker
         self._checkpoint_every_s = checkpoint_every_s
         self._images: dict[str, ImageSet] = {}
         importlib.import_module("orchestrator.executors.run_job")  # torch: seconds, best spent before a job waits
         importlib.import_module("workloads.core.numerics").fix_cublas_workspace()  # before CUDA starts here
+        importlib.import_module("orchestrator.executors.usage").limit_gpu_memory(gpu_share)
 
-    def run(self, job: PlannedJob) -> Facts:
-        """Run a job and commit its artifact; returns facts about its making. Raises whatever the job raises."""
+    def run(self, job: PlannedJob, request: Request) -> Facts:
+        """Run a job and commit its artifact; returns facts about its making. Raises whatever the job raises.
+
+        Args:
+            request: what the job asked for; of it, the worker holds at least that.
+        """
         import torch
 
         from orchestrator.executors.run_job import device_for, run_job
@@ -55,9 +62,10 @@ class Worker:
             manifest = run_job(
                 job,
                 self._store,
+                request=request,
                 load_images=self._load_images,
                 on_progress=self._reporter(job.key),
-                device=device_for(job.request.gpus),
+                device=device_for(request.gpus),
                 where=where,
                 checkpoint_every_s=self._checkpoint_every_s,
             )

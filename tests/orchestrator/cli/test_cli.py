@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from orchestrator.cli.commands import app, main
 from orchestrator.cli.options import ComponentType
 from orchestrator.errors import RequestError
+from orchestrator.placement.nodes import Gpu, Node
 from orchestrator.store.paths import RunPaths
 from tests.support.toy import TOY, write_spec
 
@@ -125,7 +126,7 @@ def test_plan_prints_every_job_before_those_that_read_it(finished: Finished) -> 
     seen: set[str] = set()
     for job in shape["jobs"]:
         assert set(job) == {"key", "kind", "inputs", "done", "resources"}
-        assert set(job["resources"]) == {"cpus", "gpus", "memory_gb"}
+        assert set(job["resources"]) == {"cpus", "gpus", "memory_gb", "gpu_memory_gb", "why"}
         assert re.fullmatch("[0-9a-f]{64}", job["key"])
         assert set(job["inputs"]) <= seen
         seen.add(job["key"])
@@ -160,9 +161,58 @@ def test_runs_are_where_the_command_says_else_the_shell_else_the_spec_else_here(
     assert jobs_done(finished.spec) == {False}
 
 
-def test_validate_prints_that_nothing_is_wrong(finished: Finished) -> None:
+@pytest.fixture
+def laptop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run on a machine of two cores without a GPU."""
+    monkeypatch.setattr("orchestrator.cli.opening.this_machine", lambda: Node("this machine", 2, (), 8.0))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run on a machine of 16 cores beside one GPU."""
+    node = Node("this machine", 16, (Gpu(80.0, "H100"),), 128.0)
+    monkeypatch.setattr("orchestrator.cli.opening.this_machine", lambda: node)
+
+
+KINDS = ("train_classifier", "evaluate_classifier", "fit_prior", "run_attack", "evaluate_attack")
+
+
+def test_validate_prints_that_nothing_is_wrong_and_what_jobs_will_get(finished: Finished, laptop: None) -> None:
     assert printed("validate", finished.spec) == {"ok": True, "problems": []}
-    assert midre("validate", finished.spec).stderr == f"{finished.spec}: nothing wrong.\n"
+    assert midre("validate", finished.spec).stderr.splitlines() == [
+        f"{finished.spec}: nothing wrong.",
+        "this machine: 2 CPUs, no GPU",
+        *(f"{kind}: 1 CPU, 1 GiB of main memory (no GPU)" for kind in KINDS),
+    ]
+
+
+def test_plan_says_what_each_kind_of_job_will_get_of_a_gpu_and_why(
+    finished: Finished, tmp_path: Path, server: None
+) -> None:
+    """The first of each shape asks for an estimate, and after a run for what was measured: no GPU there."""
+    job = printed("plan", finished.spec, "--runs", tmp_path / "fresh")["jobs"][0]
+    assert job["kind"] == "train_classifier"
+    assert job["resources"].pop("why").endswith("GiB estimated, as none of its shape has finished")
+    assert job["resources"] == {"cpus": 2, "gpus": 0.125, "memory_gb": 1.0, "gpu_memory_gb": 10.0}
+    lines = midre("plan", finished.spec, "--runs", tmp_path / "fresh").stdout.splitlines()
+    assert "this machine: 16 CPUs, 1 x H100 (80 GiB)" in lines
+    (attack,) = [line for line in lines if line.startswith("run_attack: ")]
+    assert attack.startswith("run_attack: 2 CPUs, 0.125 GPU with 10 GiB, 1 GiB of main memory (")
+
+
+def test_a_spec_sets_resources_field_by_field(finished: Finished, tmp_path: Path, server: None) -> None:
+    settings = ("--set", "resources=auto", "--set", "resources.fit_prior.gpus=0.3", "--runs", tmp_path)
+    jobs = {job["kind"]: job["resources"] for job in printed("plan", finished.spec, *settings)["jobs"]}
+    assert {kind: resources["gpus"] for kind, resources in jobs.items()} == {
+        **dict.fromkeys(KINDS, 0.125),
+        "fit_prior": 0.3,
+    }
+    assert jobs["fit_prior"]["why"] == "GPUs set by the spec"
+
+
+def test_run_names_the_devices_in_its_first_line(finished: Finished, laptop: None) -> None:
+    again = midre("run", finished.spec, "--runs", finished.runs, "--executor", "inline")
+    assert again.stderr.splitlines()[0] == "this machine: 2 CPUs, no GPU"
 
 
 def test_validate_prints_every_problem_with_its_field_and_line_and_ends_with_2(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.executors.run_job import device_for, missing_gpu, read_images
+from orchestrator.placement.sizing import Usage
 from orchestrator.results.numerics import remarks
 from orchestrator.store.ledger import read_events
 from tests.support.toy import toy_sweep
@@ -70,3 +71,17 @@ def test_artifact_ledger_and_report_say_how_jobs_computed(tmp_path: Path, monkey
     sweep.publish(result, seconds=0.0, jobs={"run": 0, "cached": 0, "failed": 0})
     page = sweep.paths.report.read_text(encoding="utf-8")
     assert NO_GPU in page and "no (put_)" in page
+
+
+def test_a_manifest_says_what_its_job_asked_for_and_took(tmp_path: Path) -> None:
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", search={"seeds": [0], "baseline": False})
+    sweep.run(InlineExecutor(), spec_file=None)
+    (plan,) = sweep.plans()
+    job = plan.job(plan.keys.target)
+    manifest = sweep.store.latest_of(job.shape)
+    assert manifest is not None
+    assert manifest.key == job.key
+    assert manifest.facts["request"] == {"cpus": 1, "gpus": 0.0, "memory_gb": 1.0, "gpu_memory_gb": 0.0}
+    resident = Usage.of(manifest.facts).memory_gb
+    assert resident is not None
+    assert 0.1 < resident < 16, "torch alone takes some hundred MiB"

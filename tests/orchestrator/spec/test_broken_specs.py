@@ -78,7 +78,7 @@ MALFORMED = {
                                    "18: search.space.defenses.0.max_area.value: unknown field. Did you mean 'values'? "
                                    "Fields: kind, values."),
     "unknown_resource_field": ("cpus: 1", "cpu: 1", "21: resources.train_classifier.cpu: unknown field. "
-                               "Did you mean 'cpus'? Fields: cpus, gpus, memory_gb."),
+                               "Did you mean 'cpus'? Fields: cpus, gpu_memory_gb, gpus, memory_gb."),
     "bad_name": ("name: broken", "name: My Sweep", "1: name: must match ^[a-z0-9][a-z0-9_-]{0,63}$, got 'My Sweep'."),
     "bad_attack_name": ("gmi, steps", "gmi, name: G-M, steps",
                         "14: attacks.0.name: must match ^[a-z][a-z0-9_]*$, got 'G-M'."),
@@ -134,6 +134,8 @@ MALFORMED = {
     "no_seeds": ("[0, 1]", "[]", "19: search.seeds: needs at least 1 item, got 0."),
     "no_values": ("[0.2, 0.5]", "[]", "18: search.space.defenses.0.max_area.values: needs at least 1 item, got 0."),
     "no_identities": ('["5", "6"]', "[]", "4: data.public.identities: needs at least 1 item, got 0."),
+    "resources_in_a_word": ("  train_classifier: {cpus: 1}", "  train_classifier: many",
+                            "21: resources.train_classifier: must be a mapping of fields, got 'many'."),
     "fractional_gpus_above_one": ("cpus: 1", "gpus: 1.5", "21: resources.train_classifier.gpus: 1.5 GPUs: above one "
                                   "only whole GPUs can be had."),
     "identity_twice": ('["0", "1"]', '["0", "1", "1"]', "3: data.private.identities: '1' is named twice: name each "
@@ -465,7 +467,7 @@ def test_all_problems_of_a_malformed_file_are_reported_together_in_the_order_of_
         "spec.yaml:9: defenses.0.max_area: must be at most 1, got 1.5.",
         "FOLDER/spec.yaml:12: prior.steps: must be a whole number, got 'many'.",
         "FOLDER/spec.yaml:21: resources.train_classifier.cpu: unknown field. Did you mean 'cpus'? "
-        "Fields: cpus, gpus, memory_gb.",
+        "Fields: cpus, gpu_memory_gb, gpus, memory_gb.",
     ]
 
 

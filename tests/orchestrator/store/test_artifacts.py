@@ -117,3 +117,24 @@ def test_a_checkpoint_outlives_the_process_that_saved_it_and_goes_with_the_commi
     put(store)
     file.unlink(missing_ok=True)
     assert not store.checkpoint_file(KEY).exists()
+
+
+def put_shaped(store: ArtifactStore, key: str, shape: str) -> None:
+    store.commit(key, "probe", store.new_attempt(key), {"shape": shape})
+
+
+def test_the_job_of_a_shape_that_finished_last_is_found(store: ArtifactStore) -> None:
+    put_shaped(store, KEY, "large")
+    put_shaped(store, "cd" * 32, "small")
+    put_shaped(store, "ef" * 32, "large")
+    latest = store.latest_of("large")
+    assert latest is not None
+    assert latest.key == "ef" * 32
+    assert store.latest_of("unheard of") is None
+    assert store.latest_of("") is None
+
+
+def test_a_job_of_a_shape_that_was_set_aside_is_not_found(store: ArtifactStore) -> None:
+    put_shaped(store, KEY, "large")
+    store.set_aside(KEY)
+    assert store.latest_of("large") is None

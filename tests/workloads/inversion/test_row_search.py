@@ -13,9 +13,10 @@ from tests.support.golden_networks import golden_networks
 from tests.support.interruptions import Interrupted, context_at
 from workloads.core.checkpoints import State
 from workloads.core.errors import ConfigError, DivergedError
+from workloads.core.memory import GIB
 from workloads.inversion.attack import Access, Reconstructions, SearchConfig
 from workloads.inversion.early_stop import EarlyStopConfig
-from workloads.inversion.memory_batches import GIB, MemoryBatches
+from workloads.inversion.memory_batches import MemoryBatches
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle

@@ -1,0 +1,116 @@
+"""The broker with workers that fail as a test says: what it asks the pool for next, and what it writes down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from orchestrator.placement.nodes import Gpu, Node, Request
+from orchestrator.planning.graph import Outcome, PlannedJob, Trial, TrialKeys, TrialPlan
+from orchestrator.store.ledger import read_events
+
+FACTS = {"usage": {"gpu_memory_gb": 30.0, "memory_gb": 0.5}}
+
+
+class Pool:
+    """A server of one GPU of 80 GiB whose workers raise the next of `errors`, or finish their job."""
+
+    def __init__(self, worker_arguments: Callable[[float], tuple[Any, ...]], gpus: object) -> None:
+        self.requests: list[Request] = []
+        self.errors: list[Exception | None] = []
+        self.returned: list[str] = []
+
+    def nodes(self) -> list[Node]:
+        return [Node("server", 16, (Gpu(80.0),), 128.0)]
+
+    async def acquire(self, request: Request) -> Any:
+        from orchestrator.executors.ray.pool import Slot
+
+        self.requests.append(request)
+        return Slot(len(self.requests), self, request, "server")
+
+    @property
+    def run(self) -> Pool:
+        return self
+
+    async def remote(self, job: PlannedJob, request: Request) -> dict[str, Any]:
+        from ray.exceptions import RayTaskError
+
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise RayTaskError("run", "a long trace", error)
+        return FACTS
+
+    def release(self, slot: Any) -> None:
+        self.returned.append("released")
+
+    def discard(self, slot: Any) -> None:
+        self.returned.append("discarded")
+
+
+def plan_of(*names: str) -> TrialPlan:
+    """A trial of jobs of one shape, which are estimated to take 10 GiB on a GPU."""
+    jobs = tuple(PlannedJob(name, "run_attack", {}, {}, shape="s", estimate_gb=10.0) for name in names)
+    keys = TrialKeys(*(jobs[0].key,) * 4)
+    return TrialPlan(Trial("t", 0, {}, 0, False), (), jobs, keys)
+
+
+def run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, plan: TrialPlan, *errors: Exception | None
+) -> tuple[Pool, Outcome, list[dict[str, Any]]]:
+    """Run a trial; returns its pool, its outcome and what the ledger says of its jobs."""
+    from orchestrator.executors.ray import broker as module
+
+    pool = Pool(lambda share: (), None)
+    pool.errors = list(errors)
+    monkeypatch.setattr(module, "Pool", lambda *arguments: pool)
+    monkeypatch.setattr("orchestrator.executors.recorder.trial_metrics", lambda plan, store: {})
+    ledger = folder / "ledger.jsonl"
+    broker = module.Broker(str(folder / "store"), str(ledger), 20.0)
+    outcome = asyncio.run(broker.run_trial(plan))
+    return pool, outcome, [event for event in read_events(ledger) if event["event"].startswith("job")]
+
+
+def test_a_job_out_of_gpu_memory_runs_again_alone_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out_of_memory = torch.OutOfMemoryError("CUDA out of memory.")
+    pool, outcome, events = run(tmp_path, monkeypatch, plan_of("a"), out_of_memory)
+    # 10.6 GiB of 80 are less than a sixth, 13.3, and more than an eighth.
+    assert [(request.gpus, request.memory_gb) for request in pool.requests] == [(0.1666, 1.0), (1.0, 1.0)]
+    assert pool.returned == ["discarded", "released"], "a process that ran out may still hold some of it"
+    assert outcome.metrics == {}
+    assert [event["event"] for event in events] == ["job_started", "job_failed", "job_started", "job_done"]
+    assert (events[1]["cause"], events[1]["final"]) == ("gpu memory", False)
+
+
+def test_a_job_out_of_gpu_memory_alone_fails_with_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out_of_memory = torch.OutOfMemoryError("CUDA out of memory.")
+    pool, outcome, events = run(tmp_path, monkeypatch, plan_of("a"), out_of_memory, out_of_memory)
+    assert len(pool.requests) == 2
+    assert outcome.metrics is None
+    assert "run_attack a: OutOfMemoryError: CUDA out of memory. (it ran with 13.3 GiB of a shared one" in outcome.error
+    assert (events[-1]["cause"], events[-1]["final"]) == ("gpu memory", True)
+
+
+def test_the_next_job_of_a_shape_asks_for_what_the_last_one_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1.2 x 30 GiB and CUDA's own: half of the GPU."""
+    plan = plan_of("first", "second")
+    first, second = plan.jobs
+    chained = replace(plan, jobs=(first, replace(second, inputs={"prior": "first"})))
+    pool, _, _ = run(tmp_path, monkeypatch, chained)
+    assert [request.gpus for request in pool.requests] == [0.1666, 0.5]
+
+
+def test_code_that_fails_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, outcome, events = run(tmp_path, monkeypatch, plan_of("a"), ValueError("a mistake"))
+    assert len(pool.requests) == 1
+    assert pool.returned == ["released"]
+    assert outcome.error == "run_attack a: ValueError: a mistake"
+    assert events[-1]["cause"] == "code"
