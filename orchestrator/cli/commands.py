@@ -17,6 +17,7 @@ from orchestrator.cli.options import (
     ExecutorName,
     ExecutorOption,
     Overrides,
+    PreparedFormat,
     RunFolder,
     Runs,
     SpecFile,
@@ -144,6 +145,9 @@ def prepare(
             "--set", metavar="OPTION=VALUE", help="A field of the data set, for example --set protocol=hr_224."
         ),
     ] = None,
+    to: Annotated[
+        PreparedFormat, typer.Option("--to", help="For whom: this project, or Hugging Face's datasets.")
+    ] = PreparedFormat.midre,
     download: Annotated[bool, typer.Option("--download", help="Let torchvision download it first.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of shards written at the same time.")] = 4,
     allow_missing: Annotated[
@@ -159,6 +163,7 @@ def prepare(
         source,
         out,
         overrides=overrides,
+        form=to.value,
         download=download,
         jobs=jobs,
         allow_missing=allow_missing,

@@ -16,6 +16,13 @@ class ExecutorName(StrEnum):
     ray = "ray"
 
 
+class PreparedFormat(StrEnum):
+    """For whom prepared images are laid out."""
+
+    midre = "midre"
+    hf = "hf"
+
+
 class ComponentType(StrEnum):
     """What `midre list` can list."""
 

@@ -19,6 +19,7 @@ from orchestrator.errors import RequestError
 from orchestrator.spec.messages import did_you_mean, message_of
 from workloads.datasets.base import DATASETS
 from workloads.datasets.preparation import MANIFEST, UNDIVIDED, Preparation
+from workloads.datasets.preparation.layouts import Format
 from workloads.datasets.reading.raw import RawConfig, open_download
 
 SHOWN_PROBLEMS = 20
@@ -33,6 +34,7 @@ def prepare_dataset(
     out: Path,
     *,
     overrides: Sequence[str] | None,
+    form: Format,
     download: bool,
     jobs: int,
     allow_missing: bool,
@@ -45,12 +47,12 @@ def prepare_dataset(
         typer.Exit: if images are missing or damaged, unless `allow_missing`.
     """
     config = config_for(name, source, settings_of(overrides))
-    manifest = prepare(config, out, download=download, jobs=jobs, console=stderr)
+    manifest = prepare(config, out, form=form, download=download, jobs=jobs, console=stderr)
     print_line(summary(manifest, out), console=stderr)
     if as_json:
         print_json(manifest)
     else:
-        print_line(spec_lines(manifest, out), console=stdout)
+        print_line(spec_lines(manifest, out, form), console=stdout)
     if manifest["problems"] and not allow_missing:
         raise typer.Exit(TRIALS_FAILED)
 
@@ -82,11 +84,13 @@ def config_for(name: str, source: Path, settings: Mapping[str, str]) -> RawConfi
         raise RequestError(f"--set {where}: {message_of(details, raw[name])}") from error
 
 
-def prepare(config: RawConfig, out: Path, *, download: bool, jobs: int, console: Console) -> dict[str, Any]:
+def prepare(
+    config: RawConfig, out: Path, *, form: Format, download: bool, jobs: int, console: Console
+) -> dict[str, Any]:
     """Prepare a data set under a progress bar, and return its manifest."""
     if download:
         open_download(config).download()
-    preparation = Preparation.of(config, out)
+    preparation = Preparation.of(config, out, form=form)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{config.kind}: images", total=preparation.images)
@@ -107,14 +111,14 @@ def summary(manifest: Mapping[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
-def spec_lines(manifest: Mapping[str, Any], out: Path) -> str:
+def spec_lines(manifest: Mapping[str, Any], out: Path, form: Format) -> str:
     """The section of a spec that reads the prepared images."""
-    section: dict[str, dict[str, str]] = {
-        side: {"kind": "parquet", "path": str((out / side).absolute()), "order": "first_seen"}
-        for side in manifest["sides"]
+    columns: dict[str, Any] = {"label_column": "label"} if form == "hf" else {"order": "first_seen"}
+    section: dict[str, dict[str, Any]] = {
+        side: {"kind": "parquet", "path": str((out / side).absolute()), **columns} for side in manifest["sides"]
     }
     if "private" in section and UNDIVIDED not in manifest["sides"]["private"]["images"]:
-        section["private"]["part_column"] = "part"
+        section["private"] |= {"parts_by_file": True} if form == "hf" else {"part_column": "part"}
         section["split"] = {"rule": "published"}
     return yaml.safe_dump({"data": section}, sort_keys=False).rstrip()
 

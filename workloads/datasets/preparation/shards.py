@@ -21,6 +21,9 @@ import pyarrow.parquet as pq
 from workloads.core.config import content, digest
 from workloads.core.errors import DataError
 from workloads.core.files import replace_when_written, write_atomically
+from workloads.datasets.base import DATASETS
+from workloads.datasets.preparation.hugging_face import write_metadata
+from workloads.datasets.preparation.layouts import Format, HuggingFaceLayout, Layout, layout_for
 from workloads.datasets.reading.raw import Entry, Part, RawConfig, RawDataset, Side, open_download
 
 SHARD_ROWS = 1_000
@@ -31,7 +34,6 @@ MANIFEST = "manifest.json"
 """Name of the file that says what a prepared set holds."""
 PARTIAL = ".partial"
 """Ending of a shard that is still written. It holds no process id, so that the next try overwrites a killed one's."""
-SCHEMA = pa.schema([("identity", pa.string()), ("file", pa.string()), ("part", pa.string()), ("image", pa.binary())])
 UNDIVIDED = "undivided"
 """Name in the manifest for images that belong to no part of a published split."""
 ABOUT = b"midre"
@@ -53,13 +55,15 @@ class Shard:
     dataset: RawDataset
     entries: Sequence[Entry]
     file: Path
+    layout: Layout
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of what the shard is made from: settings, entries, and size and time of every file they come from."""
         files = dict.fromkeys(file for entry in self.entries for file in self.dataset.sources(entry))
         facts = [_stamp(file) for file in files]
-        return digest({"settings": content(self.dataset.config), "entries": self.entries, "files": facts})
+        layout = {} if self.layout.name == "midre" else {"layout": self.layout.name}
+        return digest({"settings": content(self.dataset.config), "entries": self.entries, "files": facts, **layout})
 
     def problems(self) -> tuple[Problem, ...] | None:
         """Problems met when the shard was written; None if it is not written yet, or was made from something else."""
@@ -74,17 +78,17 @@ class Shard:
     def write(self, on_images: Callable[[int], None]) -> None:
         """Write the shard, never leaving half of one; `on_images` is called with the size of each finished batch."""
         problems: list[Problem] = []
-        small = ["identity", "part"]  # only these gain from a dictionary and statistics: images are compressed already
+        small, schema = list(self.layout.small_columns), self.layout.schema
         with (
             replace_when_written(self.file, suffix=PARTIAL) as temporary,
             pq.ParquetWriter(
-                temporary, SCHEMA, compression="none", use_dictionary=small, write_statistics=small
+                temporary, schema, compression="none", use_dictionary=small, write_statistics=small
             ) as writer,
         ):
             for start in range(0, len(self.entries), BATCH_ROWS):
                 entries = self.entries[start : start + BATCH_ROWS]
                 rows = list(self._rows(entries, problems))
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
                 on_images(len(entries))
             about = {"fingerprint": self.fingerprint, "problems": [asdict(problem) for problem in problems]}
             writer.add_key_value_metadata({ABOUT: json.dumps(about)})
@@ -97,7 +101,7 @@ class Shard:
             except DataError as error:
                 problems.append(Problem(entry.file, str(error)))
             else:
-                yield {"identity": entry.identity, "file": entry.file, "part": entry.part, "image": image}
+                yield self.layout.row(entry, image)
 
 
 @dataclass(frozen=True)
@@ -107,17 +111,22 @@ class Preparation:
     config: RawConfig
     out: Path
     shards: Mapping[Side, Sequence[Shard]]
+    form: Format = "midre"
 
     @classmethod
-    def of(cls, config: RawConfig, out: Path, *, shard_rows: int = SHARD_ROWS) -> Preparation:
+    def of(cls, config: RawConfig, out: Path, *, shard_rows: int = SHARD_ROWS, form: Format = "midre") -> Preparation:
         """Plan which shards to make from a download; writes nothing.
+
+        Args:
+            form: for whom they are laid out.
 
         Raises:
             DataError: if the download is not laid out as it should be, or the folder holds something else.
         """
         sides = open_download(config).sides()
         datasets = {side: open_download(side_config) for side, side_config in sides.items()}
-        return cls(config, out, {side: _plan(dataset, out / side, shard_rows) for side, dataset in datasets.items()})
+        shards = {side: _plan(dataset, out / side, shard_rows, form) for side, dataset in datasets.items()}
+        return cls(config, out, shards, form)
 
     @property
     def images(self) -> int:
@@ -137,8 +146,25 @@ class Preparation:
             for future in as_completed(futures):
                 future.result()
         manifest = self._manifest()
+        if self.form == "hf":
+            self._write_cards(manifest)
         write_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1).encode())
         return manifest
+
+    def _write_cards(self, manifest: Mapping[str, Any]) -> None:
+        """Write what Hugging Face wants to know beside the shards of each side."""
+        about = next(about for about in DATASETS.describe() if about["kind"] == self.config.kind)
+        for side, shards in self.shards.items():
+            layout = shards[0].layout
+            assert isinstance(layout, HuggingFaceLayout)
+            write_metadata(
+                self.out / side,
+                name=f"{self.config.kind}, {side} images",
+                about=about,
+                facts=manifest["sides"][side],
+                names=layout.names,
+                settings=manifest["settings"],
+            )
 
     def _all_shards(self) -> Iterator[Shard]:
         for shards in self.shards.values():
@@ -160,18 +186,18 @@ class Preparation:
             yield from shard.problems() or ()
 
 
-def _plan(dataset: RawDataset, folder: Path, rows: int) -> list[Shard]:
+def _plan(dataset: RawDataset, folder: Path, rows: int, form: Format) -> list[Shard]:
     """Divide the entries of a data set into shards of `rows` images."""
+    layout = layout_for(form, dataset.names())
     names = frozenset(dataset.names())
     entries = [entry for entry in dataset.entries if entry.identity in names]
-    parts = [entries[start : start + rows] for start in range(0, len(entries), rows)]
-    files = [folder / f"{number:05d}-of-{len(parts):05d}.parquet" for number in range(len(parts))]
-    strangers = sorted(set(folder.glob("*.parquet")) - set(files))
+    files = {folder / name: part for name, part in layout.files(entries, rows)}
+    strangers = sorted(set(folder.rglob("*.parquet")) - set(files))
     if strangers:
         raise DataError(
             f"{strangers[0]} belongs to another data set or protocol: remove {folder}, or name another folder."
         )
-    return [Shard(dataset, part, file) for part, file in zip(parts, files, strict=True)]
+    return [Shard(dataset, part, file, layout) for file, part in files.items()]
 
 
 def _write_if_missing(shard: Shard, on_images: Callable[[int], None]) -> None:
@@ -192,17 +218,23 @@ def _stamp(file: Path) -> list[str | int] | None:
 
 
 def _side_facts(out: Path, shards: Sequence[Shard]) -> dict[str, Any]:
-    """What the manifest says of one side, read from the written files."""
-    columns = pa.concat_tables(pq.read_table(shard.file, columns=["identity", "part"]) for shard in shards)
+    """What the manifest says of one side: what was listed, and what of it was written."""
     listed = [entry for shard in shards for entry in shard.entries]
-    counts = Counter(part or UNDIVIDED for part in columns["part"].to_pylist())
+    written = [entry for shard in shards for entry in _written(shard)]
+    counts = Counter(entry.part or UNDIVIDED for entry in written)
     return {
-        "identities": len(columns["identity"].unique()),
+        "identities": len({entry.identity for entry in written}),
         "images": {part: counts[part] for part in (*get_args(Part), UNDIVIDED) if counts[part]},
         "listed": {"identities": len({entry.identity for entry in listed}), "images": len(listed)},
         "listing_sha256": digest(listed),
         "shards": [_file_facts(out, shard.file) for shard in shards],
     }
+
+
+def _written(shard: Shard) -> list[Entry]:
+    """Images that are in a shard."""
+    bad = {problem.file for problem in shard.problems() or ()}
+    return [entry for entry in shard.entries if entry.file not in bad]
 
 
 def _file_facts(out: Path, file: Path) -> dict[str, Any]:
