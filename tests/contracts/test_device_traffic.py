@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,12 @@ import torch
 from torch import Tensor
 
 from tests.support.device_traffic import DEVICE, DeviceTraffic, traffic_counted
+from tests.support.interruptions import context_at
+from workloads.datasets.base import ImageSet
+from workloads.models.small_cnn import SmallCnnConfig
+from workloads.recipes.optimization import TrainingConfig
+from workloads.training.classifiers import Architecture
+from workloads.training.loop import _Training, train
 
 READS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda numbers: numbers.sum().item(),
@@ -91,3 +99,45 @@ def test_the_lens_sees_reads_in_a_backward_pass() -> None:
 def test_mixed_devices_fail() -> None:
     with pytest.raises(AssertionError, match="mixes tensors of host and device"):
         traffic_of(lambda numbers: numbers + torch.ones(3))
+
+
+# Training. What an epoch's setup does once is left out: the order of its images is drawn on the host and copied.
+
+CLASSES, IMAGES, SIZE = 3, 10, 32
+NOISE = ImageSet(torch.zeros(IMAGES, 3, SIZE, SIZE, dtype=torch.uint8), torch.arange(IMAGES) % CLASSES, ("a", "b", "c"))
+
+
+def traffic_of_steps(folder: Path, monkeypatch: pytest.MonkeyPatch, **training: Any) -> DeviceTraffic:
+    """What passes during all steps of two epochs of three batches each."""
+    model = Architecture(model=SmallCnnConfig(width=2, stages=2), classes=CLASSES, channels=3, image_size=SIZE).build()
+    during = DeviceTraffic()
+    take_steps = _Training._take_steps
+
+    def watched(training: _Training, *args: Any) -> Any:
+        with traffic_counted() as traffic:
+            result = take_steps(training, *args)
+        during.add(traffic)
+        return result
+
+    monkeypatch.setattr(_Training, "_take_steps", watched)
+    context = context_at(folder)
+    context.device = DEVICE
+    config = TrainingConfig(**{"epochs": 2, "batch_size": 4, "validation_fraction": 0.5, **training})
+    with traffic_counted():  # so that what is read at the end of an epoch is zeros
+        train(model.to(DEVICE), NOISE, config, validation=NOISE, defenses=(), context=context)
+    return during
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "adam": {"optimizer": "adam", "clip_norm": 1.0, "ema": 0.9, "label_smoothing": 0.1, "warmup_epochs": 1},
+    "bf16": {"precision": "bf16", "channels_last": True, "select": "best_validation"},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_the_steps_of_an_epoch_neither_read_nor_copy_nor_make_generators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    traffic = traffic_of_steps(tmp_path, monkeypatch, **settings)
+    assert traffic == DeviceTraffic()

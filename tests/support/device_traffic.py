@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
@@ -33,6 +34,7 @@ NEW_TENSORS = (torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor)
 """Functions that make tensors from Python's numbers."""
 
 
+@dataclass
 class DeviceTraffic:
     """Counts what code under test does that a GPU would have to wait for.
 
@@ -44,15 +46,21 @@ class DeviceTraffic:
     >>> assert traffic.reads == []
     """
 
-    def __init__(self) -> None:
-        self.reads: list[str] = []
-        """Copies from device to host, and results that the host waited for."""
-        self.copies: list[str] = []
-        """Copies from host to device."""
-        self.generators: list[str] = []
-        """Generators of random numbers, torch's and NumPy's, that were made."""
-        self.unnamed_draws: list[str] = []
-        """Random numbers that the device drew from its global generator."""
+    reads: list[str] = field(default_factory=list)
+    """Copies from device to host, and results that the host waited for."""
+    copies: list[str] = field(default_factory=list)
+    """Copies from host to device."""
+    generators: list[str] = field(default_factory=list)
+    """Generators of random numbers, torch's and NumPy's, that were made."""
+    unnamed_draws: list[str] = field(default_factory=list)
+    """Random numbers that the device drew from its global generator."""
+
+    def add(self, other: DeviceTraffic) -> None:
+        """Add what was counted elsewhere."""
+        self.reads += other.reads
+        self.copies += other.copies
+        self.generators += other.generators
+        self.unnamed_draws += other.unnamed_draws
 
     def clear(self) -> None:
         """Forget what was counted, such as the setup before the first step."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -68,6 +68,17 @@ class ImageSet:
     identities: Tensor
     names: tuple[str, ...]
     held_out: Tensor | None = None
+    selected_from: ImageSet | None = None
+    """The set as it was read, if this is a part of it; devices hold one copy of it for all parts."""
+    rows: Tensor | None = None
+    """Positions of this part in that set. Shape: (N,) int64."""
+    copies: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    """The images on other devices, of a set as it was read."""
+
+    @property
+    def original(self) -> ImageSet:
+        """The set that these images were selected from; itself if it was read as it is."""
+        return self.selected_from or self
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -75,7 +86,8 @@ class ImageSet:
     def subset(self, indices: Tensor) -> ImageSet:
         """Images at these positions, under the same names. Shape: indices (M,) int64."""
         held_out = None if self.held_out is None else self.held_out[indices]
-        return ImageSet(self.images[indices], self.identities[indices], self.names, held_out)
+        rows = indices if self.rows is None else self.rows[indices]
+        return ImageSet(self.images[indices], self.identities[indices], self.names, held_out, self.original, rows)
 
     def split(self, config: SplitConfig) -> tuple[ImageSet, ImageSet]:
         """Divide into images to train on and images to test on.

@@ -88,7 +88,7 @@ class Batch:
     images: Tensor
     """Normalised images, which whoever holds the batch may change. Shape: (B, C, H, W)."""
     indices: Tensor
-    """Positions in the training set. Shape: (B,), int64."""
+    """Positions in the training set, on the device. Shape: (B,), int64."""
     targets: Tensor
     """Wanted class probabilities. Shape: (B, K)."""
     weights: Tensor
@@ -113,6 +113,9 @@ class Defense:
 
     couples_images: ClassVar[bool] = False
     """True if the loss or input of one image depends on other images, so that one image's influence has no bound."""
+    capturable: ClassVar[bool] = True
+    """False if what the defense adds to a step, a penalty, hooks on the network or an optimiser, looks at the host or
+    does not do the same at each step: a GPU then cannot record the step and replay it. `prepare` is never recorded."""
     config: DefenseConfig
 
     def __init__(self, config: DefenseConfig, *, facts: TrainingFacts) -> None:

@@ -46,6 +46,7 @@ class Bido(Defense):
     """
 
     couples_images: ClassVar = True
+    capturable: ClassVar = False  # solvers of libraries look at the host
     config: BidoConfig
 
     def start(self, model: Classifier) -> None:
@@ -114,9 +115,9 @@ def hsic_as_published(first: Tensor, second: Tensor) -> Tensor:
     """
 
     def shrunk(kernel: Tensor) -> Tensor:
-        size = len(kernel)
         right = kernel - kernel.mean(1, keepdim=True)
-        return right @ torch.linalg.inv(right + RIDGE * size * torch.eye(size).to(kernel))
+        inverse, _ = torch.linalg.inv_ex(right + _ridge(kernel))
+        return right @ inverse
 
     return (shrunk(first) * shrunk(second).T).sum()
 
@@ -136,8 +137,13 @@ def centred(kernel: Tensor) -> Tensor:
 
 
 def _shrunk(kernel: Tensor) -> Tensor:
+    solution, _ = torch.linalg.solve_ex(kernel + _ridge(kernel), kernel)  # the checking form waits for a GPU
+    return solution
+
+
+def _ridge(kernel: Tensor) -> Tensor:
     size = len(kernel)
-    return torch.linalg.solve(kernel + RIDGE * size * torch.eye(size).to(kernel), kernel)
+    return RIDGE * size * torch.eye(size, dtype=kernel.dtype, device=kernel.device)
 
 
 def _squared_distances(rows: Tensor) -> Tensor:

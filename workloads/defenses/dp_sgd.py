@@ -94,6 +94,7 @@ class DpSgd(Defense):
     AAAI 2021, whose batch norm and missing accounting are mended here.
     """
 
+    capturable: ClassVar = False  # batches are of any size, and Opacus counts on the host
     config: DpSgdConfig
 
     def start(self, model: Classifier) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat
@@ -76,6 +76,7 @@ class Mid(Defense):
     AAAI 2021.
     """
 
+    capturable: ClassVar = False
     config: MidConfig
     _head: Bottleneck
 

@@ -98,7 +98,7 @@ class FitSurrogate(Job):
         model = fresh_classifier(architecture, context, "initialization")
         model.start_from(self.config.model)
         model.to(context.device)
-        train(model, data, self.config.training, defenses=[_Answers(answers)], context=context)
+        train(model, data, self.config.training, defenses=[_Answers(answers.to(context.device))], context=context)
         save_classifier(context.output, model, architecture)
 
 
@@ -118,4 +118,4 @@ class _Answers(Defense):
         self._answers = answers
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
-        return replace(batch, targets=self._answers[batch.indices].to(batch.images))
+        return replace(batch, targets=self._answers[batch.indices].to(batch.images.dtype))

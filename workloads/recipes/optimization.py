@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from workloads.core.config import ACCEPTS_LISTS, Fraction, FrozenConfig, Preset
 from workloads.core.errors import ConfigError
@@ -103,21 +103,30 @@ class TrainingConfig(FrozenConfig):
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Optimiser of the parameters that are not frozen."""
+    """Optimiser of the parameters that are not frozen.
+
+    On a GPU a step is one kernel, which reads the learning rate from the GPU, so that a recorded step follows it.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    on_gpu = any(parameter.is_cuda for parameter in parameters)
+    rate = torch.tensor(config.lr, device=parameters[0].device) if on_gpu else config.lr
+    common: dict[str, Any] = {"lr": rate, "weight_decay": config.weight_decay, "fused": on_gpu or None}
     match config.optimizer:
         case "adam":
-            return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
+            return torch.optim.Adam(parameters, capturable=on_gpu, **common)
         case "adamw":
-            return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+            return torch.optim.AdamW(parameters, capturable=on_gpu, **common)
         case "sgd":
-            return torch.optim.SGD(
-                parameters,
-                lr=config.lr,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-                nesterov=config.nesterov,
-            )
+            return torch.optim.SGD(parameters, momentum=config.momentum, nesterov=config.nesterov, **common)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give all parameters this learning rate, in place where the optimiser reads it from a device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def learning_rate(config: TrainingConfig, epoch: int, *, within: float = 0.0) -> float:

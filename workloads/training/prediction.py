@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from workloads.datasets.resident import DeviceImages
 from workloads.models.base import Classifier
 
 
@@ -12,7 +13,19 @@ from workloads.models.base import Classifier
 def predict(model: Classifier, images: Tensor, *, device: torch.device, batch_size: int = 256) -> Tensor:
     """Logits of uint8 images in eval mode, on the CPU. Shape: (N, C, H, W) to (N, classes)."""
     model.eval()
-    return torch.cat([model(unit_range(batch.to(device))).cpu() for batch in images.split(batch_size)])
+    return torch.cat([model(unit_range(batch.to(device))) for batch in images.split(batch_size)]).cpu()
+
+
+@torch.no_grad()
+def count_correct(model: Classifier, images: DeviceImages, *, batch_size: int = 256) -> int:
+    """How many images are classified as who they show, in eval mode; one number is read from the device."""
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=images.identities.device)
+    positions = (torch.arange(len(images), device=device).split(batch_size) for device in ("cpu", correct.device))
+    for on_host, indices in zip(*positions, strict=True):
+        logits = model(unit_range(images.take(indices, on_host=on_host)))
+        correct += (logits.argmax(1) == images.identities[indices]).sum()
+    return int(correct)
 
 
 @torch.no_grad()

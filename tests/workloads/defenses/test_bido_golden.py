@@ -14,7 +14,7 @@ from tests.support.training import facts_of_one_image
 from workloads.core.randomness import generator
 from workloads.defenses.base import Batch
 from workloads.defenses.bido import Bido, BidoConfig, coco, gaussian_kernel, hsic, hsic_as_published, kernel_of_labels
-from workloads.training.loop import cross_entropy
+from workloads.training.step import cross_entropy
 
 LAYERS = ("hidden_0", "hidden_1", "hidden_2")
 KERNELS: dict[str, Literal["linear", "gaussian", "imq"]] = {

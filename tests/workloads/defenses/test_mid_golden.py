@@ -14,7 +14,7 @@ from tests.support.training import facts_of_one_image
 from workloads.core.randomness import generator
 from workloads.defenses.base import Batch
 from workloads.defenses.mid import Bottleneck, Mid, MidConfig, information
-from workloads.training.loop import cross_entropy
+from workloads.training.step import cross_entropy
 
 
 class Headed(nn.Module):

@@ -11,7 +11,7 @@ from tests.support.training import facts_of_one_image
 from workloads.core.randomness import generator
 from workloads.defenses.base import Batch
 from workloads.defenses.negative_label_smoothing import NegativeLabelSmoothing, NegativeLabelSmoothingConfig, share
-from workloads.training.loop import cross_entropy
+from workloads.training.step import cross_entropy
 
 
 def smoothed(config: NegativeLabelSmoothingConfig, labels: Tensor, *, epoch: int, classes: int) -> Batch:

@@ -16,7 +16,7 @@ from workloads.core.randomness import generator
 from workloads.defenses.base import Batch, TrainingFacts
 from workloads.defenses.trap_mid import TrapMid, TrapMidConfig
 from workloads.models.base import Classifier
-from workloads.training.loop import cross_entropy
+from workloads.training.step import cross_entropy
 
 
 class Raw(nn.Module):
