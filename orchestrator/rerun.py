@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RequestError
-from orchestrator.spec.loading import machine_of
+from orchestrator.spec.loading import machine_of, read_resolved
 from orchestrator.spec.model import ResolvedSpec, StorageConfig, TrackingConfig
 from orchestrator.store.paths import RunPaths, Workspace
 from orchestrator.sweep import Sweep
@@ -60,5 +60,5 @@ def _from_folder(folder: Path, *, reruns: Path) -> OriginalRun:
     for file in (paths.resolved, summary):
         if not file.is_file():
             raise RequestError(f"{folder}: has no {file.name}: there is nothing to compare a rerun with.")
-    resolved = ResolvedSpec.model_validate_json(paths.resolved.read_text(encoding="utf-8"))
+    resolved = read_resolved(paths.resolved)
     return OriginalRun(resolved, json.loads(summary.read_text(encoding="utf-8")), reruns)

@@ -20,6 +20,7 @@ from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import plan
 from orchestrator.planning.search import Search
 from orchestrator.results.sweep_result import SweepResult, collect, summary
+from orchestrator.spec.loading import read_resolved
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, run_state
@@ -48,11 +49,12 @@ class Sweep:
 
         Raises:
             RequestError: if this is not a run folder, or one from a version of midre that gave other keys.
+            PluginError: if it needs a plug-in that is not installed in its version.
         """
         paths = RunPaths(folder)
         if not paths.resolved.is_file():
             raise RequestError(f"{folder}: not a run folder: it has no {paths.resolved.name}.")
-        resolved = ResolvedSpec.model_validate_json(paths.resolved.read_text(encoding="utf-8"))
+        resolved = read_resolved(paths.resolved)
         original_id = run_state(paths.ledger).provenance.get("sweep", resolved.sweep)
         if original_id != resolved.sweep:
             raise RequestError(

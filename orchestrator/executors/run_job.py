@@ -21,6 +21,7 @@ from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest
 from workloads.context import DataInput, JobContext, Progress
 from workloads.core.errors import DataError
 from workloads.core.numerics import MachineKind, NumericsRecord, deterministic
+from workloads.core.plugins import check_installed
 from workloads.datasets.base import DATASETS, ImageSet
 from workloads.jobs.base import job_from
 
@@ -47,6 +48,7 @@ def run_job(
         where: facts about the place for the artifact's manifest, such as the node.
     """
     started = time.perf_counter()
+    check_installed(job.plugins, where=f"node {socket.gethostname()}")
     if job.machine is not None:
         MachineKind.model_validate(job.machine).check(device, gpus=request.gpus)
     torch.set_num_threads(request.cpus)

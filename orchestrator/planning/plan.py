@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.planning.graph import AttackKeys, MemberKeys, PlannedJob, Trial, TrialKeys, TrialPlan
 from orchestrator.spec.model import ResolvedSpec, Spec
 from workloads.context import DataInput
-from workloads.core.config import content, digest
+from workloads.core.config import content, digest, plugins_in
 from workloads.inversion.attack import AttackConfig
 from workloads.jobs.base import JobConfig
 from workloads.jobs.evaluate_attack import EvaluateAttackConfig
@@ -66,6 +66,7 @@ class _Planner:
         self._private = DataInput(dataset=spec.data.private, digest=resolved.private_digest)
         self._public = DataInput(dataset=spec.data.public, digest=resolved.public_digest)
         self._machine = resolved.machine.model_dump() if resolved.machine else None
+        self._plugins = tuple(sorted(plugins_in(spec)))
         self.jobs: list[PlannedJob] = []
         self._shapes: dict[str, str] = {}
 
@@ -93,7 +94,11 @@ class _Planner:
         if all(job.key != key for job in self.jobs):
             self._shapes[key] = shape = job_shape(config, {role: self._shapes[input] for role, input in inputs.items()})
             needs, settings = self._spec.resources.of(config.kind).needs(), config.model_dump(mode="json")
-            self.jobs.append(PlannedJob(key, config.kind, settings, inputs, needs, shape, machine=self._machine))
+            self.jobs.append(
+                PlannedJob(
+                    key, config.kind, settings, inputs, needs, shape, machine=self._machine, plugins=self._plugins
+                )
+            )
         return key
 
     def _numerics(self, kind: str) -> dict[str, Any] | None:

@@ -18,7 +18,9 @@ from orchestrator.spec.checks.spec_problems import examine
 from orchestrator.spec.messages import dotted, problems_of
 from orchestrator.spec.model import ResolvedSpec, Spec
 from orchestrator.spec.yaml_source import Source, parse_yaml, read_yaml
+from workloads.core.config import plugins_in
 from workloads.core.numerics import MachineKind
+from workloads.core.plugins import check_installed
 
 
 def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tuple[Spec, Source]:
@@ -68,8 +70,20 @@ def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None, watch: 
         private_digest=private,
         public_digest=public,
         machine=machine_of(spec),
+        plugins=tuple(sorted(plugins_in(spec))),
         notes=findings.notes,
     )
+
+
+def read_resolved(file: Path) -> ResolvedSpec:
+    """Read a resolved spec that was stored with a run.
+
+    Raises:
+        PluginError: if it needs a plug-in that is not installed in its version.
+    """
+    text = file.read_text(encoding="utf-8")
+    check_installed(json.loads(text).get("plugins", ()), where=str(file))
+    return ResolvedSpec.model_validate_json(text)
 
 
 def machine_of(spec: Spec) -> MachineKind | None:

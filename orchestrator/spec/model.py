@@ -287,6 +287,8 @@ class ResolvedSpec(FrozenConfig):
     """SHA-256 of the public data, as 64 hexadecimal digits."""
     machine: MachineKind | None = None
     """The kind of machine that all jobs run on, with `numerics: strict`; None otherwise."""
+    plugins: tuple[str, ...] = ()
+    """Distributions whose components the spec names beside midre's, such as `midre-example==1.0`."""
     notes: tuple[str, ...] = ()
     """What readers of the results should know, in sentences: which images were left out or are copies, what a defense
     cannot do at these settings."""

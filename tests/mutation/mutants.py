@@ -455,6 +455,22 @@ MUTANTS: tuple[Mutant, ...] = (
         location=("not is_marked(field, Location) and", "True and"),
     ),
     *_mutants(
+        "workloads/core/config.py",
+        "workloads/core/test_plugins.py",
+        package_in_keys=('fields |= {} if package is None else {"package": package}', "pass"),
+    ),
+    *_mutants(
+        "workloads/core/plugins.py",
+        "workloads/core/test_plugins.py",
+        room=("if entry.group == GROUPS + room:", "if True:"),
+        version=("if installed != wanted:", "if False:"),
+    ),
+    *_mutants(
+        "orchestrator/executors/run_job.py",
+        "orchestrator/executors/test_run_job.py",
+        plugins=("    check_installed(job.plugins,", "    check_installed((),"),
+    ),
+    *_mutants(
         "workloads/core/philox.py",
         "workloads/core/test_philox.py",
         rounds=("ROUNDS = 10", "ROUNDS = 9"),

@@ -13,6 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from workloads.core.field_docs import field_descriptions
+from workloads.core.plugins import origin
 
 ACCEPTS_LISTS = Field(strict=False)
 """For a tuple field of a config with a preset: its validator returns Python objects, where JSON's lists stay lists."""
@@ -96,19 +97,35 @@ def _with_tuples(value: object) -> object:
 
 
 def content(value: object) -> Any:
-    """Return what determines a result, as plain data: all fields but locations, and the version of each component."""
+    """Return what determines a result, as plain data.
+
+    That is all fields but locations, the version of each component, and the package of those that are not midre's.
+    """
     if isinstance(value, FrozenConfig):
         fields = {
             name: content(getattr(value, name))
             for name, field in type(value).model_fields.items()
             if _determines_results(field, getattr(value, name))
         }
+        package = origin(type(value))
+        fields |= {} if package is None else {"package": package}
         return fields if value.revision is None else fields | {"version": value.revision}
     if isinstance(value, dict):
         return {key: content(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [content(item) for item in value]
     return value
+
+
+def plugins_in(value: object) -> frozenset[str]:
+    """The distributions, other than midre, whose components a config names, such as `midre-example==1.0`."""
+    if isinstance(value, FrozenConfig):
+        package = origin(type(value))
+        nested = plugins_in([getattr(value, name) for name in type(value).model_fields])
+        return nested if package is None else nested | {package}
+    if isinstance(value, dict):
+        return plugins_in(list(value.values()))
+    return frozenset().union(*map(plugins_in, value)) if isinstance(value, (list, tuple)) else frozenset()
 
 
 def _determines_results(field: FieldInfo, value: object) -> bool:

@@ -31,5 +31,9 @@ class OtherMachineError(MidreError):
     """A job under strict numerics that came to another kind of machine than the one its key names."""
 
 
+class PluginError(MidreError):
+    """A package with components that is missing, has another version, or cannot be imported."""
+
+
 class DivergedError(MidreError):
     """A loss that is no longer a number."""

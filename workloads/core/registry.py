@@ -1,4 +1,7 @@
-"""Components that users pick by name: one file or one package each, found by importing all of a package."""
+"""Components that users pick by name: one file or one package each, found by importing all of a package.
+
+Other distributions add theirs: see `plugins.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from workloads.core.config import PickedConfig
+from workloads.core.plugins import import_plugins, origin
 
 Config = TypeVar("Config", bound=PickedConfig)
 Component = TypeVar("Component")
@@ -57,10 +61,17 @@ class Registry(Generic[Config, Component]):
         return add
 
     def discover(self) -> None:
-        """Import every module inside the registry's package, so that all have registered. Cheap when done already."""
+        """Import every module inside the registry's package and those of plug-ins, so that all have registered.
+
+        Cheap when done already.
+
+        Raises:
+            PluginError: if a plug-in cannot be imported.
+        """
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__, prefix=f"{self._package}."):
             importlib.import_module(module.name)
+        import_plugins(self._package.rpartition(".")[2])
 
     def kinds(self) -> tuple[str, ...]:
         """Names of all components, sorted."""
@@ -87,9 +98,15 @@ class Registry(Generic[Config, Component]):
         return component(config, **runtime)
 
     def describe(self) -> list[dict[str, str]]:
-        """Kind, summary and source of every component, from its docstring, and what its class method `facts` adds."""
+        """Kind, summary, source and package of every component, and what its class method `facts` adds."""
         return [
-            {"kind": kind, **_docstring_facts(self._classes[kind]), **self._more_facts(kind)} for kind in self.kinds()
+            {
+                "kind": kind,
+                **_docstring_facts(self._classes[kind]),
+                **self._more_facts(kind),
+                "package": origin(self._classes[kind]) or "midre",
+            }
+            for kind in self.kinds()
         ]
 
     def _more_facts(self, kind: str) -> dict[str, str]:

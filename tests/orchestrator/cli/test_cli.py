@@ -249,7 +249,9 @@ def test_list_prints_kind_summary_and_source_of_every_component(components: Comp
 
 def test_list_attacks_says_what_each_may_ask_needs_and_does_in_turn() -> None:
     rows = {row["kind"]: row for row in printed("list", "attacks")}
-    assert all(set(row) == {"kind", "summary", "source", "access", "needs", "stages"} for row in rows.values())
+    assert all(
+        set(row) == {"kind", "summary", "source", "access", "needs", "stages", "package"} for row in rows.values()
+    )
     assert all(row["source"] and row["access"] and row["stages"] for row in rows.values())
     assert len({rows[kind]["access"] for kind in ("gmi", "rlbmi", "brepmi")}) == 3
     assert "prior" in rows["gmi"]["needs"]

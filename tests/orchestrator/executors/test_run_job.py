@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import pytest
 import torch
 
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.executors.run_job import device_for, missing_gpu, read_images
+from orchestrator.executors.run_job import device_for, missing_gpu, read_images, run_job
 from orchestrator.placement.sizing import Usage
 from orchestrator.results.numerics import remarks
 from orchestrator.store.ledger import read_events
 from tests.support.toy import toy_sweep
 from workloads.context import DataInput
 from workloads.core import numerics
-from workloads.core.errors import DataError
+from workloads.core.errors import DataError, PluginError
 from workloads.datasets.base import DATASETS
 from workloads.datasets.digits import DigitsConfig
 from workloads.training.loop import train
@@ -29,6 +30,22 @@ def test_data_that_changed_since_the_job_was_planned_are_refused() -> None:
     assert read_images(DataInput(dataset=config, digest=digest)).names == ("0", "1")
     with pytest.raises(DataError, match="digits: the files changed since"):
         read_images(DataInput(dataset=config, digest="0" * 64))
+
+
+def test_a_job_fails_where_a_plug_in_it_needs_is_not_installed(tmp_path: Path) -> None:
+    sweep = toy_sweep(tmp_path, tmp_path / "runs")
+    job = replace(sweep.plans()[0].jobs[0], plugins=("lost==1",))
+    with pytest.raises(PluginError, match=f"^node {socket.gethostname()}: the plug-in lost==1 is not installed"):
+        run_job(
+            job,
+            sweep.store,
+            load_images=read_images,
+            on_progress=print,
+            device=torch.device("cpu"),
+            where={},
+            checkpoint_every_s=1,
+        )
+    assert sweep.store.manifest(job.key) is None
 
 
 NO_GPU = f"gpus 0.3 asked for, torch sees no GPU on node {socket.gethostname()}: ran on the CPU"
