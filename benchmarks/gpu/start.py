@@ -49,7 +49,7 @@ def _until_first_batch(model: ModelConfig, seed: int, store: ArtifactStore, devi
         training=TrainingConfig(epochs=1, batch_size=BATCH),
         seed=seed,
     )
-    job = PlannedJob(digest(["start", seed]), config.kind, config.model_dump(mode="json"), {}, Request())
+    job = PlannedJob(digest(["start", seed]), config.kind, config.model_dump(mode="json"), {})
     images = torch.randint(256, (BATCH, 3, 64, 64), generator=generator("benchmark", seed), dtype=torch.uint8)
     data = ImageSet(images, torch.arange(BATCH), tuple(map(str, range(CLASSES))))
     reported: list[float] = []
@@ -57,6 +57,7 @@ def _until_first_batch(model: ModelConfig, seed: int, store: ArtifactStore, devi
     run_job(
         job,
         store,
+        request=Request(),
         load_images=lambda wanted: data,
         on_progress=lambda progress: reported.append(time.perf_counter()),
         device=device,

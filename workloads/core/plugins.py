@@ -59,9 +59,7 @@ def check_installed(requirements: Iterable[str], *, where: str) -> None:
         except PackageNotFoundError:
             raise PluginError(f"{where}: the plug-in {needed} is not installed: pip install {needed}.") from None
         if installed != wanted:
-            raise PluginError(
-                f"{where}: the plug-in {name} {installed} is installed, not {wanted}: install that."
-            )
+            raise PluginError(f"{where}: the plug-in {name} {installed} is installed, not {wanted}: install that.")
 
 
 def requirement(entry: EntryPoint) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.executors.run_job import device_for, missing_gpu, read_images, run_job
+from orchestrator.placement.nodes import Request
 from orchestrator.placement.sizing import Usage
 from orchestrator.results.numerics import remarks
 from orchestrator.store.ledger import read_events
@@ -39,6 +40,7 @@ def test_a_job_fails_where_a_plug_in_it_needs_is_not_installed(tmp_path: Path) -
         run_job(
             job,
             sweep.store,
+            request=Request(),
             load_images=read_images,
             on_progress=print,
             device=torch.device("cpu"),
