@@ -256,7 +256,7 @@ def test_list_attacks_says_what_each_may_ask_needs_and_does_in_turn() -> None:
     assert len({rows[kind]["access"] for kind in ("gmi", "rlbmi", "brepmi")}) == 3
     assert "prior" in rows["gmi"]["needs"]
     header = midre("list", "attacks").stdout.splitlines()[1]
-    assert re.findall(r"\w+", header) == ["kind", "summary", "source", "access", "needs", "stages"]
+    assert re.findall(r"\w+", header) == ["kind", "summary", "source", "access", "needs", "stages", "package"]
 
 
 def test_schema_is_that_of_a_spec() -> None:
