@@ -23,6 +23,7 @@ from orchestrator.spec.model import Spec
 from workloads.core.pictures import save_grid
 from workloads.core.words import counted
 from workloads.datasets.base import DATASETS, DatasetConfig
+from workloads.recipes.augmentation import AugmentationConfig
 from workloads.training.preview import as_read, as_trained_on, changes_images
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
@@ -126,7 +127,7 @@ def _rows(
     for number, name in enumerate(names):
         pixels = data.images[data.identities == number][:images]
         yield f"{side} {name}", _filled(as_read(pixels, model), images)
-        if side == "private" and (hidden or training.augmentation != type(training.augmentation)()):
+        if side == "private" and training is not None and (hidden or training.augmentation != AugmentationConfig()):
             trained = as_trained_on(pixels, model, training.augmentation, spec.defenses)
             yield f"{side} {name}, as trained on ({', '.join(hidden) or 'augmented'})", _filled(trained, images)
 

@@ -16,6 +16,7 @@ from workloads.inversion.attack import AttackConfig, SearchConfig
 from workloads.jobs.base import JobConfig, job_from
 from workloads.jobs.fit_prior import FitPriorConfig
 from workloads.jobs.fit_surrogate import FitSurrogateConfig
+from workloads.jobs.import_classifier import ImportClassifierConfig
 from workloads.jobs.run_attack import RunAttackConfig
 from workloads.jobs.train_classifier import TrainClassifierConfig
 from workloads.models.base import TRAINING_ERRORS
@@ -119,7 +120,7 @@ def _rows(attack: AttackConfig) -> int:
 def _cost_of(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> Cost:
     """Cost of the network that a job leaves; nothing for a job that leaves images or numbers."""
     match _config(job):
-        case TrainClassifierConfig() | FitSurrogateConfig():
+        case TrainClassifierConfig() | FitSurrogateConfig() | ImportClassifierConfig():
             return _classifier_cost(job, jobs)
         case FitPriorConfig() as config:
             return _prior_cost(config, _classes_of_target(job, jobs))
@@ -129,7 +130,7 @@ def _cost_of(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> Cost:
 
 def _classifier_cost(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> Cost:
     config, architecture = _config(job), _architecture(job, jobs)
-    assert isinstance(config, TrainClassifierConfig | FitSurrogateConfig)
+    assert isinstance(config, TrainClassifierConfig | FitSurrogateConfig | ImportClassifierConfig)
     with torch.device("meta"):
         model = architecture.build()
         images = torch.zeros(ROWS, architecture.channels, architecture.image_size, architecture.image_size)
@@ -159,9 +160,9 @@ def _measured(network: nn.Module, forward: Callable[[], object], dataset: Datase
 
 
 def _architecture(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> Architecture:
-    """Architecture of the classifier that a job trains: a surrogate has the classes of its target model."""
+    """Architecture of the classifier that a job leaves: a surrogate has the classes of its target model."""
     config = _config(job)
-    assert isinstance(config, TrainClassifierConfig | FitSurrogateConfig)
+    assert isinstance(config, TrainClassifierConfig | FitSurrogateConfig | ImportClassifierConfig)
     dataset, is_surrogate = config.data.dataset, isinstance(config, FitSurrogateConfig)
     return Architecture(
         model=config.model,

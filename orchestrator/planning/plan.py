@@ -15,6 +15,7 @@ from workloads.jobs.evaluate_attack import EvaluateAttackConfig
 from workloads.jobs.evaluate_classifier import EvaluateClassifierConfig
 from workloads.jobs.fit_prior import FitPriorConfig
 from workloads.jobs.fit_surrogate import FitSurrogateConfig
+from workloads.jobs.import_classifier import ImportClassifierConfig
 from workloads.jobs.run_attack import RunAttackConfig, prior_input, surrogate_input
 from workloads.jobs.train_classifier import TrainClassifierConfig
 from workloads.metrics.base import METRICS, ClassifierMetric
@@ -73,7 +74,7 @@ class _Planner:
     def plan(self) -> TrialKeys:
         evaluation = self._add(self._train_evaluation_model())
         public = self._starting_point()
-        target = self._add(self._train_target_model(), **({"public": public} if public else {}))
+        target = self._add(self._make_target_model(), **({"public": public} if public else {}))
         utility = tuple(
             metric for metric in self._spec.metrics if issubclass(METRICS.class_of(metric), ClassifierMetric)
         )
@@ -112,13 +113,18 @@ class _Planner:
             role="evaluation", data=self._private, split=split, model=classifier.model, training=classifier.training
         )
 
-    def _train_target_model(self) -> TrainClassifierConfig:
+    def _make_target_model(self) -> JobConfig:
+        """The training of the target model, or the reading of one that somebody else trained."""
+        target = self._spec.target
+        if target.source is not None:
+            return ImportClassifierConfig(data=self._private, model=target.model, source=target.source)
+        assert target.training is not None, "a target without a checkpoint is trained"
         return TrainClassifierConfig(
             role="target",
             data=self._private,
             split=self._spec.data.split,
-            model=self._spec.target.model,
-            training=self._spec.target.training,
+            model=target.model,
+            training=target.training,
             defenses=self._spec.defenses,
             seed=self._seed,
         )

@@ -102,10 +102,10 @@ def _anchor_paths(data: Any, folder: Path) -> None:
 
 
 def _anchor_weights(data: Any, folder: Path) -> None:
-    """Make every file of weights absolute, wherever in a spec a network is described."""
-    if isinstance(data, dict):
-        weights = data.get("weights")
-        if isinstance(weights, str) and weights not in ("", "none", "imagenet"):
-            data["weights"] = str(folder / Path(weights).expanduser())
+    """Make every file that describes a network absolute, wherever in a spec it stands."""
+    for field in ("weights", "checkpoint", "classes") if isinstance(data, dict) else ():
+        path = data.get(field)
+        if isinstance(path, str) and path not in ("", "none", "imagenet"):
+            data[field] = str(folder / Path(path).expanduser())
     for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
         _anchor_weights(value, folder)

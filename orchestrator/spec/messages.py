@@ -125,7 +125,7 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
     for part in loc:
         if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
             field = here.model_fields[str(part)]
-            here, registry = field.annotation, _registry_in(field)
+            here, registry = _without_none(field.annotation), _registry_in(field)
         elif isinstance(part, int):
             continue
         elif registry is not None:
@@ -134,6 +134,12 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
             members = [arg for arg in _nested(here) if isinstance(arg, type) and issubclass(arg, BaseModel)]
             here = next((arg for arg in members if arg.model_fields["kind"].default == part), here)
     return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
+
+
+def _without_none(annotation: Any) -> Any:
+    """The one type that is there if it is not None; anything else unchanged."""
+    others = [arg for arg in get_args(annotation) if arg is not type(None)]
+    return others[0] if len(others) == 1 and type(None) in get_args(annotation) else annotation
 
 
 def _registry_in(field: FieldInfo) -> Registry[Any, Any] | None:

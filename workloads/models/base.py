@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, cast
 
@@ -121,6 +121,14 @@ class Classifier(nn.Module, ABC):
         if config.weights != "none":
             weights = read_weights(Path(config.weights))
             load_weights(self, weights, source=config.weights, skip=("head.", "mean", "std"))
+
+    def named_as_here(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a trained network of this architecture, last layer included, by the names that this class gives.
+
+        Raises:
+            ConfigError: if their last layer is not a linear one.
+        """
+        return dict(weights)
 
     @abstractmethod
     def stages(self) -> list[tuple[str, nn.Module]]:
@@ -279,6 +287,17 @@ class LibraryClassifier(Classifier):
         else:
             load_weights(self.body, read_weights(cached_file(url)), source="imagenet", skip=self.last_layers)
 
+    def named_as_here(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Names of the library become those of this class; classifiers beside the last layer are left out."""
+        if any(name.startswith("body.") for name in weights):
+            return dict(weights)
+        here = self.body.state_dict()
+        last = {name: weight for name, weight in weights.items() if name not in here}
+        if any(not name.startswith(self.last_layers) for name in last):
+            return {f"body.{name}": weight for name, weight in weights.items()}  # of another network, which is told
+        body = {f"body.{name}": weight for name, weight in weights.items() if name in here}
+        return body | _last_layer(last)
+
     def _start_from_file(self, config: ModelConfig) -> None:
         weights = {} if config.weights == "none" else read_weights(Path(config.weights))
         if not weights or any(name.startswith("body.") for name in weights):
@@ -287,6 +306,15 @@ class LibraryClassifier(Classifier):
         here = self.body.state_dict()
         heads = tuple(name for name in weights if name.startswith(self.last_layers) and name not in here)
         load_weights(self.body, weights, source=config.weights, skip=heads)
+
+
+def _last_layer(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a library calls its last layer, as the head of this class."""
+    last = {name: weight for name, weight in weights.items() if not name.lower().startswith("aux")}
+    head = {f"head.{name.rpartition('.')[2]}": weight for name, weight in last.items()}
+    if len(head) != len(last) or head.keys() != {"head.weight", "head.bias"} or head["head.weight"].ndim != 2:
+        raise ConfigError(f"the last layer is not a linear one: {', '.join(sorted(last)) or 'there is none'}.")
+    return head
 
 
 def _replace_first_convolution(body: nn.Module, channels: int) -> None:

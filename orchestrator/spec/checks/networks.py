@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestrator.spec.checks.attacks import attack_builds
 from orchestrator.spec.checks.building import Build, check_start, check_trainable, refusal, without_weights
+from orchestrator.spec.checks.checkpoint import checkpoint_builds
 from orchestrator.spec.checks.defenses import defense_builds
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.model import Spec
@@ -38,6 +39,7 @@ def network_problems(spec: Spec, sections: Collection[str] = NETWORK_SECTIONS) -
     if message is not None:
         yield FieldProblem(("target", "model"), message)
     elif not {"target", "defenses"}.isdisjoint(sections):
+        builds += checkpoint_builds(spec, target)
         builds += [Build(("target", "model", "weights"), functools.partial(check_start, target))]
         builds += defense_builds(spec, target)
     builds += [*attack_builds(spec, target), *_metric_builds(spec, target)]
