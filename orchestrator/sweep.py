@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor, Session, Snapshot
 from orchestrator.planning.graph import Trial, TrialPlan
-from orchestrator.planning.plan import plan
+from orchestrator.planning.plan import data_inputs, plan
 from orchestrator.planning.search import Search
 from orchestrator.results.sweep_result import SweepResult, collect, summary
 from orchestrator.spec.loading import read_resolved
@@ -108,7 +108,9 @@ class Sweep:
             return plan(self.resolved, trial, search.spec_of(trial))
 
         every_s = self.resolved.spec.storage.checkpoint_every_s
-        executor.run(Session(search, plan_of, self.store, self.paths.ledger, every_s, self.plans))
+        data = data_inputs(self.resolved, self.resolved.spec)
+        session = Session(search, plan_of, self.store, self.paths.ledger, every_s, self.plans, data)
+        executor.run(session)
         return executor.snapshot()
 
     def result(self) -> SweepResult:

@@ -6,10 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore
+
+if TYPE_CHECKING:  # torch is heavy, and the processes of Ray that compute nothing do without
+    from workloads.context import DataInput
 
 
 class TrialSource(Protocol):
@@ -65,6 +68,8 @@ class Session:
     """Seconds between checkpoints of a job, at least."""
     certain_plans: Callable[[], Sequence[TrialPlan]] = tuple
     """Returns the plans of all trials that are certain to be run, so that their first jobs can fill idle time."""
+    data: Sequence[DataInput] = ()
+    """The data sets that jobs read, which every node must have alike."""
 
 
 class Executor(ABC):

@@ -34,6 +34,14 @@ def plan(resolved: ResolvedSpec, trial: Trial, spec: Spec) -> TrialPlan:
     return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(planner.jobs), keys)
 
 
+def data_inputs(resolved: ResolvedSpec, spec: Spec) -> tuple[DataInput, DataInput]:
+    """Private and public data of a trial's spec, as its jobs read them."""
+    return (
+        DataInput(dataset=spec.data.private, digest=resolved.private_digest),
+        DataInput(dataset=spec.data.public, digest=resolved.public_digest),
+    )
+
+
 def job_key(config: JobConfig, inputs: Mapping[str, str], *, numerics: Mapping[str, Any] | None = None) -> str:
     """SHA-256 of the kind, all settings, the version of every component in them, and the keys of the inputs.
 
@@ -64,8 +72,7 @@ class _Planner:
 
     def __init__(self, spec: Spec, resolved: ResolvedSpec, seed: int) -> None:
         self._spec, self._seed = spec, seed
-        self._private = DataInput(dataset=spec.data.private, digest=resolved.private_digest)
-        self._public = DataInput(dataset=spec.data.public, digest=resolved.public_digest)
+        self._private, self._public = data_inputs(resolved, spec)
         self._machine = resolved.machine.model_dump() if resolved.machine else None
         self._plugins = tuple(sorted(plugins_in(spec)))
         self.jobs: list[PlannedJob] = []

@@ -222,6 +222,29 @@ class ArtifactStore:
                 str(file), _checkpoint(key), source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._fs
             )
 
+    def leave_note(self, name: str, text: str) -> None:
+        """Write a small file for other processes that may share the store, which is how they find out whether they do.
+
+        Raises:
+            OSError: if the store cannot be written to.
+        """
+        self._fs.create_dir("notes", recursive=True)
+        with self._fs.open_output_stream(f"notes/{name}") as stream:
+            stream.write(text.encode())
+
+    def read_note(self, name: str) -> str | None:
+        """Read a note; None if there is none of this name."""
+        if not self._exists(f"notes/{name}"):
+            return None
+        with self._fs.open_input_stream(f"notes/{name}") as stream:
+            return str(stream.read().decode())
+
+    def remove_notes(self, prefix: str) -> None:
+        """Remove all notes whose names begin in this way."""
+        notes = self._fs.get_file_info(fs.FileSelector("notes", allow_not_found=True))
+        for note in (note.path for note in notes if note.base_name.startswith(prefix)):
+            self._fs.delete_file(note)
+
     def _open_file(self, manifest: Manifest, name: str) -> fs.NativeFile:
         path = f"{_folder(manifest.key)}/{manifest.attempt}/{name}"
         if not self._exists(path):

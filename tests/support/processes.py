@@ -45,3 +45,11 @@ def is_of_ray_alone(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return "Agent" in process.name() or any(part.endswith("default_worker.py") for part in process.cmdline())
     return False
+
+
+def listening_addresses(process: psutil.Process) -> set[str]:
+    """Every address at which a process can be reached through the network, IPv4 ones without their IPv6 form."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        sockets = process.net_connections(kind="inet")
+        return {socket.laddr.ip.removeprefix("::ffff:") for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    return set()

@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths of specs 
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import RequestError
@@ -23,6 +24,7 @@ from orchestrator.executors.base import Executor, Session, Snapshot
 from orchestrator.executors.ray.broker import MAX_CONCURRENCY, BrokerActor
 from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.devices import described, gpus_of
+from orchestrator.executors.ray.inspection import check_nodes
 from orchestrator.executors.ray.mps import mps_daemon
 from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
@@ -33,6 +35,11 @@ from orchestrator.placement.nodes import why_not
 from orchestrator.planning.estimates import Estimator
 from orchestrator.planning.graph import TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
+
+# Tune copies these into the runtime environment of its trials, which is written to logs. Trials need none of them.
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+)
 
 TRIALS_BESIDE_CPUS = 1
 """Trials in flight beyond one for each CPU, so that CPUs have work while some trials wait for a job that all share.
@@ -63,6 +70,7 @@ class RayExecutor(Executor):
                 if any(node.gpus and not node.without_cuda for node in nodes):
                     session = with_estimates(session)
                 self._check_placement(first, Sizer(session.store.latest_of, lambda: nodes))
+                check_nodes(session.store, session.data)
                 self._run_on_ray(session, first, gpus)
 
     def snapshot(self) -> Snapshot:

@@ -19,6 +19,7 @@ import pytest
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Snapshot
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.planning.plan import data_inputs
 from orchestrator.store.ledger import read_events
 from orchestrator.sweep import Sweep
 from tests.support.processes import children_of, end, name_of, wait_until
@@ -130,6 +131,22 @@ def test_a_job_that_no_node_can_take_is_refused_before_anything_starts(address: 
     sweep = toy_sweep(tmp_path, tmp_path / "runs", resources={"fit_prior": {"gpus": 2.0}})
     with pytest.raises(RequestError, match=r"resources\.fit_prior\.gpus: needs 2, but the largest of 2 nodes has 1"):
         sweep.run(RayExecutor(address), spec_file=None)
+
+
+def test_a_node_with_other_data_or_another_store_is_named_before_the_first_job(address: str, tmp_path: Path) -> None:
+    from orchestrator.executors.ray.cluster import connected
+    from orchestrator.executors.ray.inspection import check_nodes
+
+    sweep = toy_sweep(tmp_path, tmp_path / "runs")
+    data = data_inputs(sweep.resolved, sweep.resolved.spec)
+    with connected(address):
+        check_nodes(sweep.store, data)
+        with pytest.raises(RequestError, match=r"^node \S+: digits .*has other files there than here"):
+            check_nodes(sweep.store, [data[0].model_copy(update={"digest": "0" * 64})])
+        sweep.store.root = str(tmp_path / "elsewhere")  # as if the same path were another folder there
+        with pytest.raises(RequestError, match=r"^node \S+: the store \S+elsewhere is another folder there"):
+            check_nodes(sweep.store, data)
+    assert not list((tmp_path / "runs" / "store" / "notes").iterdir()), "notes are taken away"
 
 
 def test_a_worker_killed_during_training_changes_no_bit_of_the_results(address: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.store.ledger import read_events
 from orchestrator.sweep import Sweep
-from tests.support.processes import PATIENCE_S, children_of, end, is_of_ray_alone, wait_until
+from tests.support.processes import PATIENCE_S, children_of, end, is_of_ray_alone, listening_addresses, wait_until
 from tests.support.toy import digests, finished_jobs, numbers, toy_sweep, write_spec
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,8 @@ def kill_a_run_once(sweep: Sweep, spec: Path, executor: str, claim: Callable[[],
         wait_until(lambda: claim() or process.poll() is not None)
         assert process.poll() is None, "the run ended before it could be killed"
         children = children_of(process)
+        reachable = {address for child in children for address in listening_addresses(child)}
+        assert all(ip_address(address).is_loopback for address in reachable), reachable
         process.send_signal(signal.SIGKILL)
         process.wait()
         # Ray's own processes notice after a minute; those that work for the sweep must notice by themselves.

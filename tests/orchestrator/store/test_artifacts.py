@@ -138,3 +138,11 @@ def test_a_job_of_a_shape_that_was_set_aside_is_not_found(store: ArtifactStore) 
     put_shaped(store, KEY, "large")
     store.set_aside(KEY)
     assert store.latest_of("large") is None
+
+
+def test_a_note_is_read_back_until_it_is_removed(store: ArtifactStore) -> None:
+    store.leave_note("abc-1", "hello")
+    store.leave_note("other", "stays")
+    assert (store.read_note("abc-1"), store.read_note("abc-2")) == ("hello", None)
+    store.remove_notes("abc")
+    assert (store.read_note("abc-1"), store.read_note("other")) == (None, "stays")
