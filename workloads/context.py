@@ -14,7 +14,7 @@ import torch
 
 from workloads.core.checkpoints import State, load_state, save_state
 from workloads.core.config import FrozenConfig
-from workloads.core.randomness import generator
+from workloads.core.randomness import generator, rewind
 from workloads.datasets.base import DATASETS, DatasetConfig, ImageSet
 
 
@@ -76,6 +76,14 @@ class JobContext:
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Make the CPU generator of this job for a purpose; the same purpose gives the same stream again."""
         return generator(self.key, *purpose)
+
+    def device_generator(self) -> torch.Generator:
+        """Make a generator that draws on the job's device, for `rewind` to put at the start of a stream."""
+        return torch.Generator(self.device if self.device.type == "cuda" else "cpu")
+
+    def rewind(self, draws: torch.Generator, *purpose: str | int) -> torch.Generator:
+        """Put a generator at the start of the stream of a purpose: on a CPU, that of `generator`. Returns it."""
+        return rewind(draws, self.key, *purpose)
 
     def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Record metrics of one step, for the stored history and for displays."""

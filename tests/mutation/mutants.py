@@ -226,7 +226,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/observation/views.py",
         "workloads/observation/test_views.py",
         crop_inside=("(2 * numbers[:, 2:4] - 1) * (1 - sides)", "(2 * numbers[:, 2:4] - 1)"),
-        brightness=("1 + (2 * numbers[:, :2] - 1) * spreads", "1 + numbers[:, :2] * spreads"),
+        brightness=("1 + (2 * numbers[:, column] - 1) * spread", "1 + numbers[:, column] * spread"),
     ),
     *_mutants(
         "workloads/observation/oracles.py",

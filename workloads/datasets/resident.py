@@ -45,6 +45,11 @@ class DeviceImages:
         return self._resident[indices if self._rows is None else self._rows[indices]]
 
 
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """The images on a device if it has room for them, else where they are. Shape: (N, C, H, W) uint8."""
+    return images.to(device) if fits(images, device) else images
+
+
 def fits(images: Tensor, device: torch.device) -> bool:
     """Whether a device has enough memory left to keep these images beside what computes with them."""
     return device.type != "cuda" or images.nbytes <= FREE_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]

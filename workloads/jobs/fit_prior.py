@@ -61,7 +61,7 @@ class FitPrior(Job):
         context.write_history()
         context.write_json("protocol.json", {"queries": target.queries if target else 0})
         samples = _samples(prior, min(QUALITY_SAMPLES if self.config.prior.fitted else SHOWN, len(data)), context)
-        context.write_json("quality.json", sample_quality(samples, data.images))
+        context.write_json("quality.json", sample_quality(samples, data.images, device=context.device))
         save_grid(context.output / "samples.png", samples[:SHOWN], columns=8, scale=2)
         shown = torch.randint(len(data), (SHOWN,), generator=context.generator("shown"))
         save_grid(context.output / "public.png", data.images[shown].float() / 255, columns=8, scale=2)

@@ -76,10 +76,10 @@ class RandomView(View):
 
     def _recoloured(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Brightness, then contrast about the mean grey, each cut to [0, 1]; other images stay as they are."""
-        happens = (numbers[:, 2] < self.config.jitter_probability).to(images.device)[:, None, None, None]
-        spreads = numbers.new_tensor([self.config.brightness, self.config.contrast])
-        factors = 1 + (2 * numbers[:, :2] - 1) * spreads
-        brightness, contrast = factors.to(images).T[:, :, None, None, None]
+        happens = (numbers[:, 2] < self.config.jitter_probability)[:, None, None, None]
+        spreads = (self.config.brightness, self.config.contrast)
+        factors = [1 + (2 * numbers[:, column] - 1) * spread for column, spread in enumerate(spreads)]
+        brightness, contrast = (factor.to(images)[:, None, None, None] for factor in factors)
         bright = (images * brightness).clamp(0, 1)
         grey = bright.mean((1, 2, 3), keepdim=True)
         return torch.where(happens, (grey + (bright - grey) * contrast).clamp(0, 1), images)

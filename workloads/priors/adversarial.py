@@ -70,19 +70,20 @@ class AveragedConfig(AdversarialConfig):
 
 @dataclass(frozen=True)
 class PublicBatches:
-    """Batches of the public images that a prior is fitted on. Shape: images (N, C, H, W) uint8, on the CPU."""
+    """Batches of the public images that a prior is fitted on."""
 
     images: Tensor
+    """On the device, or on the host where they do not fit there. Shape: (N, C, H, W) uint8."""
     device: torch.device
     """Where batches are put."""
 
     def draw(self, count: int, draws: torch.Generator) -> Tensor:
         """Draw images with replacement. Shape: (count, C, H, W) float in [0, 1]."""
-        return self.images_at(torch.randint(len(self.images), (count,), generator=draws))
+        return self.images_at(torch.randint(len(self.images), (count,), generator=draws, device=self.device))
 
     def images_at(self, indices: Tensor) -> Tensor:
         """Take the images at these indices. Shape: (B,) int64 to (B, C, H, W) float in [0, 1]."""
-        return self.images[indices].float().div_(255).to(self.device)
+        return self.images[indices.to(self.images.device)].to(self.device).float().div_(255)
 
 
 Batches = TypeVar("Batches", bound=PublicBatches)
@@ -128,8 +129,9 @@ class AdversarialPrior(Prior, Generic[Batches]):
         first = self._resume(context.resume(), adams, average, target)
         self.train()
         scalars: Scalars = {}
+        draws = context.device_generator()
         for step in range(first, self.config.steps):
-            scalars = {**scalars, **self._update(step, batches, adams, context.generator("step", step))}
+            scalars = {**scalars, **self._update(step, batches, adams, context.rewind(draws, "step", step))}
             if average and "generator" in self._networks_to_update(step):
                 average.update_parameters(self.generator)
             if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
@@ -149,13 +151,14 @@ class AdversarialPrior(Prior, Generic[Batches]):
         adams = self._adams(lr)
         batches = self.public_batches(images, target, context)
         self.train().requires_grad_(True)
+        draws = context.device_generator()
         for step in range(steps):
-            self._update(self.config.steps + step, batches, adams, context.generator("step", step))
+            self._update(self.config.steps + step, batches, adams, context.rewind(draws, "step", step))
         self.eval().requires_grad_(False)
 
     def draw_latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
         """Draw a batch of standard normal latents. Shape: (batch_size, latent_size)."""
-        return torch.randn(self.config.batch_size, self.latent_size, generator=draws).to(device)
+        return torch.randn(self.config.batch_size, self.latent_size, generator=draws, device=device)
 
     def _update(
         self, step: int, batches: Batches, adams: Mapping[NetworkName, torch.optim.Adam], draws: torch.Generator
@@ -180,7 +183,7 @@ class AdversarialPrior(Prior, Generic[Batches]):
         return {"generator": self._adam("generator", lr), "critic": self._adam("critic", lr)}
 
     def _adam(self, name: NetworkName, lr: float) -> torch.optim.Adam:
-        return torch.optim.Adam(self.get_submodule(name).parameters(), lr=lr, betas=self.config.betas)
+        return adam(self.get_submodule(name), lr=lr, betas=self.config.betas)
 
     def _new_average(self) -> AveragedModel | None:
         """An average of the generator's weights and statistics; the first update fills it."""
@@ -246,8 +249,14 @@ class AdversarialPrior(Prior, Generic[Batches]):
         return int(saved["step"])
 
 
-def descend(loss: Tensor, adam: torch.optim.Adam) -> None:
+def adam(network: nn.Module, *, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """Adam for the weights of a network; one kernel a step on a GPU."""
+    weights = list(network.parameters())
+    return torch.optim.Adam(weights, lr=lr, betas=betas, fused=weights[0].is_cuda or None)
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """Take one step of an optimiser down this loss, with gradients of nothing else."""
-    adam.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    adam.step()
+    optimizer.step()

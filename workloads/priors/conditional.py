@@ -55,5 +55,5 @@ class ConditionalPrior(AdversarialPrior[Batches]):
 
         Shape: (batch_size, C, H, W), (batch_size,) int64.
         """
-        identities = torch.randint(self.classes, (self.config.batch_size,), generator=draws).to(device)
+        identities = torch.randint(self.classes, (self.config.batch_size,), generator=draws, device=device)
         return self.generator(self.draw_latents(draws, device=device), identities), identities

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.context import JobContext
+from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle, ScoreOracle
 from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches, Scalars
 from workloads.priors.base import PRIORS
@@ -23,19 +24,21 @@ MINIBATCH_FEATURES, MINIBATCH_SIZE = 64, 50  # similarities of an image to its b
 
 @dataclass(frozen=True)
 class AnsweredBatches(PublicBatches):
-    """Public images and the target model's probabilities for them. Shape: answers (N, classes), on the CPU."""
+    """Public images and the target model's probabilities for them."""
 
     answers: Tensor
+    """On the device. Shape: (N, classes)."""
 
     def draw_answered(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw images with replacement, and their answers. Shape: (count, C, H, W) in [0, 1], (count, classes)."""
-        indices = torch.randint(len(self.images), (count,), generator=draws)
-        return self.images_at(indices), self.answers[indices].to(self.device)
+        indices = torch.randint(len(self.images), (count,), generator=draws, device=self.device)
+        return self.images_at(indices), self.answers[indices]
 
 
 class KedGanConfig(AveragedConfig):
     """Settings of KED-MI's GAN. Defaults follow the authors' code, except `steps`: theirs come to 56,000."""
 
+    version: ClassVar[int] = 2
     kind: Literal["ked_gan"] = "ked_gan"
     width: PositiveInt = 64
     """Channels of the generator's last hidden and the discriminator's first layer."""
@@ -88,10 +91,10 @@ class KedGan(AdversarialPrior[AnsweredBatches]):
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> AnsweredBatches:
         """Query the target once about every public image."""
         assert isinstance(target, ScoreOracle)
-        public = PublicBatches(images, context.device)
-        chunks = torch.arange(len(images)).split(QUERY_BATCH)
-        answers = torch.cat([target.probabilities(public.images_at(indices)).cpu() for indices in chunks])
-        return AnsweredBatches(images, context.device, answers)
+        public = PublicBatches(on_device(images, context.device), context.device)
+        chunks = torch.arange(len(images), device=context.device).split(QUERY_BATCH)
+        answers = torch.cat([target.probabilities(public.images_at(indices)) for indices in chunks])
+        return AnsweredBatches(public.images, public.device, answers)
 
     def critic_loss(self, batches: AnsweredBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Cross-entropy with the target's answers plus the real/fake loss, each on its own batch of public images."""

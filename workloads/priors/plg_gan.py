@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from workloads.context import JobContext
 from workloads.core.errors import ConfigError
+from workloads.datasets.resident import on_device
 from workloads.observation.losses import margin
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, ViewConfig
@@ -27,7 +28,7 @@ GREY_LEVELS = 256
 class PseudoLabelledBatches(PublicBatches):
     """Public images, and for each class the indices of those that stand for it.
 
-    Shape: images_of_class (classes, count) int64.
+    Shape: images_of_class (classes, count) int64, on the device.
     """
 
     target: WhiteBoxOracle
@@ -38,16 +39,16 @@ class PseudoLabelledBatches(PublicBatches):
 
         Shape: (count, C, H, W) in [0, 1 + 1/256], (count,) int64.
         """
-        picks = torch.randint(self.images_of_class.numel(), (count,), generator=draws)
+        picks = torch.randint(self.images_of_class.numel(), (count,), generator=draws, device=self.device)
         images = self.images_at(self.images_of_class.flatten()[picks])
-        noise = torch.rand(images.shape, generator=draws).to(images) / GREY_LEVELS
-        return images + noise, (picks // self.images_of_class.shape[1]).to(self.device)
+        noise = torch.rand(images.shape, generator=draws, device=self.device).to(images) / GREY_LEVELS
+        return images + noise, picks // self.images_of_class.shape[1]
 
 
 class PlgGanConfig(ConditionalConfig):
     """Settings of PLG-MI's GAN. Defaults follow the authors' code, except `steps`: theirs are 150,000."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["plg_gan"] = "plg_gan"
     images_per_class: PositiveInt = 30
     """Public images per class: those to which the target model gives it the largest probability. Classes may share
@@ -97,7 +98,12 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
                 f"{len(images)}: lower it or give more public images."
             )
         indices = pseudo_labels(images, target, count=count, device=context.device)
-        return PseudoLabelledBatches(images, context.device, target=target, images_of_class=indices)
+        return PseudoLabelledBatches(
+            on_device(images, context.device),
+            context.device,
+            target=target,
+            images_of_class=indices.to(context.device),
+        )
 
     def critic_loss(self, batches: PseudoLabelledBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Hinge loss on generated images and on pseudo-labelled public ones, given their classes."""
@@ -112,7 +118,7 @@ class PlgGan(ConditionalPrior[PseudoLabelledBatches]):
         fake, identities = self.generated_batch(draws, device=batches.device)
         realism = self.critic(fake, identities).mean()
         view = RandomView(self.config.view)
-        views = view.change(fake, lambda size: torch.rand(len(fake), size, generator=draws))
+        views = view.change(fake, lambda size: torch.rand(len(fake), size, generator=draws, device=fake.device))
         margins = margin(batches.target.logits(views), identities).mean()
         return self.config.margin_weight * margins - realism, {"margin": margins.detach()}
 

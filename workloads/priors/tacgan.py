@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from workloads.context import JobContext
 from workloads.core.config import Addition, Fraction
+from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import PublicBatches, Scalars
 from workloads.priors.base import PRIORS
@@ -30,7 +31,7 @@ class BatchesWithTarget(PublicBatches):
 class TacganConfig(ConditionalConfig):
     """Settings of LOKT's GAN. Defaults follow the authors' code for CelebA, except `steps`: theirs are 100,000."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["tacgan"] = "tacgan"
     batch_size: PositiveInt = 128
     """Images per update, real and generated each."""
@@ -72,7 +73,7 @@ class Tacgan(ConditionalPrior[BatchesWithTarget]):
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> BatchesWithTarget:
         """Public images, with the target model that labels generated ones."""
         assert target is not None
-        return BatchesWithTarget(images, context.device, target=target)
+        return BatchesWithTarget(on_device(images, context.device), context.device, target=target)
 
     def begin_step(self, step: int) -> None:
         """Add the classification losses once the warm-up is over."""

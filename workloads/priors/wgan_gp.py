@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from workloads.context import JobContext
 from workloads.core.errors import ConfigError
+from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches, Scalars
 from workloads.priors.base import PRIORS
@@ -24,6 +25,7 @@ class WganGpConfig(AveragedConfig):
     32 pixels, the distance to public images in quality.json was then 20 times smaller after 6,000 steps.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["wgan_gp"] = "wgan_gp"
     width: PositiveInt = 64
     """Channels of the generator's last hidden and the critic's first layer; the other layers are multiples of it."""
@@ -60,7 +62,7 @@ class WganGp(AdversarialPrior[PublicBatches]):
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
         """Public images alone."""
-        return PublicBatches(images, context.device)
+        return PublicBatches(on_device(images, context.device), context.device)
 
     def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Minus the estimated Wasserstein distance, plus the gradient penalty."""
@@ -68,7 +70,7 @@ class WganGp(AdversarialPrior[PublicBatches]):
         with torch.no_grad():
             fake = self.generator(self.draw_latents(draws, device=real.device))
         distance = self.realism(real).mean() - self.realism(fake).mean()
-        share = torch.rand(len(real), 1, 1, 1, generator=draws).to(real.device)
+        share = torch.rand(len(real), 1, 1, 1, generator=draws, device=real.device)
         mixed = (real + share * (fake - real)).requires_grad_(True)
         (gradient,) = torch.autograd.grad(self.realism(mixed).sum(), mixed, create_graph=True)
         penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()

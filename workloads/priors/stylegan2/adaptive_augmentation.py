@@ -47,12 +47,11 @@ class AdaptiveAugmentation(nn.Module):
 
     def forward(self, images: Tensor, draws: torch.Generator) -> Tensor:
         """Augment images; can be differentiated once. Shape: (B, C, S, S) in about [-1, 1], unchanged."""
-        probability = float(self.probability)
-        if probability == 0:
-            return images
-        maps = random_affine_maps(len(images), probability, draws).to(images.device)
+        if self.probability.device.type == "cpu" and self.probability == 0:
+            return images  # on a GPU, looking at the number would cost more than changing nothing
+        maps = random_affine_maps(len(images), self.probability, draws)
         moved = resample(images, maps, turns=True, beyond="reflection")
-        matrices, offsets = random_colours(len(images), images.shape[1], probability, draws)
+        matrices, offsets = random_colours(len(images), images.shape[1], self.probability, draws)
         return torch.baddbmm(offsets.to(images), matrices.to(images), moved.flatten(2)).view_as(images)
 
     @torch.no_grad()
@@ -60,21 +59,21 @@ class AdaptiveAugmentation(nn.Module):
         """Note the critic's values of a batch of real images, (B,); every fourth batch changes the probability."""
         self.signs += values.sign().mean()
         self.looks += 1
-        if int(self.looks) % ADAPTED_EVERY:
-            return
+        is_due = self.looks % ADAPTED_EVERY == 0
         step = torch.sign(self.signs / ADAPTED_EVERY - self._target) * self._pace * len(values) * ADAPTED_EVERY
-        self.probability.add_(step).clamp_(0, 1)
-        self.signs.zero_()
+        self.probability.add_(step * is_due).clamp_(0, 1)
+        self.signs.mul_(~is_due)
 
 
-def random_affine_maps(count: int, probability: float, draws: torch.Generator) -> Tensor:
+def random_affine_maps(count: int, probability: Tensor, draws: torch.Generator) -> Tensor:
     """Draw mirroring, quarter turns, rotation, scale and shift, as maps from the result's coordinates to the image's.
 
-    Shape: (count, 2, 3), in the coordinates of `affine_grid`, where an image reaches from -1 to 1.
+    Shape: () to (count, 2, 3), in the coordinates of `affine_grid`, where an image reaches from -1 to 1.
     """
+    device = probability.device
     applied = _applied(5, count, probability, draws)
-    chance = torch.rand(3, count, generator=draws)
-    normal = torch.randn(3, count, generator=draws)
+    chance = torch.rand(3, count, generator=draws, device=device)
+    normal = torch.randn(3, count, generator=draws, device=device)
     mirror = 1 - 2 * applied[0] * (chance[0] < 0.5)
     quarters = applied[1] * (chance[1] * 4).floor()
     angle = math.pi / 2 * quarters + applied[2] * math.pi * (2 * chance[2] - 1)
@@ -86,33 +85,39 @@ def random_affine_maps(count: int, probability: float, draws: torch.Generator) -
     return torch.cat((linear, shift.T[:, :, None]), 2)
 
 
-def random_colours(count: int, channels: int, probability: float, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+def random_colours(count: int, channels: int, probability: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw brightness and contrast; for three channels also luma flip, hue rotation and saturation.
+
+    Shape: ().
 
     Returns:
         Matrices (count, channels, channels) and offsets (count, channels, 1) to apply to colours.
     """
+    device = probability.device
     applied = _applied(5, count, probability, draws)[:, :, None, None]
-    normal = torch.randn(3, count, 1, 1, generator=draws)
-    chance = torch.rand(2, count, 1, 1, generator=draws)
-    matrices = torch.exp2(applied[0] * CONTRAST * normal[0]) * torch.eye(channels)
+    normal = torch.randn(3, count, 1, 1, generator=draws, device=device)
+    chance = torch.rand(2, count, 1, 1, generator=draws, device=device)
+    unchanged = torch.eye(channels, device=device)
+    matrices = torch.exp2(applied[0] * CONTRAST * normal[0]) * unchanged
     if channels == COLOURS:
-        grey = torch.full((COLOURS, COLOURS), 1 / COLOURS)
-        mirrored = torch.eye(COLOURS) - 2 * applied[2] * (chance[0] < 0.5) * grey
+        grey = torch.full_like(unchanged, 1 / COLOURS)
+        mirrored = unchanged - 2 * applied[2] * (chance[0] < 0.5) * grey
         turned = _rotate_about_grey(applied[3] * math.pi * (2 * chance[1] - 1))
-        saturated = grey + torch.exp2(applied[4] * SATURATION * normal[2]) * (torch.eye(COLOURS) - grey)
+        saturated = grey + torch.exp2(applied[4] * SATURATION * normal[2]) * (unchanged - grey)
         matrices = saturated @ turned @ mirrored @ matrices
     brightness = (applied[1] * BRIGHTNESS * normal[1]).expand(-1, channels, -1)
     return matrices, matrices @ brightness
 
 
-def _applied(kinds: int, count: int, probability: float, draws: torch.Generator) -> Tensor:
+def _applied(kinds: int, count: int, probability: Tensor, draws: torch.Generator) -> Tensor:
     """Draw which changes are applied. Shape: (kinds, count), 1 if applied and 0 if not."""
-    return (torch.rand(kinds, count, generator=draws) < probability).float()
+    return (torch.rand(kinds, count, generator=draws, device=probability.device) < probability).float()
 
 
 def _rotate_about_grey(angles: Tensor) -> Tensor:
     """Rotation matrices about (1, 1, 1), by Rodrigues' formula. Shape: (B, 1, 1) to (B, 3, 3)."""
-    grey = torch.full((COLOURS, COLOURS), 1 / COLOURS)
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
-    return angles.cos() * (torch.eye(COLOURS) - grey) + angles.sin() * cross + grey
+    unchanged = torch.eye(COLOURS, device=angles.device)
+    grey = torch.full_like(unchanged, 1 / COLOURS)
+    next_colour = unchanged.roll(1, 0)
+    cross = (next_colour - next_colour.T) / math.sqrt(3)
+    return angles.cos() * (unchanged - grey) + angles.sin() * cross + grey

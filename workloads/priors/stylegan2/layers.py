@@ -5,6 +5,7 @@ Parameters are zero until they are drawn or loaded.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 
@@ -160,7 +161,7 @@ class StyledConv(DrawnLayer):
     def _noise(self, count: int, draws: torch.Generator | None) -> Tensor:
         if draws is None:
             return self.noise
-        return torch.randn(count, 1, *self.noise.shape, generator=draws).to(self.noise)
+        return torch.randn(count, 1, *self.noise.shape, generator=draws, device=self.noise.device).to(self.noise)
 
 
 class ToColours(DrawnLayer):
@@ -256,8 +257,14 @@ def smoothed(maps: Tensor, *, padding: int, stride: int = 1, gain: float = 1.0) 
 
 def _smooth(maps: Tensor, gain: float) -> Tensor:
     """The filter for each channel. Shape: (C, 1, 4, 4)."""
-    axis = torch.tensor(SMOOTH).to(maps) / sum(SMOOTH)
-    return (torch.outer(axis, axis) * gain).expand(maps.shape[1], 1, -1, -1)
+    return _filter(gain, maps.dtype, maps.device).expand(maps.shape[1], 1, -1, -1)
+
+
+@functools.cache
+def _filter(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The smooth filter along both axes, copied to a device once. Shape: (4, 4)."""
+    axis = torch.tensor(SMOOTH).to(device, dtype) / sum(SMOOTH)
+    return torch.outer(axis, axis) * gain
 
 
 def clamped(maps: Tensor, bound: float | None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -15,6 +15,7 @@ from workloads.core.config import ACCEPTS_LISTS, Beta, Fraction, Location
 from workloads.core.errors import ConfigError
 from workloads.core.resampling import resize
 from workloads.core.weights import WeightsFileConfig, load_weights, read_weights
+from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import (
     AdversarialConfig,
@@ -22,6 +23,7 @@ from workloads.priors.adversarial import (
     NetworkName,
     PublicBatches,
     Scalars,
+    adam,
     descend,
 )
 from workloads.priors.base import PRIORS
@@ -41,6 +43,7 @@ class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
     networks, except `steps`: theirs come to 780,000.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["stylegan2"] = "stylegan2"
     weights: Annotated[str, Location()] = "none"
     """A .safetensors file of a trained network, as the converter of published networks writes it; `none` to fit one on
@@ -208,7 +211,7 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> PublicBatches:
         """Public images alone."""
-        return PublicBatches(images, context.device)
+        return PublicBatches(on_device(images, context.device), context.device)
 
     def begin_step(self, step: int) -> None:
         """Note the step, on which lazy regularisation depends."""
@@ -274,7 +277,7 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
             interval = self.config.path_length_every if self.config.path_length_weight else 0
         share = interval / (interval + 1) if interval else 1.0
         first, second = (beta**share for beta in self.config.betas)
-        return torch.optim.Adam(self.get_submodule(name).parameters(), lr=lr * share, betas=(first, second))
+        return adam(self.get_submodule(name), lr=lr * share, betas=(first, second))
 
     @property
     def _gamma(self) -> float:
@@ -289,7 +292,8 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
 
     def _generate(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Make images with the generator that is being fitted, with fresh noise. Returns them and their styles."""
-        latents = torch.randn(2, count, self.latent_size, generator=draws).to(self.generator.constant)
+        constant = self.generator.constant
+        latents = torch.randn(2, count, self.latent_size, generator=draws, device=constant.device).to(constant)
         styles = mixed_styles(self.generator, latents, mixing=self.config.style_mixing, draws=draws)
         return self.generator.run(styles, draws=draws)[1], styles
 

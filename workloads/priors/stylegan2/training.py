@@ -45,7 +45,8 @@ def path_lengths(images: Tensor, styles: Tensor, draws: torch.Generator) -> Tens
 
     Shape: (B, C, S, S), (B, layers, style_size) to (B,).
     """
-    noise = torch.randn(images.shape, generator=draws).to(images) / math.sqrt(images[0, 0].numel())
+    noise = torch.randn(images.shape, generator=draws, device=images.device).to(images)
+    noise = noise / math.sqrt(images[0, 0].numel())
     (gradients,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
     return at_least_fp32(gradients).square().sum(2).mean(1).sqrt()
 
@@ -71,20 +72,16 @@ def mixed_styles(generator: Generator, latents: Tensor, *, mixing: float, draws:
     """
     styles = generator.mapping(latents[0])
     generator.mapping.update_mean(styles)
-    styles = styles[:, None].expand(-1, generator.layers, -1)
-    chance, position = torch.rand(2, generator=draws).tolist()
-    if chance >= mixing:
-        return styles
-    crossing = 1 + int(position * (generator.layers - 1))
-    second_styles = generator.mapping(latents[1])[:, None].expand_as(styles)
-    return torch.cat((styles[:, :crossing], second_styles[:, crossing:]), 1)
+    chance, position = torch.rand(2, generator=draws, device=latents.device)
+    crossing = 1 + (position * (generator.layers - 1)).floor()
+    layer = torch.arange(generator.layers, device=latents.device)
+    is_second = (chance < mixing) & (layer >= crossing)  # decided on the device: nobody waits for the number
+    return torch.where(is_second[:, None], generator.mapping(latents[1])[:, None], styles[:, None])
 
 
 @torch.no_grad()
 def move_average(average: nn.Module, network: nn.Module, *, seen: int, batch: int, half_life: float) -> None:
     """Update the moving average of a network's weights by one batch, after `seen` images; buffers are copied."""
     decay = 0.5 ** (batch / max(min(half_life, RAMP * seen), 1e-8))
-    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
-        mean.copy_(torch.lerp(weight, mean, decay))
-    for copied, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        copied.copy_(buffer)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    torch._foreach_copy_(list(average.buffers()), list(network.buffers()))

@@ -86,42 +86,46 @@ def test_gradients_reach_the_images() -> None:
 
 
 def test_without_luck_moves_and_colours_are_the_identity() -> None:
-    moves, (matrices, offsets) = random_affine_maps(3, 0.0, draws("none")), random_colours(3, 3, 0.0, draws("none"))
+    moves, (matrices, offsets) = (
+        random_affine_maps(3, NEVER, draws("none")),
+        random_colours(3, 3, NEVER, draws("none")),
+    )
     torch.testing.assert_close(moves, torch.eye(2, 3).expand(3, -1, -1))
     torch.testing.assert_close(matrices, torch.eye(3).expand(3, -1, -1))
     assert (offsets == 0).all()
 
 
+NEVER, ALWAYS = torch.tensor(0.0), torch.tensor(1.0)
 COUNT = 20_000
 SHARE = 0.02  # four deviations of a share of 20,000 draws, at most 0.0035 each, and some
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5])
 def test_a_change_happens_as_often_as_asked(probability: float) -> None:
-    matrices, offsets = random_colours(COUNT, 1, probability, draws("often"))
-    moves = random_affine_maps(COUNT, probability, draws("often"))
+    matrices, offsets = random_colours(COUNT, 1, torch.tensor(probability), draws("often"))
+    moves = random_affine_maps(COUNT, torch.tensor(probability), draws("often"))
     shares = [(matrices != 1).float().mean(), (offsets != 0).float().mean(), (moves[:, 0, 2] != 0).float().mean()]
     assert [share.item() for share in shares] == pytest.approx([probability] * 3, abs=SHARE)
 
 
 def test_half_of_the_images_are_mirrored_where_all_may_be() -> None:
-    turned = torch.linalg.det(random_affine_maps(COUNT, 1.0, draws("mirror"))[:, :, :2]) < 0
+    turned = torch.linalg.det(random_affine_maps(COUNT, ALWAYS, draws("mirror"))[:, :, :2]) < 0
     assert turned.float().mean().item() == pytest.approx(0.5, abs=SHARE)
 
 
 def test_scales_are_lognormal_with_a_fifth_of_an_octave() -> None:
-    areas = torch.linalg.det(random_affine_maps(COUNT, 1.0, draws("scale"))[:, :, :2]).abs().log2() / 2
+    areas = torch.linalg.det(random_affine_maps(COUNT, ALWAYS, draws("scale"))[:, :, :2]).abs().log2() / 2
     assert areas.mean().item() == pytest.approx(0, abs=0.01)
     assert areas.std().item() == pytest.approx(0.2, rel=0.03)
 
 
 def test_shifts_are_normal_with_an_eighth_of_the_side() -> None:
-    shifts = random_affine_maps(COUNT, 1.0, draws("shift"))[:, :, 2] / 2  # an image is 2 wide in these coordinates
+    shifts = random_affine_maps(COUNT, ALWAYS, draws("shift"))[:, :, 2] / 2  # an image is 2 wide in these coordinates
     assert shifts.std().item() == pytest.approx(0.125, rel=0.03)
 
 
 def test_changes_of_colour_leave_grey_on_its_axis() -> None:
-    matrices, offsets = random_colours(100, 3, 1.0, draws("grey"))
+    matrices, offsets = random_colours(100, 3, ALWAYS, draws("grey"))
     grey = matrices @ torch.ones(3, 1)
     torch.testing.assert_close(grey, grey.mean(1, keepdim=True).expand_as(grey), rtol=0, atol=1e-5)
     torch.testing.assert_close(offsets, offsets.mean(1, keepdim=True).expand_as(offsets), rtol=0, atol=1e-5)
@@ -129,7 +133,7 @@ def test_changes_of_colour_leave_grey_on_its_axis() -> None:
 
 def test_hue_and_luma_alone_keep_lengths() -> None:
     # Singular values are then contrast, along the grey axis, and contrast x saturation, twice across it.
-    matrices, _ = random_colours(100, 3, 1.0, draws("orthogonal"))
+    matrices, _ = random_colours(100, 3, ALWAYS, draws("orthogonal"))
     values = torch.linalg.svdvals(matrices)
     along = (matrices @ torch.ones(3, 1)).norm(dim=1) / 3**0.5
     pairs = torch.cat((along, values), 1).sort(1).values
@@ -138,5 +142,5 @@ def test_hue_and_luma_alone_keep_lengths() -> None:
 
 
 def test_brightness_is_added_before_contrast() -> None:
-    matrices, offsets = random_colours(COUNT, 1, 1.0, draws("brightness"))
+    matrices, offsets = random_colours(COUNT, 1, ALWAYS, draws("brightness"))
     assert (offsets / matrices).std().item() == pytest.approx(0.2, rel=0.03)
