@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cli.opening import open_sweep
+from orchestrator.placement.machine import this_machine
 from orchestrator.spec.model import ResourcesConfig
 from orchestrator.sweep import Sweep
 
@@ -65,4 +66,4 @@ def run_apart(spec: Path, overrides: Sequence[str], runs: Path) -> Sweep:
     ended = subprocess.run([*command, *options], stdout=subprocess.DEVNULL)
     if ended.returncode:
         raise FailedRun(f"{spec}: the run ended with status {ended.returncode}")
-    return open_sweep(spec, settings, runs=runs, address=None)
+    return open_sweep(spec, settings, runs=runs, nodes=[this_machine()])

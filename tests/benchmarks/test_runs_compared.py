@@ -14,16 +14,17 @@ from benchmarks import agreement, determinism, running
 from benchmarks.running import FailedRun, Place
 from orchestrator.cli.opening import open_sweep
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.placement.machine import this_machine
 from orchestrator.sweep import Sweep
 from tests.support.toy import write_spec
-from workloads.training import loop
+from workloads.training import step
 
 SEARCH = {"space": {}, "seeds": [0], "baseline": False}
 
 
 def run_here(spec: Path, overrides: Sequence[str], runs: Path) -> Sweep:
     """Run a spec in this process, which is faster."""
-    sweep = open_sweep(spec, overrides, runs=runs, address=None)
+    sweep = open_sweep(spec, overrides, runs=runs, nodes=[this_machine()])
     sweep.run(InlineExecutor(), spec_file=spec)
     sweep.publish(sweep.result(), seconds=0.0, jobs={"run": 0, "cached": 0, "failed": 0})
     return sweep
@@ -46,12 +47,12 @@ def test_two_runs_are_the_same_bit_for_bit(spec: Path, capsys: pytest.CaptureFix
 def test_a_last_bit_of_one_run_is_named(
     spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = loop.cross_entropy
+    losses = step.cross_entropy
     runs: list[Path] = []
 
     def run_with_other_bits(spec: Path, overrides: Sequence[str], runs_folder: Path) -> Sweep:
         runs.append(runs_folder)
-        monkeypatch.setattr(loop, "cross_entropy", lambda *arguments: losses(*arguments) * (1 + 1e-6 * len(runs)))
+        monkeypatch.setattr(step, "cross_entropy", lambda *arguments: losses(*arguments) * (1 + 1e-6 * len(runs)))
         return run_here(spec, overrides, runs_folder)
 
     monkeypatch.setattr(running, "run_apart", run_with_other_bits)
