@@ -45,7 +45,7 @@ class Place:
         gpus = int(self.device == "cuda")
         return [
             f"resources.{kind}.{resource}={amount}"
-            for kind in ResourcesConfig.model_fields
+            for kind in ResourcesConfig.kinds()
             for resource, amount in (("cpus", self.threads), ("gpus", gpus))
         ]
 
