@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -99,8 +100,15 @@ class Sweep:
                 pass
         return [plan(self.resolved, trial, search.spec_of(trial)) for trial in search.trials]
 
-    def run(self, executor: Executor, *, spec_file: Path | None) -> Snapshot:
-        """Run or continue the sweep; finished work is not done again. Returns what was done in this process."""
+    def run(
+        self, executor: Executor, *, spec_file: Path | None, announce: Callable[[str], None] = lambda text: None
+    ) -> Snapshot:
+        """Run or continue the sweep; finished work is not done again. Returns what was done in this process.
+
+        Args:
+            spec_file: is copied into the run folder.
+            announce: tells the user in a line what takes long.
+        """
         self._prepare(spec_file, type(executor).__name__)
         search = self.search()
 
@@ -109,8 +117,9 @@ class Sweep:
 
         every_s = self.resolved.spec.storage.checkpoint_every_s
         data = data_inputs(self.resolved, self.resolved.spec)
-        session = Session(search, plan_of, self.store, self.paths.ledger, every_s, self.plans, data)
-        executor.run(session)
+        executor.run(
+            Session(search, plan_of, self.store, self.paths.ledger, every_s, self.plans, data=data, announce=announce)
+        )
         return executor.snapshot()
 
     def result(self) -> SweepResult:

@@ -84,4 +84,6 @@ def _running(jobs: tuple[RunningJob, ...]) -> Table:
 
 
 def _share(job: RunningJob) -> str:
+    if job.waits_for:
+        return job.waits_for
     return f"{job.step}/{job.steps}" if job.steps else "starting"

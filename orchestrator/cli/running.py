@@ -87,7 +87,7 @@ def run_watched(
         console: shows the display, and a line if MLflow cannot be reached.
     """
     with _log_file(sweep.paths.log), Display(sweep.id, sweep.search().size, executor.snapshot, console):
-        done = sweep.run(executor, spec_file=spec_file)
+        done = sweep.run(executor, spec_file=spec_file, announce=lambda text: print_line(text, console=console))
     result = sweep.result()
     jobs = {"run": done.jobs_run, "cached": done.jobs_cached, "failed": done.jobs_failed}
     summary = sweep.publish(result, seconds=time.monotonic() - started, jobs=jobs)

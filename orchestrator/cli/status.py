@@ -23,10 +23,13 @@ def print_status(run: Path, *, as_json: bool) -> None:
     statuses = [trial.status for trial in state.trials.values()]
     counts = {status: statuses.count(status) for status in ("started", "done", "failed")}
     if as_json:
-        jobs = {"jobs_done": len(state.jobs_done), "jobs_failed": len(state.jobs_failed)}
+        waiting = [{name: event[name] for name in ("key", "kind", "reason")} for event in state.jobs_waiting.values()]
+        jobs = {"jobs_done": len(state.jobs_done), "jobs_failed": len(state.jobs_failed), "jobs_waiting": waiting}
         print_json({"run": str(run), "trials": counts, **jobs})
         return
     stdout.print(f"{run}: {counts['done']} trials done, {counts['failed']} failed, {counts['started']} at work")
+    for event in state.jobs_waiting.values():
+        stdout.print(f"  {event['kind']} {event['key'][:8]} {event['reason']}", markup=False)
     for trial in state.trials.values():
         if trial.error:
             stdout.print(f"  {trial.id}: {trial.error}", markup=False)

@@ -41,6 +41,8 @@ class RunningJob:
     steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Numbers it reported last, such as a loss."""
+    waits_for: str = ""
+    """What its worker waits for before it can begin, in words; empty while it does not."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Session:
     """Returns the plans of all trials that are certain to be run, so that their first jobs can fill idle time."""
     data: Sequence[DataInput] = ()
     """The data sets that jobs read, which every node must have alike."""
+    announce: Callable[[str], None] = lambda text: None
+    """Tells the user in a line what takes long."""
 
 
 class Executor(ABC):

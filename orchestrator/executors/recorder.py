@@ -68,6 +68,10 @@ class SessionRecorder:
             baseline=trial.baseline,
         )
 
+    def wait_job(self, job: PlannedJob, request: Request, reason: str) -> None:
+        """Record that a job has a place, but that its worker cannot start there yet."""
+        self._append("job_waits", key=job.key, kind=job.kind, request=vars(request), reason=reason)
+
     def start_job(self, job: PlannedJob, request: Request, **where: Any) -> None:
         """Record that a job begins with these resources; `where` are facts about the place, such as its node."""
         self._append("job_started", key=job.key, kind=job.kind, request=vars(request), **where)

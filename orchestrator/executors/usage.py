@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import statistics
 import threading
 from collections.abc import Iterator
@@ -38,9 +39,15 @@ def usage_of(device: torch.device) -> Iterator[dict[str, float]]:
 
 
 def peak_memory_gb() -> float:
-    """Largest resident memory of this process since it began or since its peak was reset, in GiB (Linux)."""
-    lines = (PROCESS / "status").read_text(encoding="ascii", errors="replace").splitlines()
-    return next(int(line.split()[1]) * 1024 / GIB for line in lines if line.startswith("VmHWM:"))
+    """Largest resident memory of this process since it began or since its peak was reset, in GiB (Linux).
+
+    Pages that processes share, those of libraries and of images in shared memory, are left out, since every worker of a
+    machine has them. Linux tells how many there are now, not at the peak.
+    """
+    status = (PROCESS / "status").read_text(encoding="ascii", errors="replace")
+    kibibytes = {name: int(number) for name, number in re.findall(r"^(\w+):\s+(\d+) kB$", status, re.MULTILINE)}
+    shared = kibibytes["RssFile"] + kibibytes["RssShmem"]
+    return max(kibibytes["VmHWM"] - shared, 0) * 1024 / GIB
 
 
 def limit_gpu_memory(share: float) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from orchestrator.placement.nodes import Gpu, Node
 
+THIS_MACHINE = "this machine"
+"""Id of the one node of an embedded cluster."""
 DRIVER_FILES = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists a folder for each GPU."""
 MPS_VARIABLE, MPS_FOLDER = "CUDA_MPS_PIPE_DIRECTORY", Path("/tmp/nvidia-mps")
@@ -34,8 +36,8 @@ def this_machine() -> Node:
     cpus = len(os.sched_getaffinity(0))
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     installed = installed_gpus()
-    explained = unusable(installed, "this machine", local.without_cuda) if installed and local.without_cuda else ""
-    return Node("this machine", cpus, local.gpus, memory_gb, without_cuda=explained, mps=local.mps)
+    explained = unusable(installed, THIS_MACHINE, local.without_cuda) if installed and local.without_cuda else ""
+    return Node(THIS_MACHINE, cpus, local.gpus, memory_gb, without_cuda=explained, mps=local.mps)
 
 
 def local_gpus() -> LocalGpus:
@@ -68,7 +70,8 @@ def devices_in_words(nodes: Sequence[Node]) -> str:
     parts += [f"{count} x {gpu}" for gpu, count in sorted(gpus.items())] or ["no usable GPU" if reasons else "no GPU"]
     if any(node.mps for node in nodes):
         parts.append("multi-process service")
-    place = nodes[0].id if len(nodes) == 1 else f"{len(nodes)} nodes"
+    here = [node.id for node in nodes] == [THIS_MACHINE]
+    place = THIS_MACHINE if here else f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
     return ". ".join([f"{place}: {', '.join(parts)}", *reasons])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -68,10 +69,11 @@ class Cost:
 
 
 class Estimator:
-    """Estimates jobs, building each network once."""
+    """Estimates jobs, building each network once, in one thread at a time: building seeds torch's global generator."""
 
     def __init__(self) -> None:
         self._costs: dict[str, Cost] = {}
+        self._lock = threading.Lock()
 
     def estimated(self, plan: TrialPlan) -> TrialPlan:
         """The plan with an estimate for every job whose networks can be built without memory."""
@@ -85,8 +87,9 @@ class Estimator:
             jobs: all jobs of its plan by key, since a job computes with the networks that others left.
         """
         try:
-            inputs = sum((self._cost(jobs[key], jobs) for key in job.inputs.values()), Cost())
-            return _bytes(_config(job), self._cost(job, jobs), inputs) / GIB
+            with self._lock:
+                inputs = sum((self._cost(jobs[key], jobs) for key in job.inputs.values()), Cost())
+                return _bytes(_config(job), self._cost(job, jobs), inputs) / GIB
         except (MidreError, *TRAINING_ERRORS):  # code of libraries reads numbers, which the meta device has none of
             return None
 

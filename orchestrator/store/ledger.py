@@ -103,6 +103,8 @@ class RunState:
     """The event that ended each finished job, by key."""
     jobs_failed: dict[str, Event] = field(default_factory=dict)
     """The event that ended each job that failed for good, by key."""
+    jobs_waiting: dict[str, Event] = field(default_factory=dict)
+    """The event that says what each job waits for whose worker cannot start, by key."""
     started_at: float | None = None
     """When the run was first started, in seconds since 1970."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -117,6 +119,7 @@ class RunState:
             case "sweep_started":
                 self.started_at = self.started_at or event["time"]
                 self.provenance = event
+                self.jobs_waiting.clear()  # those of a process that is gone
             case "trial_started":
                 facts = {name: event[name] for name in ("point", "params", "seed", "baseline")}
                 self.trials[event["trial"]] = TrialState(event["trial"], **facts)
@@ -126,6 +129,10 @@ class RunState:
             case "trial_failed":
                 trial = self.trials[event["trial"]]
                 trial.status, trial.error = "failed", event["error"]
+            case "job_waits":
+                self.jobs_waiting[event["key"]] = event
+            case "job_started":
+                self.jobs_waiting.pop(event["key"], None)
             case "job_done":
                 self.jobs_done[event["key"]] = event
                 self.jobs_failed.pop(event["key"], None)

@@ -1,9 +1,9 @@
 """The Ray executor, the one room that imports Ray.
 
 `executor.py` drives Ray Tune, whose trials (`thin_trial.py`) ask the broker (`broker.py`) for their jobs; `pool.py`
-keeps warm worker processes (`worker.py`) on nodes; `searcher.py` hands points to Tune. `cluster.py` joins or starts
-Ray: `address.py` tries an address first, `embedded.py` keeps a Ray of this machine's to itself, `inspection.py` asks
-every node for its software, the store and the data, `devices.py` for its GPUs, and `mps.py` lets jobs share those side
-by side. When a worker dies or runs out of memory, `executors/failures.py` decides what happens to its job. Begin with
-`executor.py`, then `broker.py`.
+keeps warm worker processes (`worker.py`) on nodes; `searcher.py` hands points to Tune; `preparation.py` plans and reads
+data while Ray starts. `cluster.py` joins or starts Ray: `address.py` tries an address first, `embedded.py` keeps a Ray
+of this machine's to itself, `inspection.py` asks every node for its software, the store and the data, `devices.py` for
+its GPUs, and `mps.py` lets jobs share those side by side. When a worker dies or runs out of memory,
+`executors/failures.py` decides what happens to its job. Begin with `executor.py`, then `broker.py`.
 """

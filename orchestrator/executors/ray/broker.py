@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import exceptions
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 IDLE_CHECK_EVERY_S = 0.5
 """How often to look for idle workers while there are jobs of later trials."""
+SAY_WAITING_AFTER_S = 10.0
+"""How long a worker may take to start before its job is said to wait; others may hold what it needs."""
 MAX_CONCURRENCY = 10_000
 """Calls that the broker answers at a time: one for each trial in flight, and those of workers and displays."""
 
@@ -37,17 +40,29 @@ class Broker:
     """Runs the jobs of a session for its trials. A job belongs to the broker, so that it goes on when a trial ends."""
 
     def __init__(
-        self, store: str, ledger: str, checkpoint_every_s: float, gpus: Mapping[str, LocalGpus] | None = None
+        self,
+        store: str,
+        ledger: str,
+        checkpoint_every_s: float,
+        *,
+        gpus: Mapping[str, LocalGpus] | None = None,
+        offers: Collection[str] = (),
     ) -> None:
-        """`gpus` are what nodes make of their GPUs, by their ids; None if the spec sets all shares."""
+        """Begin without workers.
+
+        Args:
+            gpus: what nodes make of their GPUs, by their ids; None if the spec sets all shares.
+            offers: names of the data sets that the driver reads, of each of which `offer_images` will tell.
+        """
         self._store = ArtifactStore(store)
         self._ledger = Ledger(Path(ledger), patience_s=LEDGER_PATIENCE_S)
         self._recorder = SessionRecorder(self._store, self._ledger.append)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._data: dict[str, ray.ObjectRef[ImageArrays]] = {}
+        self._offers = {name: asyncio.Event() for name in offers}
         self._running: dict[str, RunningJob] = {}
         self._pool = Pool(
-            lambda share: (store, ray.get_runtime_context().current_actor, checkpoint_every_s, share), gpus
+            lambda *worker: (store, ray.get_runtime_context().current_actor, checkpoint_every_s, *worker), gpus
         )
         self._sizer = Sizer(self._store.latest_of, self._pool.nodes)
 
@@ -94,9 +109,21 @@ class Broker:
             name: the same for the same data set.
             data: a `DataInput` as JSON.
         """
+        if name in self._offers:
+            await self._offers[name].wait()
         if name not in self._data:
             self._data[name] = read_data.remote(data)
         return (self._data[name],)
+
+    async def offer_images(self, name: str, images: tuple[ray.ObjectRef[ImageArrays]] | None) -> None:
+        """Take a data set that the driver has read, in a tuple as above; None if it could not read it."""
+        if images is not None:
+            self._data[name] = images[0]
+        self._offers[name].set()
+
+    async def worker_started(self, number: int) -> None:
+        """Hear from a worker that its process is there."""
+        self._pool.worker_started(number)
 
     async def progress(self, key: str, step: int, steps: int, metrics: dict[str, float]) -> None:
         """Take note of how far a job is, for displays."""
@@ -162,13 +189,27 @@ class Broker:
         return None
 
     async def _run_on(self, slot: Slot, job: PlannedJob, request: Request) -> Facts:
-        self._recorder.start_job(job, request, node=slot.node, worker=slot.number)
         self._running[job.key] = RunningJob(job.key, job.kind, time.time())
+        facts: asyncio.Future[Facts] = asyncio.ensure_future(slot.actor.run.remote(job, request))
         try:
-            facts: Facts = await slot.actor.run.remote(job, request)
+            await self._start(slot, job, request, over=facts)
+            self._running[job.key] = RunningJob(job.key, job.kind, time.time())
+            self._recorder.start_job(job, request, node=slot.node, worker=slot.number)
+            return await facts
         finally:
             del self._running[job.key]
-        return facts
+
+    async def _start(self, slot: Slot, job: PlannedJob, request: Request, *, over: asyncio.Future[Facts]) -> None:
+        """Wait until the worker of a job has started, or the job is over; if it takes long, say what it waits for."""
+        reason, started = "", asyncio.create_task(slot.started.wait())
+        either: set[asyncio.Future[Any]] = {started, over}
+        while not slot.started.is_set() and not over.done():
+            await asyncio.wait(either, timeout=SAY_WAITING_AFTER_S, return_when=asyncio.FIRST_COMPLETED)
+            if not started.done() and not over.done() and (latest := self._pool.why_waiting(slot)) != reason:
+                reason = latest
+                self._recorder.wait_job(job, request, reason)
+                self._running[job.key] = replace(self._running[job.key], waits_for=reason)
+        started.cancel()
 
     async def _recompute(self, damage: DamagedArtifact, by_key: dict[str, PlannedJob]) -> None:
         """Set a damaged artifact aside and run its job again."""

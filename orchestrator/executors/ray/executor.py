@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -26,6 +26,7 @@ from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.devices import described, gpus_of
 from orchestrator.executors.ray.inspection import check_nodes
 from orchestrator.executors.ray.mps import mps_daemon
+from orchestrator.executors.ray.preparation import Preparation, preparation
 from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
 from orchestrator.executors.recorder import SessionRecorder
@@ -63,15 +64,12 @@ class RayExecutor(Executor):
     def run(self, session: Session) -> None:
         """Finish cached trials without Ray; connect and hand the others to Tune."""
         first = self._finish_cached(session)
-        if first is not None:
+        if first is None:
+            return
+        with preparation(session, first) as preparing:
+            session.announce(f"joining Ray at {self._address}" if self._address else "starting Ray on this machine ...")
             with mps_daemon() if self._start_mps else nullcontext(), connected(self._address):
-                gpus = self._gpus_of_nodes(first)
-                nodes = described(alive_nodes(), gpus or {})
-                if any(node.gpus and not node.without_cuda for node in nodes):
-                    session = with_estimates(session)
-                self._check_placement(first, Sizer(session.store.latest_of, lambda: nodes))
-                check_nodes(session.store, session.data)
-                self._run_on_ray(session, first, gpus)
+                self._run_connected(session, first, preparing)
 
     def snapshot(self) -> Snapshot:
         """What the broker says, or what it said last if it does not answer."""
@@ -97,6 +95,22 @@ class RayExecutor(Executor):
                 self._latest = recorder.snapshot(())
         return None
 
+    def _run_connected(self, session: Session, first: TrialPlan, preparing: Preparation) -> None:
+        """Look at the nodes, make sure that the jobs fit, and run them."""
+        gpus = self._gpus_of_nodes(first)
+        nodes = described(alive_nodes(), gpus or {})
+        shares_gpus = gpus is not None and any(node.gpus and not node.without_cuda for node in nodes)
+        completed = Estimator().estimated if shares_gpus else _unchanged
+        first = completed(first)
+        self._check_placement(first, Sizer(session.store.latest_of, lambda: nodes))
+        check_nodes(session.store, session.data)
+        planned = session.plan
+        session = replace(session, plan=lambda trial: completed(planned(trial)))
+        broker = self._start_broker(session, gpus, offers=list(preparing.images))
+        broker.warm.remote(first)
+        preparing.hand_to(broker, completed)
+        self._run_trials(session, broker)
+
     @staticmethod
     def _gpus_of_nodes(plan: TrialPlan) -> dict[str, LocalGpus] | None:
         """What nodes make of their GPUs; None if the spec sets every share, so that nobody has to ask them."""
@@ -113,15 +127,17 @@ class RayExecutor(Executor):
             for resource, message in why_not(sizer.size(job).request, sizer.nodes()):
                 raise RequestError(f"resources.{job.kind}.{resource}: {message}")
 
-    def _run_on_ray(self, session: Session, first: TrialPlan, gpus: Mapping[str, LocalGpus] | None) -> None:
-        before = self._latest
+    @staticmethod
+    def _start_broker(session: Session, gpus: Mapping[str, LocalGpus] | None, offers: Sequence[str]) -> Any:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = BrokerActor.options(num_cpus=0, max_concurrency=MAX_CONCURRENCY, scheduling_strategy=here)
         ledger = str(session.ledger.absolute())
-        broker: Any = options.remote(session.store.root, ledger, session.checkpoint_every_s, gpus)
+        return options.remote(session.store.root, ledger, session.checkpoint_every_s, gpus=gpus, offers=offers)
+
+    def _run_trials(self, session: Session, broker: Any) -> None:
+        """Let Tune run all trials, whose jobs belong to the broker."""
+        before = self._latest
         self._broker = broker
-        broker.warm.remote(first)
-        broker.look_ahead.remote([job for plan in session.certain_plans() for job in plan.jobs if not job.inputs])
         searcher = SweepSearcher(session, broker)
         with tempfile.TemporaryDirectory(prefix="midre-tune-") as folder:
             tune.Tuner(
@@ -143,14 +159,8 @@ class RayExecutor(Executor):
             self._latest = _sum(before, self._latest)
 
 
-def with_estimates(session: Session) -> Session:
-    """The session, with plans that say how much GPU memory their jobs will need."""
-    estimator = Estimator()
-    return replace(
-        session,
-        plan=lambda trial: estimator.estimated(session.plan(trial)),
-        certain_plans=lambda: [estimator.estimated(plan) for plan in session.certain_plans()],
-    )
+def _unchanged(plan: TrialPlan) -> TrialPlan:
+    return plan
 
 
 def _concurrency() -> int:

@@ -49,6 +49,8 @@ class Slot:
     gpus: tuple[int, ...] = ()
     """Which GPUs of its node it holds, by index."""
     idle: bool = False
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once Ray has started its process, for which it may have to wait until others leave room."""
 
     def serves(self, request: Request) -> bool:
         """Whether a job that asks for this can run here: main memory may be more than it asks for."""
@@ -70,12 +72,12 @@ class Pool:
     """Lends workers to jobs. A worker keeps its resources while it lives, so idle ones are stopped to make room."""
 
     def __init__(
-        self, worker_arguments: Callable[[float], tuple[Any, ...]], gpus: Mapping[str, LocalGpus] | None
+        self, worker_arguments: Callable[[int, float], tuple[Any, ...]], gpus: Mapping[str, LocalGpus] | None
     ) -> None:
         """Begin without workers.
 
         Args:
-            worker_arguments: returns what a new worker is constructed with, from its share of a GPU.
+            worker_arguments: returns what a new worker is constructed with, from its number and its share of a GPU.
             gpus: what nodes make of their GPUs, by their ids; None if the spec sets all shares, so that nobody asks.
         """
         self._worker_arguments = worker_arguments
@@ -121,6 +123,25 @@ class Pool:
             return False
         return self._idle(request) is not None or place(request, self._free(self.nodes(), self._busy())) is not None
 
+    def worker_started(self, number: int) -> None:
+        """Hear from a worker that Ray has started it."""
+        if number in self._slots:
+            self._slots[number].started.set()
+
+    def why_waiting(self, slot: Slot) -> str:
+        """Say what a worker waits for that Ray has not started yet."""
+        ours = [other.request for other in self._slots.values() if other.started.is_set()]
+        amounts: list[tuple[str, float, float]] = [("CPU", slot.request.cpus, sum(other.cpus for other in ours))]
+        if slot.request.gpus:
+            amounts.append(("GPU", slot.request.gpus, sum(other.gpus for other in ours)))
+        total, free = ray.cluster_resources(), ray.available_resources()
+        held = [
+            f"{needed:.3g} {name}, of {total.get(name, 0):g} others hold {others:g}"
+            for name, needed, used in amounts
+            if (others := round(total.get(name, 0) - free.get(name, 0) - used, 4)) > 0
+        ]
+        return f"waits for {'; '.join(held)}" if held else "waits for Ray to start its worker"
+
     def release(self, slot: Slot) -> None:
         """Take back a worker whose job is over and which can run another."""
         slot.idle = True
@@ -156,6 +177,7 @@ class Pool:
         """Start a worker on a node; `node` is what is left of it."""
         gpus = node.gpus_for(request) or ()
         share = max((node.gpus[index].share_of(request) for index in gpus), default=0.0)
+        number = next(self._numbers)
         actor = WorkerActor.options(
             num_cpus=request.cpus,
             num_gpus=share * len(gpus),
@@ -163,8 +185,8 @@ class Pool:
             max_restarts=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
             runtime_env=client_environment(node, gpus, share),
-        ).remote(*self._worker_arguments(share))
-        slot = Slot(next(self._numbers), actor, request, node.id, gpus)
+        ).remote(*self._worker_arguments(number, share))
+        slot = Slot(number, actor, request, node.id, gpus)
         self._slots[slot.number] = slot
         return slot
 

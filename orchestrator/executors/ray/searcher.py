@@ -38,6 +38,10 @@ class SweepSearcher(Searcher):
             return
         self._session.search.finish(trial, result["metrics"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, for Tune pickles its searcher when it starts."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the ledger holds all state."""
 

@@ -37,8 +37,14 @@ class ImageArrays(NamedTuple):
 class Worker:
     """Runs jobs in a process that imports torch once. It owns nothing that outlives a job."""
 
-    def __init__(self, store: str, broker: Any, checkpoint_every_s: float, gpu_share: float) -> None:
-        """`gpu_share` is the part of a GPU that the process may fill; 0 for none, 1 for a GPU to itself."""
+    def __init__(self, store: str, broker: Any, checkpoint_every_s: float, number: int, gpu_share: float) -> None:
+        """Tell the broker that this process is there, and import torch.
+
+        Args:
+            number: by which the broker knows the worker.
+            gpu_share: the part of a GPU that the process may fill; 0 for none, 1 for a GPU to itself.
+        """
+        broker.worker_started.remote(number)
         self._store, self._broker = ArtifactStore(store), broker
         self._checkpoint_every_s = checkpoint_every_s
         self._images: dict[str, ImageSet] = {}
@@ -117,6 +123,10 @@ def read_data(data: str) -> ImageArrays:
     from orchestrator.executors.run_job import read_images
     from workloads.context import DataInput
 
-    images = read_images(DataInput.model_validate_json(data))
+    return as_arrays(read_images(DataInput.model_validate_json(data)))
+
+
+def as_arrays(images: ImageSet) -> ImageArrays:
+    """The same images as NumPy arrays."""
     held_out = None if images.held_out is None else images.held_out.numpy()
     return ImageArrays(images.images.numpy(), images.identities.numpy(), images.names, held_out)

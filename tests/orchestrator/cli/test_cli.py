@@ -116,7 +116,7 @@ def test_report_writes_the_page_anew_and_prints_what_run_printed(finished: Finis
 def test_status_counts_trials_and_jobs(finished: Finished) -> None:
     counts = {"started": 0, "done": 2, "failed": 0}
     status = printed("status", finished.run)
-    assert status == {"run": str(finished.run), "trials": counts, "jobs_done": 11, "jobs_failed": 0}
+    assert status == {"run": str(finished.run), "trials": counts, "jobs_done": 11, "jobs_failed": 0, "jobs_waiting": []}
 
 
 def test_plan_prints_every_job_before_those_that_read_it(finished: Finished) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.placement.nodes import Gpu, Node, Request
 from orchestrator.planning.graph import Outcome, PlannedJob, Trial, TrialKeys, TrialPlan
-from orchestrator.store.ledger import read_events
+from orchestrator.store.ledger import RunState, read_events
 
 FACTS = {"usage": {"gpu_memory_gb": 30.0, "memory_gb": 0.5}}
 
@@ -21,7 +21,10 @@ FACTS = {"usage": {"gpu_memory_gb": 30.0, "memory_gb": 0.5}}
 class Pool:
     """A server of one GPU of 80 GiB whose workers raise the next of `errors`, or finish their job."""
 
-    def __init__(self, worker_arguments: Callable[[float], tuple[Any, ...]], gpus: object) -> None:
+    late = False
+    """Whether workers start only after somebody asked why they do not."""
+
+    def __init__(self) -> None:
         self.requests: list[Request] = []
         self.errors: list[Exception | None] = []
         self.returned: list[str] = []
@@ -33,7 +36,15 @@ class Pool:
         from orchestrator.executors.ray.pool import Slot
 
         self.requests.append(request)
-        return Slot(len(self.requests), self, request, "server")
+        slot = Slot(len(self.requests), self, request, "server")
+        if not self.late:
+            slot.started.set()
+        return slot
+
+    def why_waiting(self, slot: Any) -> str:
+        if self.late:
+            slot.started.set()  # now the others have left
+        return "waits for 2 CPU, of 2 others hold 2"
 
     @property
     def run(self) -> Pool:
@@ -67,7 +78,7 @@ def run(
     """Run a trial; returns its pool, its outcome and what the ledger says of its jobs."""
     from orchestrator.executors.ray import broker as module
 
-    pool = Pool(lambda share: (), None)
+    pool = Pool()
     pool.errors = list(errors)
     monkeypatch.setattr(module, "Pool", lambda *arguments: pool)
     monkeypatch.setattr("orchestrator.executors.recorder.trial_metrics", lambda plan, store: {})
@@ -114,3 +125,58 @@ def test_code_that_fails_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert pool.returned == ["released"]
     assert outcome.error == "run_attack a: ValueError: a mistake"
     assert events[-1]["cause"] == "code"
+
+
+def test_a_job_whose_worker_cannot_start_is_said_to_wait_and_begins_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pool, "late", True)
+    monkeypatch.setattr("orchestrator.executors.ray.broker.SAY_WAITING_AFTER_S", 0.001)
+    release = asyncio.Event()
+
+    async def finish_when_started(pool: Pool, job: PlannedJob, request: Request) -> dict[str, Any]:
+        await release.wait()
+        return FACTS
+
+    monkeypatch.setattr(Pool, "remote", finish_when_started)
+    begin = SessionRecorder.start_job
+
+    def start_job(recorder: SessionRecorder, job: PlannedJob, request: Request, **where: Any) -> None:
+        begin(recorder, job, request, **where)
+        release.set()
+
+    monkeypatch.setattr(SessionRecorder, "start_job", start_job)
+    _, _, events = run(tmp_path, monkeypatch, plan_of("a"))
+    assert [event["event"] for event in events] == ["job_waits", "job_started", "job_done"]
+    assert events[0]["reason"] == "waits for 2 CPU, of 2 others hold 2"
+    state = RunState()
+    state.apply(events[0])
+    assert list(state.jobs_waiting) == ["a"]
+    state.apply(events[1])
+    assert not state.jobs_waiting
+
+
+def test_data_that_the_driver_reads_are_not_read_by_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator.executors.ray import broker as module
+
+    read: list[str] = []
+
+    class ReadData:
+        def remote(self, data: str) -> str:
+            read.append(data)
+            return f"read by a worker: {data}"
+
+    monkeypatch.setattr(module, "read_data", ReadData())
+    broker = module.Broker(str(tmp_path / "store"), str(tmp_path / "ledger.jsonl"), 20.0, offers=["faces", "lost"])
+
+    async def ask_before_they_are_there() -> list[Any]:
+        questions = [asyncio.create_task(broker.images(name, name)) for name in ("faces", "lost", "other")]
+        await asyncio.sleep(0)
+        reference: Any = "read by the driver"
+        await broker.offer_images("faces", (reference,))
+        await broker.offer_images("lost", None)
+        return await asyncio.gather(*questions)
+
+    references = asyncio.run(ask_before_they_are_there())
+    assert references == [("read by the driver",), ("read by a worker: lost",), ("read by a worker: other",)]
+    assert sorted(read) == ["lost", "other"]

@@ -128,7 +128,7 @@ def test_targets_of_later_trials_train_while_all_trials_wait_for_the_prior(finis
 def test_a_job_that_no_node_can_take_is_refused_before_anything_starts(address: str, tmp_path: Path) -> None:
     from orchestrator.executors.ray.executor import RayExecutor
 
-    sweep = toy_sweep(tmp_path, tmp_path / "runs", resources={"fit_prior": {"gpus": 2.0}})
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", resources={**RESOURCES, "fit_prior": {"gpus": 2.0}})
     with pytest.raises(RequestError, match=r"resources\.fit_prior\.gpus: needs 2, but the largest of 2 nodes has 1"):
         sweep.run(RayExecutor(address), spec_file=None)
 
@@ -185,7 +185,10 @@ def test_a_worker_killed_during_training_changes_no_bit_of_the_results(address: 
     finally:
         over.set()
         killer.join()
-    lost = [event for event in read_events(sweep.paths.ledger) if event["event"] == "job_failed"]
+    events = list(read_events(sweep.paths.ledger))
+    requests = [event["request"] for event in events if event["event"] == "job_started"]
+    assert {request["gpus"] for request in requests} == {0.0}, "the GPUs of this cluster exist on paper only"
+    lost = [event for event in events if event["event"] == "job_failed"]
     assert target.key in {event["key"] for event in lost}
     assert {event["cause"] for event in lost} == {"lost worker"}
     assert (counts.trials_done, counts.trials_failed) == (1, 0)

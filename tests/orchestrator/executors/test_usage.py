@@ -54,7 +54,10 @@ def test_a_peak_that_cannot_be_set_back_is_not_recorded(monkeypatch: pytest.Monk
 
 
 def test_the_peak_is_read_from_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "status").write_text("Name:\tpython\nVmPeak:\t 9 kB\nVmHWM:\t 2097152 kB\nVmRSS:\t 5 kB\n")
+    """3 GiB at the most, of which half a GiB are libraries and half a GiB are images in shared memory."""
+    memory = {"VmPeak": 9_000_000, "VmHWM": 3_145_728, "RssAnon": 5, "RssFile": 524_288, "RssShmem": 524_288}
+    lines = [f"{name}:\t{number:>10} kB" for name, number in memory.items()]
+    (tmp_path / "status").write_text("\n".join(["Name:\tpython", *lines, "Threads:\t1"]))
     monkeypatch.setattr(usage, "PROCESS", tmp_path)
     assert peak_memory_gb() == 2.0
 

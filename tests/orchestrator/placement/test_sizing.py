@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.placement.machine import devices_in_words
@@ -101,6 +103,6 @@ def test_usage_is_read_from_manifests_that_have_it() -> None:
 
 
 def test_devices_are_named_in_one_line() -> None:
-    assert devices_in_words([LAPTOP]) == "laptop: 2 CPUs, no GPU"
+    assert devices_in_words([replace(LAPTOP, id="this machine")]) == "this machine: 2 CPUs, no GPU"
     assert devices_in_words([SERVER, SMALL]) == "2 nodes: 24 CPUs, 1 x H100 (80 GiB), 2 x L4 (24 GiB)"
-    assert devices_in_words([NO_DRIVER]) == f"paper: 4 CPUs, no usable GPU. {NO_DRIVER.without_cuda}"
+    assert devices_in_words([NO_DRIVER]) == f"1 node: 4 CPUs, no usable GPU. {NO_DRIVER.without_cuda}"
