@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from benchmarks.gpu.context import unstored_context
 from benchmarks.gpu.rows import Row, Size
+from orchestrator.placement.machine import mps_runs
 from workloads.core.numerics import deterministic, fix_cublas_workspace
 from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet
@@ -25,8 +24,6 @@ from workloads.training.classifiers import Architecture
 from workloads.training.loop import train
 
 VGG = Vgg16BnConfig()
-MPS_VARIABLE, MPS_FOLDER = "CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"
-"""Where CUDA looks for NVIDIA's multi-process service."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,7 @@ def rows(size: Size, device: torch.device) -> Iterator[Row]:
         alone = _all_at_once(workers, target, device, 1)
         together = _all_at_once(workers, target, device, count)
     gain = count * alone / together
-    mps = Path(os.environ.get(MPS_VARIABLE) or MPS_FOLDER, "control").exists()
-    details = {"one_s": alone, "all_s": together, "mps": mps}
+    details = {"one_s": alone, "all_s": together, "mps": mps_runs()}
     yield Row("sharing", f"{count} small targets at once over one by one", gain, "", at_least=3.0, details=details)
 
 

@@ -110,9 +110,9 @@ class _Planner:
         return key
 
     def _numerics(self, kind: str) -> dict[str, Any] | None:
-        """Machine, threads and GPUs of a kind of job, under strict numerics; None otherwise."""
+        """Machine and resources of a kind of job, on which its bits depend, under strict numerics; else None."""
         resources = self._spec.resources.of(kind)
-        return None if self._machine is None else {**self._machine, "cpus": resources.cpus, "gpus": resources.gpus}
+        return None if self._machine is None else {**self._machine, **resources.model_dump()}
 
     def _train_evaluation_model(self) -> TrainClassifierConfig:
         classifier, split = self._spec.evaluation, self._spec.data.split

@@ -16,10 +16,13 @@ from tests.support.golden_networks import golden_networks, white_box
 from tests.support.gpu_kernels import DeterministicOnGpus, NotDeterministicOnGpus
 from tests.support.interruptions import context_at
 from tests.support.short_attacks import prior_for, short_attacks
+from tests.support.tiny_networks import use_tiny_bodies
+from tests.support.training_steps import public_classifier, step
 from workloads.core import resampling
 from workloads.core.numerics import deterministic
 from workloads.core.randomness import generator
 from workloads.core.resampling import LookUp
+from workloads.defenses.base import DEFENSES
 from workloads.defenses.random_erasing import RandomErasingConfig, painter
 from workloads.inversion.attack import Attack
 from workloads.models.base import MODELS, Classifier, ModelConfig
@@ -87,6 +90,16 @@ def fitted(kind: str, folder: Path, **settings: Any) -> AdversarialPrior[Any]:
     with deterministic():
         prior.fit(public, target=oracle if prior.target_access else None, context=context_at(folder))
     return prior
+
+
+@pytest.mark.parametrize("kind", DEFENSES.kinds())
+def test_a_defense_trains_by_gradients_that_are_the_same_at_every_run(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_bodies(monkeypatch)
+    inputs = public_classifier(tmp_path, "resnest") if kind == "tl_dmi" else {}
+    with DeterministicOnGpus():
+        step(tmp_path, (config_for(DEFENSES, kind),), "resnest", ("fp32", False), inputs)
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")

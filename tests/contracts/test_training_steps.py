@@ -7,9 +7,8 @@ small; the largest ones are tried as they are without memory for their weights.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -18,18 +17,24 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from tests.support.components import config_for
-from tests.support.tiny_networks import FAMILIES, SIDES, use_tiny_bodies
-from workloads.context import DataInput, JobContext
+from tests.support.tiny_networks import FAMILIES, use_tiny_bodies
+from tests.support.training_steps import (
+    CLASSES,
+    IMAGES,
+    NETWORKS_OF_LIBRARIES,
+    SIZE,
+    Format,
+    images,
+    member,
+    public_classifier,
+    step,
+)
 from workloads.core.errors import ConfigError
-from workloads.core.numerics import Precision
 from workloads.core.randomness import generator
-from workloads.datasets.base import ImageSet
-from workloads.datasets.digits import DigitsConfig
 from workloads.defenses.base import DEFENSES, Batch, DefenseConfig, TrainingFacts
 from workloads.defenses.bido import Bido
 from workloads.defenses.dp_sgd import DpSgdConfig
 from workloads.jobs import train_classifier
-from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
 from workloads.metrics.perceptual_distance import _distance_of_halves
 from workloads.models.base import (
     MODELS,
@@ -46,20 +51,9 @@ from workloads.models.maxvit_t import MaxvitTConfig
 from workloads.models.resnest import ResnestConfig
 from workloads.models.timm import TimmConfig
 from workloads.models.torchvision import TorchvisionConfig
-from workloads.recipes.optimization import TrainingConfig
-from workloads.training.classifiers import Architecture, save_classifier
+from workloads.training.classifiers import Architecture
 from workloads.training.loop import train
 
-CLASSES, IMAGES, SIZE = 3, 4, 32
-NETWORKS_OF_LIBRARIES: dict[str, ModelConfig] = {
-    "torchvision.densenet121": TorchvisionConfig(name="densenet121"),
-    "torchvision.googlenet": TorchvisionConfig(name="googlenet"),
-    "torchvision.mobilenet_v3_small": TorchvisionConfig(name="mobilenet_v3_small"),
-    "timm.mobilenetv3_small_050": TimmConfig(name="mobilenetv3_small_050"),
-    "timm.convnext_atto": TimmConfig(name="convnext_atto"),
-}
-"""More networks of the families `torchvision` and `timm`: activations and sums in place, blocks with weights of their
-own, a last layer wider than the last maps."""
 LARGE: dict[str, tuple[ModelConfig, int]] = {
     "resnest50": (ResnestConfig(), 64),
     "inception_2015": (Inception2015Config(input_size=75), 32),
@@ -71,8 +65,6 @@ LARGE: dict[str, tuple[ModelConfig, int]] = {
     "timm.efficientnet_b0": (TimmConfig(name="efficientnet_b0"), 32),
 }
 """Networks that are tried without memory for weights, and the side of their images."""
-Format = tuple[Precision, bool]
-"""Precision, and whether channels lie last. On CPUs tf32 computes as fp32 does."""
 FORMATS: tuple[Format, ...] = tuple(itertools.product(("fp32", "tf32", "bf16"), (False, True)))
 HOLD_STAGES = ("bido", "dp_sgd", "tl_dmi")
 """Defenses that hook or freeze the stages of a network; more networks are tried with them."""
@@ -103,16 +95,6 @@ PAIRS = pairs()
 def tiny_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Families are built small."""
     use_tiny_bodies(monkeypatch)
-
-
-def member(name: str) -> tuple[ModelConfig, int]:
-    """A network, and the side of the images it reads."""
-    return {**FAMILIES, **NETWORKS_OF_LIBRARIES}[name], SIDES.get(name, SIZE)
-
-
-def images(side: int = SIZE) -> Tensor:
-    count = IMAGES if side < 75 else 2
-    return torch.rand(count, 3, side, side, generator=generator("test", "steps"))
 
 
 class Captures:
@@ -153,49 +135,6 @@ def hook_with_copies(model: Classifier, copies: list[Tensor]) -> list[RemovableH
         copies.append(output.detach().clone())
 
     return [output_layer(stage).register_forward_hook(copy) for _, stage in model.stages()]
-
-
-def step(
-    folder: Path,
-    defenses: tuple[DefenseConfig, ...],
-    name: str,
-    form: Format,
-    inputs: Mapping[str, Path] = MappingProxyType({}),
-) -> Classifier:
-    """A network after one step of training on noise; its loss was finite."""
-    model, side = member(name)
-    stored: list[Classifier] = []
-    noise = images(side).mul(255).to(torch.uint8)
-    data = ImageSet(noise, torch.arange(len(noise)) % CLASSES, ("a", "b", "c"))
-    context = JobContext(
-        key="0" * 64,
-        inputs=dict(inputs),
-        output=folder,
-        checkpoint_file=folder / "checkpoint.safetensors",
-        load_images=lambda wanted: data,
-    )
-    precision, channels_last = form
-    config = TrainClassifierConfig(
-        role="target",
-        data=DataInput(dataset=DigitsConfig(), digest=""),
-        split=None,
-        model=model,
-        training=TrainingConfig(epochs=1, batch_size=len(noise), precision=precision, channels_last=channels_last),
-        defenses=defenses,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_classifier, "save_classifier", lambda folder, model, architecture: stored.append(model))
-        patch.setattr(JobContext, "checkpoint", lambda *state: None)
-        TrainClassifier(config).run(context)
-    return stored[0]
-
-
-def public_classifier(folder: Path, name: str) -> dict[str, Path]:
-    """The input that `tl_dmi` starts from."""
-    model, side = member(name)
-    architecture = Architecture(model=model, classes=CLASSES, channels=3, image_size=side)
-    save_classifier(folder, architecture.build(), architecture)
-    return {"public": folder}
 
 
 def check(model: ModelConfig, size: int, *defenses: DefenseConfig) -> None:

@@ -48,7 +48,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_mutants(
         "orchestrator/planning/plan.py",
         "orchestrator/planning/test_strict_numerics.py",
-        threads_of_no_key=('"cpus": resources.cpus, "gpus"', '"gpus"'),
+        threads_of_no_key=("**resources.model_dump()}", "}"),
     ),
     # Stages of networks
     *_mutants(

@@ -19,7 +19,7 @@ WITHOUT_DETERMINISTIC_FORM = frozenset(
         *("_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward", "adaptive_max_pool2d_backward"),
         *("avg_pool3d_backward", "fractional_max_pool2d_backward", "fractional_max_pool3d_backward"),
         *("max_unpool2d", "max_unpool3d", "nll_loss2d_forward", "nll_loss2d_backward", "_ctc_loss_backward"),
-        *("put_", "histc", "median.dim", "nanmedian.dim"),
+        *("put_", "histc", "median.dim", "nanmedian.dim", "_embedding_bag_backward"),
     }
 )
 """Names of operations in ATen."""

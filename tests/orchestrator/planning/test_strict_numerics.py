@@ -47,8 +47,11 @@ def test_no_key_is_shared_with_another_machine_or_with_a_sweep_that_is_not_stric
     assert len({sweep.id for sweep in sweeps}) == 6
 
 
-def test_threads_are_part_of_the_keys_of_their_kind_of_job_and_of_what_reads_them(tmp_path: Path) -> None:
-    two = strict(tmp_path, resources={"run_attack": {"cpus": 2}})
+@pytest.mark.parametrize("resources", [{"cpus": 2}, {"gpus": 1}, {"memory_gb": 0.5}])
+def test_threads_and_batches_are_part_of_the_keys_of_their_kind_of_job_and_of_what_reads_it(
+    tmp_path: Path, resources: dict[str, Any]
+) -> None:
+    two = strict(tmp_path, resources={"run_attack": resources})
     changed = {job.kind for plan in two.plans() for job in plan.jobs if job.key not in keys(strict(tmp_path))}
     assert changed == {"run_attack", "evaluate_attack"}
 
