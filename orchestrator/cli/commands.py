@@ -134,6 +134,23 @@ def list_components(components: ComponentType, as_json: AsJson = False) -> None:
     print_components(components, as_json=as_json)
 
 
+@app.command()
+def describe(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A component or a field: attacks.ppa, search.seeds.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Describe every component.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="DIR", help="Write pages for a browser into this folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a component or a field of a spec means, takes and defaults to."""
+    from orchestrator.cli.describing import describe as describe_path
+
+    describe_path(path, everything=everything, html=html, as_json=as_json)
+
+
 @data_app.command()
 def prepare(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set with a layout of its own, such as celeba.")],

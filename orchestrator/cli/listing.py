@@ -29,6 +29,11 @@ REGISTRIES: dict[ComponentType, Registry[Any, Any]] = {
 }
 
 
+def registry_of(room: str) -> Registry[Any, Any]:
+    """The components of a room, such as `attacks`."""
+    return REGISTRIES[ComponentType(room)]
+
+
 def print_components(components: ComponentType, *, as_json: bool) -> None:
     """Print kind, summary and source of every component of one type."""
     rows = REGISTRIES[components].describe()

@@ -259,6 +259,30 @@ def test_list_attacks_says_what_each_may_ask_needs_and_does_in_turn() -> None:
     assert re.findall(r"\w+", header) == ["kind", "summary", "source", "access", "needs", "stages", "package"]
 
 
+def test_describe_tells_programs_of_a_component_what_its_class_says_and_its_fields() -> None:
+    shape = printed("describe", "defenses.cutout")
+    assert shape["facts"]["source"].startswith("DeVries and Taylor")
+    assert [field["name"] for field in shape["fields"]] == ["kind", "side", "probability"]
+    assert "- kind: cutout\n  side: 0.5\n" in shape["snippet"]
+    words = midre("describe", "defenses.cutout.side").stdout
+    assert "takes: number, above 0, at most 1" in words and "default: 0.5" in words
+
+
+def test_describe_writes_a_page_for_every_component(tmp_path: Path) -> None:
+    assert midre("describe", "--all", "--html", tmp_path).exit_code == 0
+    index = (tmp_path / "index.html").read_text()
+    pages = re.findall(r'href="([^"]+)"', index)
+    assert {"attacks.gmi.html", "metrics.psnr.html", "search.sampler.tpe.html"} <= set(pages)
+    assert {file.name for file in tmp_path.iterdir()} == {"index.html", *pages}
+    assert "<script" not in index
+    assert "Largest absolute value of a latent number" in (tmp_path / "attacks.gmi.html").read_text()
+
+
+def test_describe_needs_a_path_or_all() -> None:
+    with pytest.raises(RequestError, match=r"give a path, such as attacks\.ppa, or --all"):
+        CliRunner().invoke(app, ["describe"], catch_exceptions=False)
+
+
 def test_schema_is_that_of_a_spec() -> None:
     result = midre("schema")
     assert result.exit_code == 0
