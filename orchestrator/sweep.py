@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -17,13 +18,14 @@ from typing import Any
 
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor, Session, Snapshot
+from orchestrator.planning.code import Currency, changed_jobs
 from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import data_inputs, plan
 from orchestrator.planning.search import Search
 from orchestrator.results.sweep_result import SweepResult, collect, summary
 from orchestrator.spec.loading import read_resolved
 from orchestrator.spec.model import ResolvedSpec
-from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.artifacts import ArtifactStore, Facts
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, run_state
 from orchestrator.store.paths import RunPaths, Workspace
 from workloads.core.files import write_atomically
@@ -100,13 +102,34 @@ class Sweep:
                 pass
         return [plan(self.resolved, trial, search.spec_of(trial)) for trial in search.trials]
 
+    def changed(self, accepted: Collection[str] = ()) -> dict[str, frozenset[str]]:
+        """Keys of the jobs that run again because of each module that changed since the store's artifacts were made.
+
+        Args:
+            accepted: changed files whose old results are used all the same, such as `random_erasing`.
+        """
+        if not self.resolved.spec.storage.artifacts and not self.workspace.store.exists():
+            return {}  # opening the store would create it
+        jobs = {job.key: job for plan in self.plans() for job in plan.jobs}
+        return changed_jobs(jobs, Currency(functools.cache(self._facts_of), accepted))
+
+    def _facts_of(self, key: str) -> Facts | None:
+        manifest = self.store.manifest(key)
+        return None if manifest is None else manifest.facts
+
     def run(
-        self, executor: Executor, *, spec_file: Path | None, announce: Callable[[str], None] = lambda text: None
+        self,
+        executor: Executor,
+        *,
+        spec_file: Path | None,
+        accepted_changes: Sequence[str] = (),
+        announce: Callable[[str], None] = lambda text: None,
     ) -> Snapshot:
         """Run or continue the sweep; finished work is not done again. Returns what was done in this process.
 
         Args:
             spec_file: is copied into the run folder.
+            accepted_changes: changed files whose old results are used all the same, such as `random_erasing`.
             announce: tells the user in a line what takes long.
         """
         self._prepare(spec_file, type(executor).__name__)
@@ -118,7 +141,17 @@ class Sweep:
         every_s = self.resolved.spec.storage.checkpoint_every_s
         data = data_inputs(self.resolved, self.resolved.spec)
         executor.run(
-            Session(search, plan_of, self.store, self.paths.ledger, every_s, self.plans, data=data, announce=announce)
+            Session(
+                search,
+                plan_of,
+                self.store,
+                self.paths.ledger,
+                every_s,
+                self.plans,
+                data=data,
+                announce=announce,
+                accepted_changes=accepted_changes,
+            )
         )
         return executor.snapshot()
 

@@ -70,6 +70,8 @@ class JobContext:
     """Called with the file of every checkpoint that was saved."""
     checkpoint_every_s: float = 20.0
     """Seconds between checkpoints, at least."""
+    code: str = ""
+    """Digest of the code that computes the job: a checkpoint that other code left is not continued."""
     _history: list[HistoryRow] = field(default_factory=list)
     _saved_at: float = field(default_factory=time.monotonic)
 
@@ -93,7 +95,7 @@ class JobContext:
     def checkpoint(self, state: Callable[[], State]) -> None:
         """Save where the job stands, unless it was saved a moment ago; `state` is called only if it is due."""
         if time.monotonic() - self._saved_at >= self.checkpoint_every_s:
-            save_state(self.checkpoint_file, {"job": state(), "history": self._history})
+            save_state(self.checkpoint_file, {"job": state(), "history": self._history, "code": self.code})
             self.on_checkpoint(self.checkpoint_file)
             self._saved_at = time.monotonic()
 
@@ -109,10 +111,12 @@ class JobContext:
         return _NestedContext(**values | {"key": f"{self.key}/{name}"}, parent=self, saved=saved, wrap=wrap)
 
     def resume(self) -> State | None:
-        """Load the state last saved by an earlier try of this job; None if there is none."""
+        """Load the state last saved by an earlier try of this job; None if there is none, or other code saved it."""
         if not self.checkpoint_file.exists():
             return None
         saved = load_state(self.checkpoint_file)
+        if saved.get("code", self.code) != self.code:
+            return None
         self._history = saved["history"]
         return saved["job"]
 

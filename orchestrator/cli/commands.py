@@ -75,13 +75,30 @@ def run(
     runs: Runs = None,
     executor: ExecutorOption = ExecutorName.ray,
     address: Address = None,
+    accept_changed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept-changed",
+            metavar="KIND",
+            help="Use old results although this file changed, such as random_erasing.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a sweep, or continue it: finished work is never done twice."""
+    """Start a sweep, or continue it: finished work is never done twice, unless its code changed."""
     started = time.monotonic()  # before the import of torch, which is part of the time a user waits
     from orchestrator.cli.running import run_spec
 
-    run_spec(spec, overrides, runs=runs, executor=executor, address=address, started=started, as_json=as_json)
+    run_spec(
+        spec,
+        overrides,
+        runs=runs,
+        executor=executor,
+        address=address,
+        accepted_changes=accept_changed or (),
+        started=started,
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from orchestrator.cli.changes import print_changes
 from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.output import print_json, print_line, print_notes, stdout
 from orchestrator.cli.resources import has_store, lines_by_kind, sized_jobs
@@ -24,7 +25,8 @@ def print_plan(
     sweep = open_sweep(spec, overrides, runs=runs, nodes=nodes)
     plans = sweep.plans()
     jobs = {job.key: job for plan in plans for job in plan.jobs}
-    done, sized = _done(sweep, jobs), sized_jobs(sweep, plans, nodes)
+    changed = sweep.changed()
+    done, sized = _done(sweep, jobs, changed), sized_jobs(sweep, plans, nodes)
     if as_json:
         rows = [_row(job, sized[job.key], done=done[job.key]) for job in jobs.values()]
         print_json({"sweep": sweep.id, "trials": sweep.search().size, "jobs": rows})
@@ -33,12 +35,15 @@ def print_plan(
         print_line(devices_in_words(nodes))
         for line in lines_by_kind(jobs, sized):
             print_line(line)
+        print_changes(changed)
         print_notes(sweep.resolved.notes)
 
 
-def _done(sweep: Sweep, keys: Mapping[str, object]) -> dict[str, bool]:
-    """Whether each job is in the store, by key."""
-    return {key: has_store(sweep) and sweep.store.manifest(key) is not None for key in keys}
+def _done(sweep: Sweep, keys: Mapping[str, object], changed: Mapping[str, frozenset[str]]) -> dict[str, bool]:
+    """Whether each job is in the store, made by the code of today, by key."""
+    outdated = frozenset[str]().union(*changed.values())
+    is_there = has_store(sweep)
+    return {key: is_there and key not in outdated and sweep.store.manifest(key) is not None for key in keys}
 
 
 def _row(job: PlannedJob, sized: Sized, *, done: bool) -> dict[str, object]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from orchestrator.cli.output import print_json, print_line, stderr, stdout
 from orchestrator.reports.tables import attacks_table, points_table, trials_table
 from orchestrator.results.numerics import remarks
-from orchestrator.results.sweep_result import SweepResult
+from orchestrator.results.sweep_result import SweepResult, kept_changes
 from orchestrator.store.paths import without_password
 from orchestrator.sweep import Sweep
 
@@ -42,7 +42,7 @@ def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_aga
     if len(sweep.resolved.spec.attacks) > 1:
         console.print(attacks_table(result))
     console.print(points_table(result))
-    for remark in (*sweep.resolved.notes, *remarks(result.numerics)):
+    for remark in (*sweep.resolved.notes, *remarks(result.numerics), *kept_changes(result)):
         print_line(remark, console=console)
     print_line(f"report:    {sweep.paths.report}", console=console)
     server = "mlflow server --host 127.0.0.1 --backend-store-uri"

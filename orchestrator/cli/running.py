@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from orchestrator.cli.changes import check_accepted, print_changes
 from orchestrator.cli.display import Display
 from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.options import ExecutorName
@@ -24,7 +25,7 @@ from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.placement.machine import devices_in_words
 from orchestrator.results.numerics import remarks
-from orchestrator.results.sweep_result import SweepResult
+from orchestrator.results.sweep_result import SweepResult, kept_changes
 from orchestrator.sweep import Sweep
 
 
@@ -49,24 +50,33 @@ def run_spec(
     runs: Path | None,
     executor: ExecutorName,
     address: str | None,
+    accepted_changes: Sequence[str],
     started: float,
     as_json: bool,
 ) -> None:
     """Run the sweep of a spec and print its results.
 
     Raises:
+        RequestError: if a change is accepted that there is not.
         typer.Exit: if a job or a trial failed.
     """
     nodes = nodes_at_address(address)
     sweep = open_sweep(spec, overrides, runs=runs, nodes=nodes)
     print_line(devices_in_words(nodes), console=stderr)
     print_notes(sweep.resolved.notes)
+    check_accepted(sweep, accepted_changes)
+    print_changes(sweep.changed(accepted_changes))
     finished = run_watched(
-        sweep, executor_of(executor, address, sweep), spec_file=spec, started=started, console=stderr
+        sweep,
+        executor_of(executor, address, sweep),
+        spec_file=spec,
+        accepted_changes=accepted_changes,
+        started=started,
+        console=stderr,
     )
     if as_json:
         print_json(finished.summary)
-        for remark in remarks(finished.result.numerics):
+        for remark in (*remarks(finished.result.numerics), *kept_changes(finished.result)):
             print_line(remark, console=stderr)
     else:
         settings = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
@@ -77,17 +87,29 @@ def run_spec(
 
 
 def run_watched(
-    sweep: Sweep, executor: Executor, *, spec_file: Path | None, started: float, console: Console
+    sweep: Sweep,
+    executor: Executor,
+    *,
+    spec_file: Path | None,
+    accepted_changes: Sequence[str] = (),
+    started: float,
+    console: Console,
 ) -> FinishedRun:
     """Run a sweep under the live display, publish its results and bring MLflow up to date.
 
     Args:
         spec_file: is copied into the run folder.
+        accepted_changes: changed files whose old results are used.
         started: `time.monotonic()` when the command began.
         console: shows the display, and a line if MLflow cannot be reached.
     """
     with _log_file(sweep.paths.log), Display(sweep.id, sweep.search().size, executor.snapshot, console):
-        done = sweep.run(executor, spec_file=spec_file, announce=lambda text: print_line(text, console=console))
+        done = sweep.run(
+            executor,
+            spec_file=spec_file,
+            accepted_changes=accepted_changes,
+            announce=lambda text: print_line(text, console=console),
+        )
     result = sweep.result()
     jobs = {"run": done.jobs_run, "cached": done.jobs_cached, "failed": done.jobs_failed}
     summary = sweep.publish(result, seconds=time.monotonic() - started, jobs=jobs)

@@ -74,6 +74,8 @@ class Session:
     """The data sets that jobs read, which every node must have alike."""
     announce: Callable[[str], None] = lambda text: None
     """Tells the user in a line what takes long."""
+    accepted_changes: Sequence[str] = ()
+    """Changed files whose old results are used, such as `random_erasing`."""
 
 
 class Executor(ABC):

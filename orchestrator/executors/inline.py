@@ -36,7 +36,7 @@ class InlineExecutor(Executor):
     def run(self, session: Session) -> None:
         """Run trial after trial in this process."""
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
-            self._recorder = recorder = SessionRecorder(session.store, ledger.append)
+            self._recorder = recorder = SessionRecorder(session.store, ledger.append, session.accepted_changes)
             self._sizer = Sizer(session.store.latest_of, _this_machine)
             while (trial := session.search.next()) is not None:
                 plan = session.plan(trial)

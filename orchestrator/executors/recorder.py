@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import RunningJob, Snapshot
 from orchestrator.placement.nodes import Request
+from orchestrator.planning.code import CODE, Currency
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore, Facts
 
@@ -20,8 +22,13 @@ class AppendEvent(Protocol):
 class SessionRecorder:
     """Knows which jobs of a session are in the store or have failed, and tells the ledger of all that happens."""
 
-    def __init__(self, store: ArtifactStore, append: AppendEvent) -> None:
+    def __init__(self, store: ArtifactStore, append: AppendEvent, accepted: Collection[str] = ()) -> None:
+        """`accepted` are changed files whose old results are used, as `Currency` takes them."""
         self._store, self._append = store, append
+        self._currency = Currency(self._facts_of, accepted)
+        self._jobs: dict[str, PlannedJob] = {}
+        self._facts: dict[str, Facts] = {}
+        self._outdated: set[str] = set()
         self._done: set[str] = set()
         self._run: set[str] = set()
         self._cached: set[str] = set()
@@ -30,8 +37,12 @@ class SessionRecorder:
         self.errors: dict[str, str] = {}
         """Why each failed job failed, by its key."""
 
+    def expect(self, jobs: Iterable[PlannedJob]) -> None:
+        """Learn of jobs before it is asked whether they are done, so that results of other code are not taken."""
+        self._jobs.update({job.key: job for job in jobs})
+
     def is_done(self, key: str) -> bool:
-        """True if a job's artifact is in the store, undamaged; a damaged one is set aside."""
+        """True if a job's artifact is in the store, undamaged and made by this code; a damaged one is set aside."""
         if key in self._done:
             return True
         try:
@@ -39,13 +50,36 @@ class SessionRecorder:
         except DamagedArtifact as damage:
             self.set_aside(damage)
             return False
-        if is_stored:
-            self._done.add(key)
-            self._cached.add(key)
-        return is_stored
+        if not is_stored or self._is_outdated(key):
+            return False
+        self._done.add(key)
+        self._cached.add(key)
+        return True
+
+    def _is_outdated(self, key: str) -> bool:
+        """True if other code made a job's artifact, which the ledger is told of once; its job will replace it."""
+        job = self._jobs.get(key)
+        changes = self._currency.changes(job, self._jobs) if job is not None else frozenset()
+        if changes and key not in self._outdated:
+            self._outdated.add(key)
+            self._append("artifact_outdated", key=key, changed=sorted(changes))
+        return bool(changes)
+
+    def _facts_of(self, key: str) -> Facts | None:
+        """How the artifact of a job was made, read once for all that depends on it."""
+        if key not in self._facts:
+            try:
+                manifest = self._store.manifest(key)
+            except DamagedArtifact:
+                return None
+            if manifest is None:
+                return None
+            self._facts[key] = manifest.facts
+        return self._facts[key]
 
     def set_aside(self, damage: DamagedArtifact) -> None:
         """Move a damaged artifact out of the way, so that its job runs again."""
+        self._facts.pop(damage.key, None)
         self._done.discard(damage.key)
         self._cached.discard(damage.key)
         self._append(
@@ -54,10 +88,12 @@ class SessionRecorder:
 
     def is_cached(self, plan: TrialPlan) -> bool:
         """True if no job of the plan has to be run."""
+        self.expect(plan.jobs)
         return all(self.is_done(job.key) for job in plan.jobs)
 
     def start_trial(self, plan: TrialPlan) -> None:
         """Record that a trial begins."""
+        self.expect(plan.jobs)
         trial = plan.trial
         self._append(
             "trial_started",
@@ -78,7 +114,9 @@ class SessionRecorder:
 
     def finish_job(self, job: PlannedJob, facts: Facts) -> None:
         """Record that a job's artifact is in the store, and how it was made."""
-        self._append("job_done", key=job.key, kind=job.kind, facts=dict(facts))
+        told = {name: value for name, value in facts.items() if name != CODE}  # the manifest lists every module
+        self._append("job_done", key=job.key, kind=job.kind, facts=told)
+        self._facts[job.key] = facts
         self._done.add(job.key)
         self._run.add(job.key)
 

@@ -16,9 +16,11 @@ import torch
 
 from orchestrator.executors.usage import usage_of
 from orchestrator.placement.nodes import Request
+from orchestrator.planning.code import facts_of_code
 from orchestrator.planning.graph import PlannedJob
 from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest
 from workloads.context import DataInput, JobContext, Progress
+from workloads.core.config import digest
 from workloads.core.errors import DataError
 from workloads.core.numerics import MachineKind, NumericsRecord, deterministic
 from workloads.core.plugins import check_installed
@@ -66,14 +68,21 @@ def run_job(
             device=device,
             on_progress=on_progress,
             checkpoint_every_s=checkpoint_every_s,
+            code=digest(dict(job.code)) if job.code else "",
         )
         with usage_of(device) as usage, deterministic() as record:
             job_from(job.config).run(context)
         seconds = time.perf_counter() - started
-        description = facts(seconds, request, device, record, {"shape": job.shape, "usage": usage, **where})
+        code = facts_of_code(job, {role: _facts_in(store, key) for role, key in job.inputs.items()})
+        description = facts(seconds, request, device, record, {"shape": job.shape, "usage": usage, **code, **where})
         manifest = store.commit(job.key, job.kind, output, description)
         attempt.pop_all()  # the folder is the store's now
     return manifest
+
+
+def _facts_in(store: ArtifactStore, key: str) -> Facts:
+    manifest = store.manifest(key)
+    return {} if manifest is None else manifest.facts
 
 
 def facts(

@@ -27,6 +27,8 @@ class PlannedJob:
     """GPU memory of its tensors in GiB, if it was worked out."""
     machine: Mapping[str, Any] | None = None
     """The kind of machine that its key names, as a `MachineKind`; None if any will do."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Digest of every module that computes it, by name; part of its artifact's facts, and not of its key."""
     plugins: tuple[str, ...] = ()
     """Distributions that it needs beside midre, such as `midre-example==1.0`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.planning.code import code_of
 from orchestrator.planning.graph import AttackKeys, MemberKeys, PlannedJob, Trial, TrialKeys, TrialPlan
 from orchestrator.spec.model import ResolvedSpec, Spec
 from workloads.context import DataInput
@@ -104,7 +105,15 @@ class _Planner:
             needs, settings = self._spec.resources.of(config.kind).needs(), config.model_dump(mode="json")
             self.jobs.append(
                 PlannedJob(
-                    key, config.kind, settings, inputs, needs, shape, machine=self._machine, plugins=self._plugins
+                    key,
+                    config.kind,
+                    settings,
+                    inputs,
+                    needs,
+                    shape,
+                    machine=self._machine,
+                    plugins=self._plugins,
+                    code=code_of(config),
                 )
             )
         return key

@@ -30,7 +30,7 @@ from orchestrator.reports.tables import (
     with_interval,
 )
 from orchestrator.results.numerics import numerics_rows, remarks
-from orchestrator.results.sweep_result import AttackResult, SweepResult
+from orchestrator.results.sweep_result import AttackResult, SweepResult, kept_changes
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.paths import RunPaths
 from workloads.core.files import write_atomically
@@ -90,7 +90,7 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
         "attack_names": [attack.label for attack in spec.attacks],
         "notes": result.resolved.notes,
         "protocol": _protocol(result),
-        "remarks": remarks(result.numerics),
+        "remarks": [*remarks(result.numerics), *kept_changes(result)],
         "failed": [(trial, trial_label(trial, short_names(result))) for trial in result.trials if trial.error],
         "spec": yaml.safe_dump(spec.plain(), sort_keys=False, allow_unicode=True, width=110),
     }

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.planning.code import changed_modules
 from orchestrator.planning.graph import AttackKeys, TrialPlan
 from orchestrator.results.numerics import JobNumerics
 from orchestrator.search.pareto import frontier
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore, Manifest
 from orchestrator.store.ledger import RunState
+from workloads.core.words import counted
 
 EstimateRecord = Mapping[str, Any]
 """A number with its interval: value, low, high, n, method and perhaps people, as `workloads.metrics.intervals.Estimate`
@@ -52,6 +54,8 @@ class TrialResult:
     """By the attacks' labels."""
     numerics: tuple[JobNumerics, ...] = ()
     """How each of its jobs computed."""
+    other_code: frozenset[str] = frozenset()
+    """Modules whose code is not that which made the trial's artifacts."""
 
     @property
     def id(self) -> str:
@@ -154,9 +158,10 @@ def _trial(
         return TrialResult(plan, status, trial_state.error if trial_state else "", {}, {})
     utility = store.read_json(plan.keys.natural, "metrics.json")["estimates"]
     attacks = {label: _attack_result(label, keys, store) for label, keys in plan.keys.attacks.items()}
-    manifests = (manifest(job.key) for job in plan.jobs)
-    numerics = tuple(JobNumerics.of(stored) for stored in manifests if stored is not None)
-    return TrialResult(plan, status, "", utility, attacks, numerics)
+    manifests = {job.key: stored for job in plan.jobs if (stored := manifest(job.key)) is not None}
+    numerics = tuple(map(JobNumerics.of, manifests.values()))
+    made_by = (changed_modules(job, manifests[job.key].facts) for job in plan.jobs if job.key in manifests)
+    return TrialResult(plan, status, "", utility, attacks, numerics, frozenset[str]().union(*made_by))
 
 
 def _attack_result(label: str, keys: AttackKeys, store: ArtifactStore) -> AttackResult:
@@ -170,6 +175,17 @@ def _attack_result(label: str, keys: AttackKeys, store: ArtifactStore) -> Attack
         identities=store.read_json(keys.judged, "identities.json"),
         seconds=manifest.facts["seconds"],
     )
+
+
+def kept_changes(result: SweepResult) -> list[str]:
+    """A sentence if some results were made by other code than this, with the files that differ; else empty."""
+    modules = sorted({module for trial in result.trials for module in trial.other_code})
+    if not modules:
+        return []
+    trials = sum(bool(trial.other_code) for trial in result.trials)
+    return [
+        f"Results of {counted(trials, 'trial{s}')} were made by other code than this and kept: {', '.join(modules)}."
+    ]
 
 
 def summary(result: SweepResult, *, run: str, seconds: float, jobs: Mapping[str, int]) -> dict[str, Any]:

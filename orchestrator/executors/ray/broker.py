@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,16 +47,18 @@ class Broker:
         *,
         gpus: Mapping[str, LocalGpus] | None = None,
         offers: Collection[str] = (),
+        accepted_changes: Sequence[str] = (),
     ) -> None:
         """Begin without workers.
 
         Args:
             gpus: what nodes make of their GPUs, by their ids; None if the spec sets all shares.
             offers: names of the data sets that the driver reads, of each of which `offer_images` will tell.
+            accepted_changes: changed files whose old results are used.
         """
         self._store = ArtifactStore(store)
         self._ledger = Ledger(Path(ledger), patience_s=LEDGER_PATIENCE_S)
-        self._recorder = SessionRecorder(self._store, self._ledger.append)
+        self._recorder = SessionRecorder(self._store, self._ledger.append, accepted_changes)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._data: dict[str, ray.ObjectRef[ImageArrays]] = {}
         self._offers = {name: asyncio.Event() for name in offers}
@@ -75,6 +77,7 @@ class Broker:
 
         The jobs must have no inputs, so that each can claim its worker within a single turn of the event loop.
         """
+        self._recorder.expect(jobs)
         for job in jobs:
             while job.key not in self._tasks:
                 if self._pool.has_room(self._sizer.size(job).request):

@@ -84,7 +84,7 @@ class RayExecutor(Executor):
     def _finish_cached(self, session: Session) -> TrialPlan | None:
         """Finish trials that are fully cached. Returns the plan of the first with work left, which it gives back."""
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
-            recorder = SessionRecorder(session.store, ledger.append)
+            recorder = SessionRecorder(session.store, ledger.append, session.accepted_changes)
             while (trial := session.search.next()) is not None:
                 plan = session.plan(trial)
                 if not recorder.is_cached(plan):
@@ -132,7 +132,14 @@ class RayExecutor(Executor):
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = BrokerActor.options(num_cpus=0, max_concurrency=MAX_CONCURRENCY, scheduling_strategy=here)
         ledger = str(session.ledger.absolute())
-        return options.remote(session.store.root, ledger, session.checkpoint_every_s, gpus=gpus, offers=offers)
+        return options.remote(
+            session.store.root,
+            ledger,
+            session.checkpoint_every_s,
+            gpus=gpus,
+            offers=offers,
+            accepted_changes=tuple(session.accepted_changes),
+        )
 
     def _run_trials(self, session: Session, broker: Any) -> None:
         """Let Tune run all trials, whose jobs belong to the broker."""
