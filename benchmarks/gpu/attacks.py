@@ -64,7 +64,7 @@ def _settings(size: Size, device: torch.device) -> list[Setting]:
 def _rows_of(name: str, case: Case, access: Access[WhiteBoxOracle], setting: Setting, *, rounds: int) -> Iterator[Row]:
     device = setting.device
     bare = passes(case, access, setting)
-    with deterministic():
+    with deterministic(device):
         ours = step_of(case, access, setting)
         turns = {"ours": ours, "bare": by_torch_defaults(bare)}
         seconds = medians(alternate(turns, rounds, wall_clock(device)))

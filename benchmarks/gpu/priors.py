@@ -95,7 +95,7 @@ def _fit(case: Case, steps: int, device: torch.device, on_progress: Callable[[Pr
     """Fit as a job does."""
     shape = (case.images, 3, case.side, case.side)
     images = torch.randint(256, shape, generator=generator("benchmark", "public"), dtype=torch.uint8)
-    with deterministic():
+    with deterministic(device):
         _prior(case, steps=steps).fit(images, context=unstored_context(device, on_progress))
 
 

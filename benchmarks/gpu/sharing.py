@@ -46,7 +46,7 @@ class Target:
         model = Architecture(model=self.model, classes=self.classes, channels=3, image_size=self.side).build(seed=1)
         model.draw_weights(draws)
         context = unstored_context(torch.device(device), lambda progress: None)
-        with deterministic():
+        with deterministic(torch.device(device)):
             train(model.to(device), data, TrainingConfig(epochs=self.epochs), defenses=(), context=context)
 
 

@@ -123,7 +123,7 @@ def _train(
     """Train as a job does, one epoch more than there are rounds."""
     data = ImageSet(images, identities, tuple(map(str, range(case.classes))))
     context = unstored_context(device, on_epoch)
-    with deterministic():
+    with deterministic(device):
         train(_network(case, device), data, _recipe(case, precision), defenses=(), context=context)
 
 

@@ -70,7 +70,7 @@ def run_job(
             checkpoint_every_s=checkpoint_every_s,
             code=digest(dict(job.code)) if job.code else "",
         )
-        with usage_of(device) as usage, deterministic() as record:
+        with usage_of(device) as usage, deterministic(device) as record:
             job_from(job.config).run(context)
         seconds = time.perf_counter() - started
         code = facts_of_code(job, {role: _facts_in(store, key) for role, key in job.inputs.items()})

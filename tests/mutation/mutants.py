@@ -46,6 +46,11 @@ MUTANTS: tuple[Mutant, ...] = (
         other_cores=('"cores": self.cores, "torch"', '"cores": here["cores"], "torch"'),
     ),
     *_mutants(
+        "workloads/core/numerics.py",
+        "workloads/core/test_numerics.py",
+        fused_attention=("else (False, False, False)", "else before.fused_attention"),
+    ),
+    *_mutants(
         "orchestrator/planning/plan.py",
         "orchestrator/planning/test_strict_numerics.py",
         threads_of_no_key=("**resources.model_dump()}", "}"),

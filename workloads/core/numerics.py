@@ -15,6 +15,7 @@ from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
+from torch.backends import cuda as sdp
 
 from workloads.core.config import FrozenConfig
 from workloads.core.errors import OtherMachineError
@@ -24,6 +25,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 and matrix products to 10 bits, on GPUs that can; elsewhere it is `fp32`. `bf16` runs forward passes in bfloat16 where
 torch's autocast finds that safe; weights, latents and optimisers stay fp32."""
 
+CPU = torch.device("cpu")
 STRICT_VARIABLE = "MIDRE_STRICT_DETERMINISM"
 """Set to 1, an operation without a deterministic form fails; else it is recorded. Tests set it."""
 CUBLAS_VARIABLE, CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
@@ -117,11 +119,12 @@ def fix_cublas_workspace() -> None:
 
 
 @contextmanager
-def deterministic() -> Iterator[NumericsRecord]:
-    """Compute deterministically while the block runs, and record what could not be.
+def deterministic(device: torch.device = CPU) -> Iterator[NumericsRecord]:
+    """Compute deterministically on a device while the block runs, and record what could not be.
 
     An operation without a deterministic form is recorded; with MIDRE_STRICT_DETERMINISM=1 it fails. TF32 is off unless
-    `arithmetic` asks for it.
+    `arithmetic` asks for it. On GPUs attention is computed by matrix products: where other operations may go on without
+    a deterministic form, torch's fused kernels go on without it too, and say so once per process alone.
     """
     fix_cublas_workspace()
     record = NumericsRecord()
@@ -130,7 +133,17 @@ def deterministic() -> Iterator[NumericsRecord]:
     token = _RECORD.set(record)
     try:
         # Filling new tensors with NaN finds code that reads them unwritten: for tests, as it costs time.
-        _set_flags(_Flags(True, not strict, strict, benchmark=False, cudnn=True, matmul_tf32=False, cudnn_tf32=False))
+        flags = _Flags(
+            deterministic=True,
+            warn_only=not strict,
+            fill_memory=strict,
+            benchmark=False,
+            cudnn=True,
+            matmul_tf32=False,
+            cudnn_tf32=False,
+            fused_attention=before.fused_attention if device.type == "cpu" else (False, False, False),
+        )
+        _set_flags(flags)
         with _recorded_warnings(record):
             yield record
     finally:
@@ -191,6 +204,8 @@ class _Flags:
     cudnn: bool
     matmul_tf32: bool
     cudnn_tf32: bool
+    fused_attention: tuple[bool, bool, bool]
+    """Whether attention may run as flash attention, memory-efficient attention and cuDNN's."""
 
 
 def _flags() -> _Flags:
@@ -202,6 +217,7 @@ def _flags() -> _Flags:
         torch.backends.cudnn.deterministic,
         torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.allow_tf32,
+        (sdp.flash_sdp_enabled(), sdp.mem_efficient_sdp_enabled(), sdp.cudnn_sdp_enabled()),
     )
 
 
@@ -211,6 +227,10 @@ def _set_flags(flags: _Flags) -> None:
     torch.backends.cudnn.benchmark = flags.benchmark
     torch.backends.cudnn.deterministic = flags.cudnn
     _allow_tf32(flags.matmul_tf32, flags.cudnn_tf32)
+    flash, memory_efficient, cudnn = flags.fused_attention
+    sdp.enable_flash_sdp(flash)
+    sdp.enable_mem_efficient_sdp(memory_efficient)
+    sdp.enable_cudnn_sdp(cudnn)
 
 
 def _allow_tf32(matmul: bool, cudnn: bool) -> None:

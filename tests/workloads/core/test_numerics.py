@@ -65,6 +65,18 @@ def test_every_switch_of_torch_is_set_for_a_job_and_put_back() -> None:
     assert not (inside.benchmark or inside.matmul_tf32 or inside.cudnn_tf32)
 
 
+def test_attention_on_gpus_is_computed_by_matrix_products_and_on_cpus_as_before() -> None:
+    """Fused kernels, by their warning, default to an algorithm that is not, unless all without one is to fail."""
+    usual = numerics._flags().fused_attention
+    assert any(usual)
+    with deterministic(torch.device("cuda")):
+        assert numerics._flags().fused_attention == (False, False, False)
+        assert torch.backends.cuda.math_sdp_enabled()
+    with deterministic(CPU):
+        assert numerics._flags().fused_attention == usual
+    assert numerics._flags().fused_attention == usual
+
+
 def test_a_workspace_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     with deterministic():
