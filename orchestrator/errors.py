@@ -17,9 +17,16 @@ class Problem:
     field: str
     """Dotted path of the field; empty for a problem of the file."""
     message: str
+    file: str = ""
+    """The file, if it is not the spec itself but one that it extends."""
 
-    def text(self, file: str) -> str:
-        """The problem as one line that begins with the place."""
+    def shape(self, spec: str) -> dict[str, str | int]:
+        """The problem for programs; `spec` is the file of the spec."""
+        return {"field": self.field, "line": self.line, "message": self.message, "file": self.file or spec}
+
+    def text(self, spec: str) -> str:
+        """The problem as one line that begins with the place; `spec` is the file of the spec."""
+        file = self.file or spec
         where = f"{file}:{self.line}" if self.line else file
         return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
 

@@ -53,7 +53,7 @@ def check_data(spec_file: Path, overrides: Sequence[str] | None, *, as_json: boo
         for images in sides:
             print_line(_in_words(images))
         for problem in problems:
-            print_line(f"{source.file}:{source.line(problem.field)}: {problem}", console=stderr)
+            print_line(source.problem(problem.field, problem.message).text(source.file), console=stderr)
         print_notes(notes)
     if problems:
         raise typer.Exit(WRONG_REQUEST)

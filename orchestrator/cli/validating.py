@@ -29,7 +29,7 @@ def print_problems(spec: Path, overrides: Sequence[str] | None, *, address: str 
     except SpecError as error:
         if not as_json:
             raise
-        print_json({"ok": False, "problems": [vars(problem) for problem in error.problems]})
+        print_json({"ok": False, "problems": [problem.shape(error.file) for problem in error.problems]})
         raise typer.Exit(WRONG_REQUEST) from error
     if as_json:
         notes = {"notes": list(sweep.resolved.notes)} if sweep.resolved.notes else {}

@@ -1,4 +1,5 @@
 """The experiment spec: `model.py` defines it, `loading.py` reads and resolves it, `checks/` compares it with data and
-machines, `apply.py` puts a point of the search into it, `yaml_source.py` keeps line numbers, `messages.py` words every
-problem. Imports `errors.py`, `search/`, `placement/` and `workloads`. Begin with `model.py`.
+machines, `apply.py` puts a point of the search into it, `yaml_source.py` keeps line numbers, `extending.py` puts a spec
+over the one it extends, `messages.py` words every problem, `reference.py` says what a spec can say. Imports
+`errors.py`, `search/`, `placement/` and `workloads`. Begin with `model.py`.
 """

@@ -15,9 +15,10 @@ from orchestrator.placement.nodes import Node
 from orchestrator.spec.apply import NoSuchField, put
 from orchestrator.spec.checks.images import Watch, unwatched
 from orchestrator.spec.checks.spec_problems import examine
-from orchestrator.spec.messages import dotted, problems_of
+from orchestrator.spec.extending import read_extended
+from orchestrator.spec.messages import problems_of
 from orchestrator.spec.model import ResolvedSpec, Spec
-from orchestrator.spec.yaml_source import Source, parse_yaml, read_yaml
+from orchestrator.spec.yaml_source import Source, parse_yaml
 from workloads.core.config import plugins_in
 from workloads.core.numerics import MachineKind
 from workloads.core.plugins import check_installed
@@ -29,7 +30,7 @@ def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tupl
     Raises:
         SpecError: with every problem of the file.
     """
-    source = read_yaml(file)
+    source = read_extended(file, _anchor_paths)
     for path, text in (overrides or {}).items():
         try:
             put(source.data, path, _value_of(text))
@@ -59,10 +60,7 @@ def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None, watch: 
     if findings.problems or findings.digests is None:
         raise SpecError(
             source.file,
-            [
-                Problem(source.line(problem.field), dotted(problem.field), problem.message)
-                for problem in findings.problems
-            ],
+            [source.problem(problem.field, problem.message) for problem in findings.problems],
         )
     private, public = findings.digests
     return ResolvedSpec(

@@ -44,11 +44,13 @@ def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) 
     for details in error.errors(include_url=False):
         if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
             continue  # pydantic counts valid items only, and each invalid one has a line of its own
+        if details["type"] == "default_factory_not_called":
+            continue  # a default that depends on a field whose own problem is listed
         path = _without_tags(details["loc"], source.data)
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, AtField):
             path += cause.path
-        problems.append(Problem(source.line(path), dotted(path), message_of(details, model)))
+        problems.append(source.problem(path, message_of(details, model)))
     return problems
 
 

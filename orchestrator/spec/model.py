@@ -9,12 +9,15 @@ from urllib.parse import urlsplit
 from pydantic import (
     BeforeValidator,
     Field,
+    GetJsonSchemaHandler,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from orchestrator.errors import AtField
 from orchestrator.placement.sizing import Needs
@@ -37,6 +40,12 @@ from workloads.training.checkpoint_files import CheckpointConfig, CheckpointFile
 
 WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage"})
 """Sections that describe a sweep or say where and how it runs; they change neither its results nor its id."""
+
+EXTENDS = "extends"
+ABOUT_EXTENDS = (
+    "Another spec, relative to this one, that this one's fields are put over: sections field by field, lists as a "
+    "whole or, where a mapping stands in their place, at the positions that it names, with `append` for items to add."
+)
 
 STORE_SCHEMES = frozenset({"file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
 """URI schemes that pyarrow can open as an artifact store."""
@@ -342,6 +351,15 @@ class Spec(FrozenConfig):
                 if name in names[:index]:
                     raise AtField(f"{name!r} is there already: {way_out}", section, index)
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Add `extends`, which a file may have and no spec does: it is followed while files are read."""
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        fields = handler.resolve_ref_schema(schema)
+        fields["properties"][EXTENDS] = {"type": "string", "title": "Extends", "description": ABOUT_EXTENDS}
+        fields |= {"if": {"required": [EXTENDS]}, "else": {"required": fields.pop("required")}}
+        return schema
 
     def plain(self) -> dict[str, Any]:
         """The spec as plain data, with every default written out."""

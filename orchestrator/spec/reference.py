@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class Reference:
                 )
             node = choices[name]
             kind = name if name in self._kinds(around) else None
-            is_required = name in self._resolved(around).get("required", ())
+            is_required = name in _required(self._resolved(around))
         resolved = self._resolved(node)
         field = Field(name, self._type(node), self._default(node, is_required), _words(node, resolved))
         return Entry(".".join(names), field, tuple(self._fields(resolved)), tuple(self._kinds(node)), kind)
@@ -113,7 +113,7 @@ class Reference:
         return yaml.safe_dump(part, sort_keys=False, width=100)
 
     def _fields(self, node: Schema) -> Iterator[Field]:
-        required = node.get("required", ())
+        required = _required(node)
         for name, below in node.get("properties", {}).items():
             words = _words(below, self._resolved(below))
             yield Field(name, self._type(below), self._default(below, name in required), words)
@@ -165,6 +165,12 @@ class Reference:
             return REQUIRED if is_required else ""
         text = yaml.safe_dump(node["default"], default_flow_style=True, width=10_000, sort_keys=False)
         return text.removesuffix("...\n").strip()
+
+
+def _required(node: Schema) -> Sequence[str]:
+    """Fields that a section must have; those of a spec, unless it extends another."""
+    required: Sequence[str] = node.get("required") or node.get("else", {}).get("required", ())
+    return required
 
 
 def _mapping(node: Schema) -> Mapping[str, str]:

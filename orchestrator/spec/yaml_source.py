@@ -32,12 +32,21 @@ class Source:
     """Its mappings, lists and values."""
     lines: dict[FieldPath, int] = field(default_factory=dict)
     """The line of each field and value, counted from 1."""
+    files: dict[FieldPath, str] = field(default_factory=dict)
+    """The file of each field and value that stands in another one, which this spec extends."""
 
     def line(self, path: FieldPath) -> int:
         """Line of a field, or of the nearest one around it; 0 if there is none."""
+        return self.lines.get(self._nearest(path), 0)
+
+    def problem(self, path: FieldPath, message: str) -> Problem:
+        """A problem of a field, at its place."""
+        return Problem(self.line(path), ".".join(map(str, path)), message, self.files.get(self._nearest(path), ""))
+
+    def _nearest(self, path: FieldPath) -> FieldPath:
         while path and path not in self.lines:
             path = path[:-1]
-        return self.lines.get(path, 0)
+        return path
 
 
 def read_yaml(file: Path) -> Source:
