@@ -11,8 +11,10 @@ from orchestrator.spec.messages import did_you_mean
 from orchestrator.spec.model import Spec
 from workloads.core.config import FrozenConfig
 
-SEARCHABLE = frozenset({"data", "target", "defenses", "evaluation", "prior", "attacks"})
-"""Sections that determine results, so that a search can vary their fields."""
+SEARCHABLE = frozenset({"data", "target", "defenses"})
+"""Sections whose fields a search can vary."""
+PROTOCOL = frozenset({"evaluation", "prior", "attacks", "metrics"})
+"""Sections that say how points are attacked and measured. Were they to vary, a weak attack would pass for a defense."""
 
 
 class NoSuchField(LookupError):

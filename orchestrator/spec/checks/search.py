@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from orchestrator.search.samplers.base import SAMPLERS
 from orchestrator.search.space import Distribution
-from orchestrator.spec.apply import SEARCHABLE, NoSuchField, applied, field_at, model_at
+from orchestrator.spec.apply import PROTOCOL, SEARCHABLE, NoSuchField, applied, field_at, model_at
 from orchestrator.spec.checks.data import data_problems, split_problems
 from orchestrator.spec.checks.networks import NETWORK_SECTIONS, network_problems
 from orchestrator.spec.checks.problem import FieldProblem
@@ -60,7 +60,11 @@ def _path_problems(spec: Spec, path: str, distribution: Distribution) -> Iterato
 
 def _why_not_searchable(spec: Spec, path: str) -> str | None:
     """Why a field is the same for all trials, as the end of a sentence; None if it can be searched."""
-    if path.partition(".")[0] not in SEARCHABLE:
+    section = path.partition(".")[0]
+    if section in PROTOCOL:
+        way_out = "list attacks side by side, or run a spec for each value."
+        return f": points are compared under one attack, one judge and one prior: {way_out}"
+    if section not in SEARCHABLE:
         return f": only {', '.join(sorted(SEARCHABLE))} can."
     reason = _why_fixed(spec, path)
     if reason is not None:
@@ -76,8 +80,6 @@ def _why_not_searchable(spec: Spec, path: str) -> str | None:
 def _why_fixed(spec: Spec, path: str) -> str | None:
     """Why a field of a section that can be searched cannot vary; None if it can."""
     section, *inner = path.split(".")
-    if section == "attacks" and inner[-1] == "name":
-        return "results are told apart by it."
     if section != "data":
         return None
     if len(inner) < 2 and inner[:1] != ["split"]:

@@ -267,8 +267,8 @@ INCONSISTENT = {
     "search_of_missing_defense": (SPACE, "defenses.1.max_area: {kind: choice, values: [0.2]}",
                                   "18: search.space.defenses.1.max_area: names no field: defenses has 0, not '1'."),
     "search_of_resources": (SPACE, "resources.train_classifier.cpus: {kind: choice, values: [1, 2]}",
-                            "18: search.space.resources.train_classifier.cpus: cannot be searched: only attacks, data, "
-                            "defenses, evaluation, prior, target can."),
+                            "18: search.space.resources.train_classifier.cpus: cannot be searched: only data, "
+                            "defenses, target can."),
     "search_of_preset": (SPACE, "target.training.protocol: {kind: choice, values: [lr_64]}",
                          "18: search.space.target.training.protocol: cannot be searched: it fills in other fields as "
                          "the spec is read. Search target.training, whole."),
@@ -290,8 +290,10 @@ INCONSISTENT = {
     "search_of_a_kind_of_data": (SPACE, "data.public.kind: {kind: choice, values: [avatars]}",
                                  "18: search.space.data.public.kind: cannot be searched: it says which images there "
                                  "are, and these are read once for all trials."),
-    "search_of_a_name": (SPACE, "attacks.0.name: {kind: choice, values: [a, b]}",
-                         "18: search.space.attacks.0.name: cannot be searched: results are told apart by it."),
+    **{f"search_of_{path}": (SPACE, f"{path}: {{kind: choice, values: [1, 80]}}",
+                             f"18: search.space.{path}: cannot be searched: points are compared under one attack, one "
+                             "judge and one prior: list attacks side by side, or run a spec for each value.")
+       for path in ("attacks.0.steps", "evaluation.training.epochs", "prior.steps", "metrics")},
     "search_inside_what_is_searched": (SPACE, f"defenses: {{kind: choice, values: [[]]}}\n    {SPACE}",
                                        "19: search.space.defenses.0.max_area: cannot be searched beside defenses, "
                                        "which replaces it: leave one of them out."),
