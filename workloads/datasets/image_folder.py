@@ -77,7 +77,7 @@ class ImageFolder(ImageFiles):
         for name in self.available():
             for file in self._contents.images[name]:
                 relative = file.path.relative_to(self._root).as_posix()
-                total.update(f"{relative}\n".encode() + self._digest_of(file.path))
+                total.update(f"{relative}\n".encode(errors="surrogateescape") + self._digest_of(file.path))
         return total.hexdigest()
 
     def stored(self, names: frozenset[str]) -> Iterator[StoredImage]:
@@ -109,8 +109,11 @@ class ImageFolder(ImageFiles):
             raise DataError(
                 f"no folder at {self._root}: give the folder whose sub-folders are the identities.", field="path"
             )
-        parts = self._parts()
-        contents = self._list_split(parts) if parts else self._list_identities()
+        try:
+            parts = self._parts()
+            contents = self._list_split(parts) if parts else self._list_identities()
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be opened: {error.strerror}.", field="path") from error
         if not contents.images:
             raise DataError(
                 f"{self._root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).", field="path"

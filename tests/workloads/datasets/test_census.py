@@ -115,6 +115,11 @@ def test_near_copies_differ_in_few_bits(bits: int, copies: int) -> None:
     assert len(near_copies([image("1", spread)], [image("2", 0)])) == copies
 
 
+@pytest.mark.parametrize(("bits", "copies"), [(MOST_BITS, 1), (MOST_BITS + 1, 0), (2 * MOST_BITS, 0)])
+def test_looks_that_agree_in_places_must_agree_in_all(bits: int, copies: int) -> None:
+    assert len(near_copies([image("1", (1 << bits) - 1)], [image("2", 0)])) == copies
+
+
 def test_exact_copies_and_flat_images_are_no_near_copies() -> None:
     assert near_copies([image("1", 5), image("3", None)], [image("1", 5), image("2", None)]) == []
 

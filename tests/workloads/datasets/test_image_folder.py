@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +84,20 @@ def test_bad_images_are_skipped_where_the_user_says_so(tmp_path: Path) -> None:
     (tmp_path / "a/0.png").write_bytes(b"damaged")
     dataset = ImageFolder(ImageFolderConfig(path=str(tmp_path), image_size=8, on_bad_image="skip", max_per_identity=1))
     assert greys(dataset) == [1, 2]
+
+
+def test_a_folder_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = folder(tmp_path, "a/0.png", "a/locked/1.png")
+    scan = os.scandir
+
+    def guarded(path: str | Path) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(DataError, match=r"path: .*a/locked: cannot be opened: Permission denied\.$"):
+        dataset.available()
 
 
 # Published splits

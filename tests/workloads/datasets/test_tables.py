@@ -109,6 +109,15 @@ def test_a_missing_image_is_refused_at_its_row(tmp_path: Path) -> None:
         read(write(tmp_path / "t.parquet", [IMAGES[0], None, *IMAGES[2:]])).load()
 
 
+def test_a_file_that_is_damaged_behind_its_footer_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.parquet", images=[encoded(noise(number, 40)) for number in range(4)])
+    data = bytearray(file.read_bytes())
+    data[: len(data) - 2_000] = b"\xff" * (len(data) - 2_000)
+    file.write_bytes(b"PAR1" + bytes(data[4:]))
+    with pytest.raises(DataError, match=r"t\.parquet is damaged: [^\n]*$"):
+        read(file).load()
+
+
 # Splits by name of file
 
 

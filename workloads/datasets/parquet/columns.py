@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from workloads.core.errors import DataError
 from workloads.datasets.reading.decoding import read_file
 from workloads.datasets.reading.stored import MissingImage
 
+BATCH_ROWS = 1024
+"""Rows that are in memory at a time."""
 FIRST_PATHS = 100
 """Texts of a column that are tried as paths."""
 HUGGING_FACE = b"huggingface"
@@ -32,6 +35,35 @@ def read_schema(file: Path) -> pa.Schema:
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{file} is not a Parquet file: {reason}", field="path") from error
+
+
+def read_column(file: Path, column: str) -> pa.ChunkedArray:
+    """One column of a file.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    with _damage_told(file):
+        return pq.read_table(file, columns=[column]).column(0)
+
+
+def read_batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of a file, `BATCH_ROWS` at a time.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    with _damage_told(file):
+        yield from pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
+
+
+@contextmanager
+def _damage_told(file: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged file into a line about it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} is damaged: {str(error).partition(chr(10))[0]}", field="path") from error
 
 
 def holds_labels(kind: pa.DataType) -> bool:

@@ -23,8 +23,6 @@ from workloads.datasets.reading.stored import ImageFiles, ImageFilesConfig, Stor
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH_ROWS = 1024
-"""Rows that are in memory at a time."""
 BY_NUMBER = b"classes by number"
 """What stands in the digest where classes are not in the order of their names as text."""
 
@@ -139,11 +137,11 @@ class Parquet(ImageFiles):
 
     def _rows(self, table: _Table) -> Iterator[tuple[str, Any, str | None]]:
         """Yield label, image and part of each row."""
-        import pyarrow.parquet as pq
+        from workloads.datasets.parquet.columns import read_batches
 
         label, image, part = self.config.label_column, self.config.image_column, self.config.part_column
         columns = [label, image] + ([part] if part else [])
-        for batch in pq.ParquetFile(table.path).iter_batches(batch_size=BATCH_ROWS, columns=columns):
+        for batch in read_batches(table.path, columns):
             parts = batch.column(part).to_pylist() if part else [None] * len(batch)
             yield from zip(
                 map(self._name, batch.column(label).to_pylist()), batch.column(image).to_pylist(), parts, strict=True
@@ -170,14 +168,14 @@ class Parquet(ImageFiles):
 
     def _labels(self, table: _Table) -> Counter[Any]:
         """Rows of each label as it is stored, in the order in which rows first name them."""
-        import pyarrow.parquet as pq
+        from workloads.datasets.parquet.columns import read_column
 
-        column = pq.read_table(table.path, columns=[self.config.label_column]).column(0)
+        column = read_column(table.path, self.config.label_column)
         if column.null_count:
             missing = counted(column.null_count, "missing label{s}")
             raise DataError(f"{table.path}: column {self.config.label_column!r} has {missing}.")
         if self.config.part_column is not None:
-            parts = pq.read_table(table.path, columns=[self.config.part_column]).column(0)
+            parts = read_column(table.path, self.config.part_column)
             for row, part in enumerate(parts.to_pylist()):
                 self._held_out(part, f"{table.path}: row {row}")
         return Counter({value["values"]: value["counts"] for value in column.value_counts().to_pylist()})
@@ -257,12 +255,10 @@ class Parquet(ImageFiles):
             )
 
     def _holds_paths(self, file: Path, kind: pa.DataType) -> bool:
-        import pyarrow.parquet as pq
-
-        from workloads.datasets.parquet.columns import holds_text, name_files
+        from workloads.datasets.parquet.columns import holds_text, name_files, read_column
 
         column = self.config.image_column
-        return holds_text(kind) and name_files(pq.read_table(file, columns=[column])[column].to_pylist(), file.parent)
+        return holds_text(kind) and name_files(read_column(file, column).to_pylist(), file.parent)
 
 
 def _by_number(item: tuple[Any, int]) -> tuple[bool, Any]:

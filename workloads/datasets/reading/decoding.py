@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ UNREADABLE = (
 """What Pillow's readers raise for bytes that are not a complete image."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How the text begins that stands for a file which Git LFS has not fetched."""
-MAY_BE_TURNED = re.compile(rb"Exif|eXIf|Raw profile type exif|tiff:Orientation")
+SIGNS_OF_A_TURN = (b"Exif", b"eXIf", b"Raw profile type exif", b"tiff:Orientation")
 """Bytes without which no format says that an image is to be turned."""
 UPRIGHT = 1
 CONVERSION = b"converted 1"
@@ -163,7 +162,7 @@ def conversion_mark(data: bytes) -> bytes:
 
 def _is_plain(data: bytes) -> bool:
     """Whether the first bytes of a JPEG or PNG say that it is upright, of 8 bits and opaque, as most images are."""
-    if MAY_BE_TURNED.search(data):
+    if _may_be_turned(data):
         return False
     is_opaque_png = data[24:26] in (b"\x08\0", b"\x08\x02") and b"tRNS" not in data  # 8 bits of grey or of RGB
     return data.startswith(b"\xff\xd8\xff") or (data.startswith(b"\x89PNG") and is_opaque_png)
@@ -173,7 +172,11 @@ def _may_differ(image: Image.Image, data: bytes) -> bool:
     """Whether the header of an image says that plain conversion may be wrong."""
     if image.has_transparency_data or is_deep(image):
         return True
-    return MAY_BE_TURNED.search(data) is not None and orientation(image) != UPRIGHT
+    return _may_be_turned(data) and orientation(image) != UPRIGHT
+
+
+def _may_be_turned(data: bytes) -> bool:
+    return any(sign in data for sign in SIGNS_OF_A_TURN)
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -41,6 +41,9 @@ def list_image_files(folder: Path) -> Listing:
     """List the images inside a folder and its sub-folders.
 
     A link to nothing that is named like an image counts as an image: reading it says that it is missing.
+
+    Raises:
+        OSError: if a folder cannot be opened.
     """
     left_out: Counter[str] = Counter()
     return Listing(tuple(sorted(_images_below(folder, left_out))), left_out)
@@ -58,7 +61,7 @@ def count_strays(folder: Path) -> Counter[str]:
 def _images_below(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
     """Yield the images, and count the rest. Folders that are linked are entered once, so that no circle is endless."""
     entered: set[str] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         if os.path.realpath(root) in entered:
             folders.clear()
             continue
@@ -71,6 +74,10 @@ def _images_below(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
                 yield Path(root, name)
             else:
                 left_out[reason] += 1
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _why_left_out(name: str) -> str | None:
