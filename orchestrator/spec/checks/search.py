@@ -10,6 +10,7 @@ from orchestrator.search.samplers.base import SAMPLERS
 from orchestrator.search.space import Distribution
 from orchestrator.spec.apply import PROTOCOL, SEARCHABLE, NoSuchField, applied, field_at, model_at
 from orchestrator.spec.checks.data import data_problems, split_problems
+from orchestrator.spec.checks.images import image_problems, inspect
 from orchestrator.spec.checks.networks import NETWORK_SECTIONS, network_problems
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.messages import message_of
@@ -52,10 +53,18 @@ def _path_problems(spec: Spec, path: str, distribution: Distribution) -> Iterato
             continue
         messages: list[str] = []
         if section == "data":
-            messages += map(str, [*data_problems(point), *split_problems(point)])
+            messages += _data_messages(point)
         if checks_networks:
             messages += _network_messages(point, section)
         yield from (f"the value {value!r} is refused: {message}" for message in messages)
+
+
+def _data_messages(point: Spec) -> list[str]:
+    """What is wrong with the data of a point, its images included: others may be used than in the spec."""
+    problems = [*data_problems(point), *split_problems(point)]
+    if not problems:
+        problems += image_problems(point, inspect(point, "private"), inspect(point, "public"))
+    return list(map(str, problems))
 
 
 def _why_not_searchable(spec: Spec, path: str) -> str | None:

@@ -101,6 +101,16 @@ def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     )
 
 
+def test_bad_images_of_people_that_a_search_adds_are_named(tmp_path: Path) -> None:
+    table(tmp_path / "private.parquet", [*people("ab", 0), *people("c", 5), ("c", b"")])
+    table(tmp_path / "public.parquet", people("d", 10))
+    space = {"data.private.identities": {"kind": "choice", "values": [["a", "b"], ["a", "c"]]}}
+    data = {**SPEC["data"], **side("private", identities=["a", "b"])}
+    (tmp_path / "spec.yaml").write_text(json.dumps({**SPEC, "data": data, "search": {"space": space}}))
+    with pytest.raises(SpecError, match=r"the value \['a', 'c'\] is refused: data\.private: 1 of 5 images cannot be"):
+        resolve(*load_spec(tmp_path / "spec.yaml"), nodes=None)
+
+
 # Leaks
 
 
