@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -44,7 +43,14 @@ _PROTOCOL = ("access", "steps", "restarts", "kept", "selection", "identities_att
 
 
 def write_tables(result: SweepResult, paths: RunPaths) -> None:
-    """Write the Parquet tables 'trials', 'attacks' and 'identities'; missing values are null.
+    """Write the Parquet tables 'trials', 'attacks' and 'identities', each as a whole, so that nobody reads a part."""
+    for name, table in tables(result).items():
+        with replace_when_written(paths.table(name)) as temporary:
+            parquet.write_table(table, temporary)
+
+
+def tables(result: SweepResult) -> dict[str, pa.Table]:
+    """The tables 'trials', 'attacks' and 'identities'; missing values are null.
 
     Every trial has a row in 'trials'; the other two tables hold finished trials only.
     """
@@ -56,9 +62,11 @@ def write_tables(result: SweepResult, paths: RunPaths) -> None:
         for trial, attack in attacked
         for record in attack.identities
     ]
-    _write(paths.table("trials"), trials, _MADE)
-    _write(paths.table("attacks"), attacks, (*_MADE, "attack", *_PROTOCOL))
-    _write(paths.table("identities"), identities, (*_MADE, "attack", *_PROTOCOL, "identity", "reconstructions"))
+    return {
+        "trials": _table(trials, _MADE),
+        "attacks": _table(attacks, (*_MADE, "attack", *_PROTOCOL)),
+        "identities": _table(identities, (*_MADE, "attack", *_PROTOCOL, "identity", "reconstructions")),
+    }
 
 
 def _trial_row(result: SweepResult, trial: TrialResult) -> Row:
@@ -113,8 +121,8 @@ def _estimates(estimates: Mapping[str, EstimateRecord]) -> Row:
     return row
 
 
-def _write(path: Path, rows: Sequence[Row], fixed: Iterable[str]) -> None:
-    """Write a table as a whole, so that no reader sees a part of one."""
+def _table(rows: Sequence[Row], fixed: Iterable[str]) -> pa.Table:
+    """A table with these columns first, and all others that a row has."""
     names = list(dict.fromkeys([*fixed, *(name for row in rows for name in row)]))
     fields, columns = [], []
     for name in names:
@@ -123,8 +131,7 @@ def _write(path: Path, rows: Sequence[Row], fixed: Iterable[str]) -> None:
         unit = _unit(name)
         fields.append(pa.field(name, kind, metadata={"unit": unit} if unit else None))
         columns.append(pa.array(values, kind))
-    with replace_when_written(path) as temporary:
-        parquet.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), temporary)
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 def _typed(name: str, values: list[Any]) -> tuple[Any, list[Any]]:
