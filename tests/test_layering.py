@@ -45,7 +45,7 @@ FLOORS = (
     ("workloads.inversion", "workloads.metrics"),
     ("workloads.attacks", "workloads.jobs"),
     ("orchestrator.errors",),
-    ("orchestrator.search", "orchestrator.placement", "orchestrator.store"),
+    ("orchestrator.search", "orchestrator.placement", "orchestrator.statistics", "orchestrator.store"),
     ("orchestrator.spec",),
     ("orchestrator.planning",),
     ("orchestrator.executors", "orchestrator.results"),

@@ -9,15 +9,20 @@ from orchestrator.reports.tables import (
     frontier_points,
     in_words,
     is_fraction,
-    mean_interval,
     number,
     point_label,
     short_names,
     with_spread,
 )
+from orchestrator.results.paired_points import against_baseline
 from orchestrator.results.sweep_result import PointResult, SweepResult
 from orchestrator.search.pareto import hypervolume
 from orchestrator.search.space import Objective
+from orchestrator.statistics.paired import Difference
+
+MOST_TO_ADD = 100_000
+"""With more identities or seeds to add than this, a change is too small to be worth deciding."""
+NOT_PAIRED = "It has no values of the same people or images, with the same seeds, with and without the defense."
 
 
 def findings(result: SweepResult) -> list[str]:
@@ -44,7 +49,7 @@ def _on_frontier(result: SweepResult) -> Iterator[str]:
             f"{in_words(objective.metric)} {with_spread(point, objective.metric)}" for objective in objectives
         )
         texts.append(f"{point_label(point, names)} ({numbers})")
-    yield f"On the frontier, {len(texts)} of {len(points)} points: {'; '.join(texts)}."
+    yield f"By their means, no other point beats these {len(texts)} of {len(points)}: {'; '.join(texts)}."
     yield from _dominated_area(points, objectives)
 
 
@@ -75,8 +80,8 @@ def _against_baseline(result: SweepResult) -> Iterator[str]:
     else:
         best = max(defended, key=lambda point: _merit(point, baseline, x, y))
         yield _comparison(result, best, baseline, len(defended))
-        yield _verdict(best, baseline, x, y)
-        yield from _strongest(best, baseline, y)
+        yield from _verdict(result, best, x, y)
+        yield from _strongest(result, best, baseline, y)
 
 
 def _has(point: PointResult, *objectives: Objective) -> bool:
@@ -115,23 +120,51 @@ def _change(point: PointResult, baseline: PointResult, name: str) -> str:
     return f"{in_words(name)} {'rises' if after > before else 'falls'} by {size} {ends}"
 
 
-def _verdict(best: PointResult, baseline: PointResult, x: Objective, y: Objective) -> str:
-    """Whether the defense helps, said no more firmly than the intervals allow."""
-    if _gain(best, baseline, y) <= 0:
-        return f"It does not help: {in_words(y.metric)} is no better than without defense."
-    if _overlap(best, baseline, y.metric):
-        return (
-            f"The intervals of {in_words(y.metric)} overlap, with and without the defense: "
-            "this sweep does not show that it helps."
-        )
-    helps = f"The intervals of {in_words(y.metric)} do not overlap: in this sweep it helps"
-    if _gain(best, baseline, x) >= 0:
-        return f"{helps}, and costs no {in_words(x.metric)}."
-    unsure = ", though the intervals of that overlap" if _overlap(best, baseline, x.metric) else ""
-    return f"{helps}, and is paid for in {in_words(x.metric)}{unsure}."
+def _verdict(result: SweepResult, best: PointResult, x: Objective, y: Objective) -> Iterator[str]:
+    """Whether the defense helps and what it costs, where the intervals of paired differences decide it."""
+    points = result.points()
+    for objective, good, bad in ((y, "It helps", "It harms"), (x, "It costs nothing", "It is paid for")):
+        name = objective.metric
+        change = against_baseline(points, name).get(best.point)
+        if change is None:
+            yield f"{_capital(in_words(name))}: not decided by this sweep. {NOT_PAIRED}"
+        elif change.sign == 0:
+            yield _undecided(change, name)
+        else:
+            better = (change.sign > 0) == (objective.goal == "max")
+            yield f"{good if better else bad}: {_surely(change, name)}."
 
 
-def _strongest(best: PointResult, baseline: PointResult, y: Objective) -> Iterator[str]:
+def _surely(change: Difference, name: str) -> str:
+    """A change with its interval, and whether it holds for training or for the trained models alone."""
+    low, high = (_size(name, end) for end in sorted((abs(change.low), abs(change.high))))
+    verb = "rises" if change.sign > 0 else "falls"
+    scope = "" if change.seeds > 1 else ", of these trained models and not of training"
+    return f"{in_words(name)} {verb} by {low} to {high}, with 95 % confidence for all points together{scope}"
+
+
+def _undecided(change: Difference, name: str) -> str:
+    """The interval of a change that may be none, and what would decide it."""
+    low, high = (f"{'-' if end < 0 else '+'}{_size(name, abs(end))}" for end in (change.low, change.high))
+    additions = {"identities" if "." in name else "images": change.more_units}
+    if change.seeds > 1:
+        additions["seeds"] = change.more_seeds
+    ways = [f"{count} more {noun}" for noun, count in additions.items() if count is not None and count < MOST_TO_ADD]
+    more = f"About {' or '.join(ways)} would decide a change of this size" if ways else "It may be too small to matter"
+    text = f"{_capital(in_words(name))}: not decided by this sweep"
+    return f"{text}; against no defense it changes by {low} to {high}. {more}."
+
+
+def _size(name: str, value: float) -> str:
+    text = number(name, value)
+    return f"{text.removesuffix(' %')} points" if is_fraction(name) else text
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _strongest(result: SweepResult, best: PointResult, baseline: PointResult, y: Objective) -> Iterator[str]:
     """The attack that gets most out of the defended point, if it is not the one the sweep trades against."""
     label, _, metric = y.metric.partition(".")
     sign = 1 if y.goal == "min" else -1
@@ -139,18 +172,14 @@ def _strongest(best: PointResult, baseline: PointResult, y: Objective) -> Iterat
     strongest = max(names, key=lambda name: sign * best.mean(name))
     if not metric or sign * best.mean(strongest) <= sign * best.mean(y.metric):
         return
-    unsure = ", and the intervals overlap" if _overlap(best, baseline, strongest) else ""
+    change = against_baseline(result.points(), strongest).get(best.point)
+    unsure = "" if change is not None and change.sign else ", which this sweep does not decide"
     yield f"{label} is not the strongest attack on it: {_change(best, baseline, strongest)}{unsure}."
-
-
-def _overlap(point: PointResult, baseline: PointResult, name: str) -> bool:
-    (low, high), (other_low, other_high) = mean_interval(point, name), mean_interval(baseline, name)
-    return low <= other_high and other_low <= high
 
 
 def _caveats(result: SweepResult) -> Iterator[str]:
     points = result.points()
     if len(points) > 2:
-        yield "The best of several points was picked by the very numbers shown, which flatters it."
+        yield "The best of several points was picked by the very numbers shown, which flatters its means."
     if points and max(len(point.trials) for point in points) == 1:
         yield "There is one training seed: how much another would change the numbers is not known."

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.results.comparison import Comparison
+from orchestrator.results.paired_points import against_baseline
 from orchestrator.results.sweep_result import EstimateRecord, PointResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
 from orchestrator.results.units import FRACTION, unit_of
@@ -219,8 +220,9 @@ def trade_offs(result: SweepResult) -> dict[int, TradeOff]:
     baseline = next((point for point in result.points() if point.baseline), None)
     if baseline is None or not all(map(is_fraction, names)) or (utility.goal, leakage.goal) != ("max", "min"):
         return {}
+    lost = {point for point, change in against_baseline(result.points(), names[0]).items() if change.sign < 0}
     return {
-        point.point: trade_off(point, baseline, utility=names[0], attack=names[1])
+        point.point: trade_off(point, baseline, utility=names[0], attack=names[1], surely_lost=point.point in lost)
         for point in result.points()
         if not point.baseline
     }
@@ -243,14 +245,15 @@ def _param_headers(names: Mapping[str, str]) -> list[str]:
 def trials_table(result: SweepResult) -> Table:
     """Every trial with its numbers and their 95 % intervals."""
     shown, rest = few_names(result)
-    note = f"{STAR} on the frontier; 95 % intervals in brackets{rest}"
+    note = f"{STAR} beaten by no other point's means; 95 % intervals in brackets{rest}"
     return _table(f"Trials of {result.resolved.sweep}", note, trial_rows(result, shown))
 
 
 def points_table(result: SweepResult) -> Table:
     """Every finished point: means over seeds ± standard deviation over seeds."""
     shown, rest = few_names(result)
-    note = f"{STAR} on the frontier; mean ± standard deviation over training seeds, a ratio ± its standard error{rest}"
+    spreads = "mean ± standard deviation over training seeds, a ratio ± its standard error"
+    note = f"{STAR} beaten by no other point's means; {spreads}{rest}"
     return _table(f"Points of {result.resolved.sweep}", note, point_rows(result, shown))
 
 

@@ -1,7 +1,7 @@
 """What came of a sweep, as frozen records read from ledger and store.
 
 `sweep_result.py` reads them; `numerics.py` says how jobs computed; `parquet_tables.py` writes results as Parquet;
-`units.py` gives a number its unit by its name; `trade_off.py` compares points with the baseline; `comparison.py`
-compares two runs number by number. Imports `planning/`, `search/`, `spec/` and `store/`. Begin with
-`sweep_result.py`.
+`units.py` gives a number its unit by its name; `paired_points.py` and `trade_off.py` compare points with the baseline;
+`comparison.py` compares two runs number by number. Imports `planning/`, `search/`, `spec/`, `statistics/` and `store/`.
+Begin with `sweep_result.py`.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.planning.code import changed_modules
@@ -56,6 +56,8 @@ class TrialResult:
     """How each of its jobs computed."""
     other_code: frozenset[str] = frozenset()
     """Modules whose code is not that which made the trial's artifacts."""
+    images: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """What each held-out image adds to the numbers of the target model, 0 or 1, in the order of the data."""
 
     @property
     def id(self) -> str:
@@ -161,7 +163,8 @@ def _trial(
     manifests = {job.key: stored for job in plan.jobs if (stored := manifest(job.key)) is not None}
     numerics = tuple(map(JobNumerics.of, manifests.values()))
     made_by = (changed_modules(job, manifests[job.key].facts) for job in plan.jobs if job.key in manifests)
-    return TrialResult(plan, status, "", utility, attacks, numerics, frozenset[str]().union(*made_by))
+    images = store.read_json(plan.keys.natural, "rows.json")["values"]
+    return TrialResult(plan, status, "", utility, attacks, numerics, frozenset[str]().union(*made_by), images)
 
 
 def _attack_result(label: str, keys: AttackKeys, store: ArtifactStore) -> AttackResult:

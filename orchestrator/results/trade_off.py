@@ -20,24 +20,30 @@ class TradeOff:
     attack_lost: float
     utility_lost: float
     ratio: float | None
-    """None if no utility was lost: a quotient by zero or by a gain says nothing about a defense."""
+    """None unless utility was surely lost: a quotient by zero, by noise or by a gain says nothing about a defense."""
     error: float | None
     """Standard error of the ratio, by propagation from the differences per training seed; None for one seed."""
 
     def __str__(self) -> str:
         lost = f"{100 * self.attack_lost:.1f} / {100 * self.utility_lost:.1f} points"
         if self.ratio is None:
-            return f"no utility loss ({lost})"
+            return f"no sure utility loss ({lost})"
         spread = "" if self.error is None else f" ± {self.error:.1f}"
         return f"{self.ratio:.1f}{spread} ({lost})"
 
 
-def trade_off(defended: PointResult, baseline: PointResult, *, utility: str, attack: str) -> TradeOff:
-    """The trade-off of a defended point; `utility` and `attack` name the numbers that are compared."""
+def trade_off(
+    defended: PointResult, baseline: PointResult, *, utility: str, attack: str, surely_lost: bool
+) -> TradeOff:
+    """The trade-off of a defended point; `utility` and `attack` name the numbers that are compared.
+
+    Args:
+        surely_lost: whether the interval of the difference in utility lies below 0.
+    """
     seeds = sorted(_by_seed(defended, attack).keys() & _by_seed(baseline, attack).keys())
     attack_lost, utility_lost = (_lost(defended, baseline, name, seeds) for name in (attack, utility))
     numerator, denominator = (baseline.mean(name) - defended.mean(name) for name in (attack, utility))
-    if denominator <= 0:
+    if not surely_lost:
         return TradeOff(numerator, denominator, None, None)
     ratio = numerator / denominator
     return TradeOff(numerator, denominator, ratio, _error(attack_lost, utility_lost, ratio, denominator))

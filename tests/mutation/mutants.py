@@ -313,6 +313,14 @@ MUTANTS: tuple[Mutant, ...] = (
         likelihood_of_the_share=("self._log_weights + at_share / 2", "self._log_weights"),
     ),
     *_mutants(
+        "orchestrator/statistics/paired.py",
+        "orchestrator/statistics/test_paired.py",
+        seeds=("2 * (training - within) / seeds", "0 * (training - within) / seeds"),
+        simultaneous=("level = _simultaneous_level(changes, beyond, squared)", "level = LEVEL"),
+        certain=("(smallest_step / (units + 2)) ** 2", "0"),
+        calm=("np.where(unusual, alone, between.mean())", "np.where(unusual, between.mean(), between.mean())"),
+    ),
+    *_mutants(
         "workloads/metrics/base.py",
         "workloads/metrics/test_metrics.py",
         nearest=("squared.min(1)", "squared.max(1)"),
@@ -563,7 +571,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "orchestrator/results/trade_off.py",
         "orchestrator/reports/test_reports.py",
         "orchestrator/results/test_records.py",
-        no_loss=("if denominator <= 0:", "if denominator < 0:"),
+        no_loss=("if not surely_lost:", "if denominator <= 0:"),
     ),
     *_mutants(
         "workloads/context.py",

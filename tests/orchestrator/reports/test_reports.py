@@ -25,6 +25,7 @@ from orchestrator.reports.findings import findings
 from orchestrator.reports.html import write_report
 from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
+from orchestrator.results.trade_off import TradeOff, trade_off
 from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
@@ -81,7 +82,10 @@ def attacked(accuracy: float, half: float) -> AttackResult:
         "identities": 5,
         "queries": 10050,
     }
-    return AttackResult("gmi", numbers, protocol, [], 12.5)
+    people = [
+        {"identity": str(person), "estimates": {"attack_accuracy": numbers["attack_accuracy"]}} for person in range(20)
+    ]
+    return AttackResult("gmi", numbers, protocol, people, 12.5)
 
 
 def quickstart(**overrides: str) -> ResolvedSpec:
@@ -107,7 +111,8 @@ class World:
         plan = plan_trial(resolved, trial, spec)
         leave_artifacts(self.store, plan, self.judged)
         utility = {"natural_accuracy": estimate(natural, 0.01, n=270, method="wilson")}
-        return TrialResult(plan, "done", "", utility, {"gmi": attacked(attack, half)})
+        images = {"natural_accuracy": [int(image < round(1000 * natural)) for image in range(1000)]}
+        return TrialResult(plan, "done", "", utility, {"gmi": attacked(attack, half)}, images=images)
 
     def failed(self, point: int, params: dict[str, Any], error: str) -> TrialResult:
         trial = Trial(f"trial{point}0", point, params, 0, baseline=False)
@@ -162,10 +167,26 @@ def test_the_frontier_is_one_number_beside_no_defense(world: World) -> None:
     assert f"frontier: {0.97 * 0.15 + 0.94 * 0.3:.3f} (no defense alone: {0.97 * 0.15:.3f};" in text
 
 
+def ratio(result: SweepResult) -> TradeOff:
+    """The trade-off of the second point, as if its loss of utility were sure."""
+    baseline, defended, *_ = result.points()
+    return trade_off(defended, baseline, utility="natural_accuracy", attack="gmi.attack_accuracy", surely_lost=True)
+
+
 def test_a_trade_off_is_what_the_attack_lost_over_what_utility_lost(world: World) -> None:
-    lines = printed(points_table(world.usual())).splitlines()
     # Seeds 0 and 1: attack 0.9 - 0.6 and 0.8 - 0.5, natural 0.98 - 0.95 and 0.96 - 0.93; the ratio is 10 for both.
-    assert any("10.0 ± 0.0" in line and "(30.0 / 3.0 points)" in line for line in lines)
+    assert str(ratio(world.usual())) == "10.0 ± 0.0 (30.0 / 3.0 points)"
+
+
+def test_a_ratio_whose_denominator_is_within_its_noise_is_not_printed(world: World) -> None:
+    lines = printed(points_table(world.usual())).splitlines()
+    # Two seeds that differ by 2 points do not show that 3 are lost.
+    assert any("no sure utility loss (30.0 / 3.0 points)" in line for line in lines)
+
+
+def test_a_ratio_whose_denominator_is_sure_is_printed(world: World) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.8, 0.6))
+    assert any("2.0 (20.0 / 10.0 points)" in line for line in printed(points_table(result)).splitlines())
 
 
 def test_a_trade_off_of_seeds_that_disagree_has_their_error(world: World) -> None:
@@ -175,24 +196,24 @@ def test_a_trade_off_of_seeds_that_disagree_has_their_error(world: World) -> Non
         world.trial(1, SMALL, 0, 0.94, 0.7),
         world.trial(1, SMALL, 1, 0.92, 0.5),
     )
-    (trade_off,) = trade_offs(result).values()
+    lost = ratio(result)
     # Lost: attack 0.2 and 0.4, utility 0.04 and 0.06. Ratio 0.3 / 0.05 = 6; residuals -0.04 and 0.04, deviation
     # 0.04 sqrt(2), over sqrt(2) and over 0.05.
-    assert trade_off.ratio == pytest.approx(6)
-    assert trade_off.error == pytest.approx(0.8)
+    assert lost.ratio == pytest.approx(6)
+    assert lost.error == pytest.approx(0.8)
 
 
 def test_a_point_that_lost_no_utility_has_no_ratio(world: World) -> None:
     result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.95, 0.7))
-    (trade_off,) = trade_offs(result).values()
-    assert str(trade_off) == "no utility loss (10.0 / -5.0 points)"
+    (lost,) = trade_offs(result).values()
+    assert str(lost) == "no sure utility loss (10.0 / -5.0 points)"
 
 
 def test_a_single_seed_has_a_ratio_without_error(world: World) -> None:
     result = world.result(world.trial(0, {}, 0, 0.9, 0.8), world.trial(1, SMALL, 0, 0.8, 0.6))
-    (trade_off,) = trade_offs(result).values()
-    assert trade_off.ratio == pytest.approx(2)
-    assert trade_off.error is None
+    (lost,) = trade_offs(result).values()
+    assert lost.ratio == pytest.approx(2)
+    assert lost.error is None
 
 
 def test_trials_table_shows_intervals_in_per_cent_and_stars(world: World) -> None:
@@ -209,7 +230,8 @@ def test_points_table_keeps_the_spread_over_seeds_apart(world: World) -> None:
     result = world.usual()
     assert point_rows(result).headers[:5] == ("", "point", "max_area", "max_aspect", "seeds")
     assert point_rows(result).rows[1].cells == (
-        "★", "1", "0.2", "1", "2", "94.0 % ± 1.4", "55.0 % ± 7.1", "57.2 ± 0", "10.0 ± 0.0 (30.0 / 3.0 points)",
+        "★", "1", "0.2", "1", "2", "94.0 % ± 1.4", "55.0 % ± 7.1", "57.2 ± 0",
+        "no sure utility loss (30.0 / 3.0 points)",
     )  # fmt: skip
     assert point_rows(result).rows[2].cells[5] == "70.0 %"  # one seed has no spread
     assert "no defense" in printed(points_table(result))
@@ -266,26 +288,42 @@ def test_report_of_a_sweep_without_results(world: World) -> None:
 def test_headlines_say_what_the_numbers_say(world: World) -> None:
     text = " ".join(findings(world.usual()))
     assert "5 of 6 trials are done; 1 failed and is listed below." in text
-    assert "On the frontier, 2 of 3 points: no defense" in text
+    assert "By their means, no other point beats these 2 of 3: no defense" in text
     assert "Best of 2 defended points by both gains added: max_area 0.2, max_aspect 1." in text
     assert "gmi attack accuracy falls by 30.0 percentage points (85.0 % to 55.0 %)" in text
     assert "natural accuracy falls by 3.0 percentage points (97.0 % to 94.0 %)" in text
-    assert "do not overlap: in this sweep it helps, and is paid for in natural accuracy." in text
+    assert "It helps: gmi attack accuracy falls by" in text
+    assert "with 95 % confidence for all points together. Natural accuracy: not decided by this sweep" in text
+    assert "more seeds would decide a change of this size." in text
 
 
 @pytest.mark.parametrize(
-    ("attack", "half", "said"),
+    ("attack", "said"),
     [
-        (0.9, 0.05, "It does not help"),
-        (0.95, 0.05, "It does not help"),
-        (0.85, 0.1, "this sweep does not show that it helps"),
-        (0.5, 0.05, "do not overlap: in this sweep it helps, and costs no natural accuracy"),
+        # Twenty people who all fall alike: the error is 1/22, and t of 19 degrees is 2.093, so the ends are 9.5 off.
+        (0.9, "Gmi attack accuracy: not decided by this sweep; against no defense it changes by -9.5 points to +9.5 "
+              "points."),
+        (0.85, "changes by -14.5 points to +4.5 points. About 53 more identities would decide a change of this size."),
+        (0.5, "It helps: gmi attack accuracy falls by 30.5 points to 49.5 points, with 95 % confidence for all points "
+              "together, of these trained models and not of training."),
+        (1.0, "It harms: gmi attack accuracy rises by 0.5 points to 19.5 points"),
     ],
-)
-def test_headlines_never_say_more_than_the_intervals_allow(world: World, attack: float, half: float, said: str) -> None:
-    result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.95, attack, half=half))
+)  # fmt: skip
+def test_headlines_say_no_more_than_intervals_of_paired_differences_allow(
+    world: World, attack: float, said: str
+) -> None:
+    result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.95, attack))
     text = " ".join(findings(result))
     assert said in text and "one training seed" in text
+
+
+def test_headlines_do_not_compare_other_people(world: World) -> None:
+    defended = world.trial(1, SMALL, 0, 0.95, 0.1)
+    fewer = dataclasses.replace(defended.attacks["gmi"], identities=defended.attacks["gmi"].identities[1:])
+    others = dataclasses.replace(defended, attacks={"gmi": fewer})
+    text = " ".join(findings(world.result(world.trial(0, {}, 0, 0.95, 0.9), others)))
+    assert "Gmi attack accuracy: not decided by this sweep. It has no values of the same people" in text
+    assert "It helps" not in text
 
 
 @pytest.mark.parametrize(
@@ -295,8 +333,8 @@ def test_headlines_never_say_more_than_the_intervals_allow(world: World, attack:
         (0.9, 0.5, None),
         (0.9, 0.7, "gmi is not the strongest attack on it: lomma attack accuracy falls by 20.0 percentage points "
          "(90.0 % to 70.0 %)."),
-        (0.9, 0.9, "gmi is not the strongest attack on it: lomma attack accuracy stays at 90.0 %, and the intervals "
-         "overlap."),
+        (0.9, 0.9, "gmi is not the strongest attack on it: lomma attack accuracy stays at 90.0 %, which this sweep "
+         "does not decide."),
     ],
 )  # fmt: skip
 def test_headlines_tell_of_an_attack_that_gets_more_than_the_one_traded_against(

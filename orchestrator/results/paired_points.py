@@ -1,0 +1,65 @@
+"""Points of a sweep against no defense, on pairs: the same people or images, judged alike, with the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.results.sweep_result import PointResult, TrialResult
+from orchestrator.results.units import FRACTION, unit_of
+from orchestrator.statistics.paired import Difference, differences
+
+
+def against_baseline(points: Sequence[PointResult], name: str) -> dict[int, Difference]:
+    """How a number of each point with a defense differs from no defense, by the numbers of the points.
+
+    The intervals hold together for all of them. Points that share too little with no defense are left out: other
+    people or images, other seeds, or a number that is none of single people or images, such as `fid`.
+
+    Args:
+        name: `natural_accuracy`, or an attack, a dot and a metric.
+    """
+    values = {point.point: _values(point, name) for point in points}
+    baseline = next((values[point.point] for point in points if point.baseline), None)
+    if baseline is None:
+        return {}
+    defended = {
+        point.point: paired
+        for point in points
+        if not point.baseline and (paired := values[point.point]) is not None and paired.keys() == baseline.keys()
+    }
+    if not defended or len(next(iter(baseline))[1]) < 2:
+        return {}
+    reference, others = _array(baseline), np.stack([_array(paired) for paired in defended.values()])
+    step = 1.0 if unit_of(name) == FRACTION else 0.0
+    return dict(zip(defended, differences(reference, others, smallest_step=step), strict=True))
+
+
+_Paired = dict[tuple[int, tuple[str, ...]], tuple[float, ...]]
+"""Values of units, by the seed and the names of the units."""
+
+
+def _values(point: PointResult, name: str) -> _Paired | None:
+    """The values of each seed of a point; None if the number has none of single units."""
+    rows = {trial.plan.trial.seed: _units(trial, name) for trial in point.trials}
+    if not all(rows.values()):
+        return None
+    return {(seed, tuple(units)): tuple(units.values()) for seed, units in sorted(rows.items())}
+
+
+def _units(trial: TrialResult, name: str) -> dict[str, float]:
+    """The value of each image, or the mean of each person attacked."""
+    label, dot, metric = name.partition(".")
+    if not dot:
+        return {str(number): float(value) for number, value in enumerate(trial.images.get(name, ()))}
+    return {
+        str(record["identity"]): float(record["estimates"][metric]["value"])
+        for record in trial.attacks[label].identities
+        if metric in record["estimates"]
+    }
+
+
+def _array(paired: _Paired) -> NDArray[np.float64]:
+    return np.array(list(paired.values()), dtype=np.float64)
