@@ -66,8 +66,8 @@ LARGE: dict[str, tuple[ModelConfig, int]] = {
 }
 """Networks that are tried without memory for weights, and the side of their images."""
 FORMATS: tuple[Format, ...] = tuple(itertools.product(("fp32", "tf32", "bf16"), (False, True)))
-HOLD_STAGES = ("bido", "dp_sgd", "tl_dmi")
-"""Defenses that hook or freeze the stages of a network; more networks are tried with them."""
+HOOK_NETWORKS = ("bido", "dp_sgd")
+"""Defenses that hook the layers of a network; more networks are tried with them."""
 COSTLY = ("facenet64", "facenet112", "facenet160", "inception_2015")
 """Families that are tried with `bido` alone, which reads every stage; the first two have the layers of ir152."""
 NOT_RESIDUAL = ("small_cnn", "vgg16_bn", "densenet", "facenet160", "inception_2015", "torchvision", "timm")
@@ -83,7 +83,7 @@ def pairs() -> list[tuple[str, str, Format]]:
         for column, name in enumerate({**FAMILIES, **NETWORKS_OF_LIBRARIES})
         if (kind, name) not in REFUSED
         and (name not in COSTLY or kind == "bido")
-        and (name not in NETWORKS_OF_LIBRARIES or kind in HOLD_STAGES)
+        and (name not in NETWORKS_OF_LIBRARIES or kind in HOOK_NETWORKS)
     ]
     return [(kind, name, FORMATS[turn % len(FORMATS)]) for turn, kind, name in tried]
 

@@ -49,7 +49,7 @@ FAMILIES: dict[str, ModelConfig] = {
     "maxvit_t": MaxvitTConfig(),
     "vit_b_16": VitB16Config(),
     "torchvision": TorchvisionConfig(name="shufflenet_v2_x0_5"),
-    "timm": TimmConfig(name="resnet10t"),
+    "timm": TimmConfig(name="test_resnet"),
     "facenet64": Facenet64Config(),
     "facenet112": Facenet112Config(),
     "facenet160": Facenet160Config(input_size=80),
@@ -67,12 +67,13 @@ def use_tiny_bodies(patch: pytest.MonkeyPatch) -> None:
     for family in (Ir152, Facenet64, Facenet112):
         patch.setattr(family, "blocks", (1, 1, 1, 1))
     patch.setattr(improved_residual, "WIDTHS", (8, 8, 8, 512))
+    patch.setattr(improved_residual, "EMBEDDING", 8)
     models = torchvision.models
     patch.setattr(models, "vgg16_bn", lambda **_: SimpleNamespace(features=make_layers(VGG_WIDTHS, batch_norm=True)))
     patch.setattr(models, "vit_b_16", lambda weights, image_size: VisionTransformer(image_size, 16, 4, 2, 16, 32))
     patch.setattr(models, "maxvit_t", lambda weights, input_size: _maxvit(input_size))
     tiny = {
-        "resnet18": lambda **_: ResNet(BasicBlock, [1, 1, 1, 1]),
+        "resnet18": _resnet,
         "densenet121": lambda **_: DenseNet(4, (1, 1, 1, 1), 8),
     }
     _replace(patch, models, "get_model", tiny)
@@ -87,6 +88,16 @@ def _replace(patch: pytest.MonkeyPatch, library: Any, function: str, tiny: dict[
         return tiny[name](**settings) if name in tiny else build(name, **settings)
 
     patch.setattr(library, function, build_tiny)
+
+
+def _resnet(**_: Any) -> nn.Module:
+    """torchvision's ResNet with one block a stage, of an eighth of the channels."""
+    network: Any = ResNet(BasicBlock, [1, 1, 1, 1])
+    network.inplanes = 64
+    for number, planes in enumerate((8, 16, 32, 64), start=1):
+        setattr(network, f"layer{number}", network._make_layer(BasicBlock, planes, 1, stride=1 + (number > 1)))
+    network.fc = nn.Linear(64, 1)
+    return network
 
 
 def _maxvit(input_size: tuple[int, int]) -> nn.Module:
