@@ -11,13 +11,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.components import config_for
 from tests.support.device_traffic import DEVICE, DeviceTraffic, traffic_counted
 from tests.support.interruptions import context_at
+from workloads.context import DataInput
 from workloads.datasets.base import ImageSet
+from workloads.datasets.digits import DigitsConfig
+from workloads.defenses.base import DEFENSES, DefenseConfig
+from workloads.defenses.bido import BidoConfig
+from workloads.defenses.cutmix import CutmixConfig
+from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.defenses.trap_mid import TrapMidConfig
+from workloads.jobs.train_classifier import TrainClassifier, TrainClassifierConfig
+from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
+from workloads.recipes.augmentation import AugmentationConfig
 from workloads.recipes.optimization import TrainingConfig
-from workloads.training.classifiers import Architecture
-from workloads.training.loop import _Training, train
+from workloads.training.classifiers import Architecture, save_classifier
+from workloads.training.loop import _Training
 
 READS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda numbers: numbers.sum().item(),
@@ -101,37 +112,55 @@ def test_mixed_devices_fail() -> None:
         traffic_of(lambda numbers: numbers + torch.ones(3))
 
 
-# Training. What an epoch's setup does once is left out: the order of its images is drawn on the host and copied.
+# Training. Left out is what a process does once, such as copying constants of colours, and what the setup of an epoch
+# does: the order of its images is drawn on the host and copied, and what the epoch before covered is counted.
 
 CLASSES, IMAGES, SIZE = 3, 10, 32
 NOISE = ImageSet(torch.zeros(IMAGES, 3, SIZE, SIZE, dtype=torch.uint8), torch.arange(IMAGES) % CLASSES, ("a", "b", "c"))
+SMALL, RESIDUAL = SmallCnnConfig(width=2, stages=2), ResnetConfig()
+VARIED = AugmentationConfig(
+    flip=True, shift=2, crop_scale=(0.7, 1.0), rotation=20.0, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1
+)
 
 
-def traffic_of_steps(folder: Path, monkeypatch: pytest.MonkeyPatch, **training: Any) -> DeviceTraffic:
-    """What passes during all steps of two epochs of three batches each."""
-    model = Architecture(model=SmallCnnConfig(width=2, stages=2), classes=CLASSES, channels=3, image_size=SIZE).build()
-    during = DeviceTraffic()
+def traffic_of_steps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *defenses: DefenseConfig, **training: Any
+) -> DeviceTraffic:
+    """What passes during the steps of the second of two epochs."""
+    model = RESIDUAL if any(defense.kind == "rolss" for defense in defenses) else SMALL
+    public = Architecture(model=model, classes=CLASSES, channels=3, image_size=SIZE)
+    save_classifier(folder, public.build(), public)
+    epochs: list[DeviceTraffic] = []
     take_steps = _Training._take_steps
 
-    def watched(training: _Training, *args: Any) -> Any:
+    def watched(training: _Training, batches: Any) -> Any:
         with traffic_counted() as traffic:
-            result = take_steps(training, *args)
-        during.add(traffic)
+            result = take_steps(training, batches)
+        epochs.append(traffic)
         return result
 
     monkeypatch.setattr(_Training, "_take_steps", watched)
     context = context_at(folder)
-    context.device = DEVICE
-    config = TrainingConfig(**{"epochs": 2, "batch_size": 4, "validation_fraction": 0.5, **training})
+    context.device, context.load_images, context.inputs = DEVICE, lambda data: NOISE, {"public": folder}
+    config = TrainClassifierConfig(
+        role="target",
+        data=DataInput(dataset=DigitsConfig(), digest=""),
+        split=None,
+        model=model,
+        training=TrainingConfig(**{"epochs": 2, "batch_size": 4, **training}),
+        defenses=defenses,
+    )
     with traffic_counted():  # so that what is read at the end of an epoch is zeros
-        train(model.to(DEVICE), NOISE, config, validation=NOISE, defenses=(), context=context)
-    return during
+        TrainClassifier(config).run(context)
+    return epochs[1]
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "adam": {"optimizer": "adam", "clip_norm": 1.0, "ema": 0.9, "label_smoothing": 0.1, "warmup_epochs": 1},
-    "bf16": {"precision": "bf16", "channels_last": True, "select": "best_validation"},
+    "bf16": {"precision": "bf16", "channels_last": True, "select": "best_validation", "validation_fraction": 0.3},
+    "augmented": {"augmentation": VARIED},
+    "cropped": {"augmentation": VARIED.model_copy(update={"rotation": 0.0})},
 }
 
 
@@ -139,5 +168,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_the_steps_of_an_epoch_neither_read_nor_copy_nor_make_generators(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    traffic = traffic_of_steps(tmp_path, monkeypatch, **settings)
-    assert traffic == DeviceTraffic()
+    assert traffic_of_steps(tmp_path, monkeypatch, **settings) == DeviceTraffic()
+
+
+FILLS: tuple[Any, ...] = ("official", "box_colour", "pixel_noise", "blur", 0.5)
+PLACES: tuple[Any, ...] = ("uniform", "fixed_centre", "fixed_corner", "per_image")
+DEFENDED: dict[str, tuple[DefenseConfig, ...]] = {
+    **{kind: (config_for(DEFENSES, kind),) for kind in DEFENSES.kinds()},
+    **{f"erased with {fill}": (RandomErasingConfig(fill=fill, boxes=2),) for fill in FILLS},
+    **{f"erased {place}": (RandomErasingConfig(location=place, fill="blur"),) for place in PLACES},
+    "bido by the authors": (BidoConfig(fidelity="official"),),
+    "bido by coco": (BidoConfig(measure="coco", label_kernel="imq"),),
+    "trapped then erased": (TrapMidConfig(), RandomErasingConfig()),
+    "cutmix by a curved law": (CutmixConfig(alpha=0.5),),
+}
+
+
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")  # what tl_dmi starts from
+@pytest.mark.parametrize("defenses", DEFENDED.values(), ids=DEFENDED)
+def test_no_defense_makes_the_host_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defenses: tuple[DefenseConfig, ...]
+) -> None:
+    assert traffic_of_steps(tmp_path, monkeypatch, *defenses) == DeviceTraffic()

@@ -75,7 +75,7 @@ MUTANTS: tuple[Mutant, ...] = (
         mean_loss=('{"train_loss": total / sum(rows)', '{"train_loss": total / len(rows)'),
         resumed_best=('self.epoch, self._best = saved["epoch"], saved["best"]', 'self.epoch = saved["epoch"]'),
         resumed_moments=('{**self._optimizer.state_dict(), "state": slots}', "self._optimizer.state_dict()"),
-        epoch_of_draws=('self._context.generator("augment", self.epoch)', 'self._context.generator("augment")'),
+        epoch_of_draws=('"augment", self.epoch)', '"augment")'),
     ),
     *_mutants(
         "workloads/training/step.py",

@@ -96,8 +96,10 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         operation = func.overloadpacket.__name__
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if torch.Tag.nondeterministic_seeded in func.tags and not kwargs.get("generator"):
+        leaves = tree_leaves((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        named = any(isinstance(leaf, torch._C.Generator) for leaf in leaves)
+        if torch.Tag.nondeterministic_seeded in func.tags and not named:
             on_device = kwargs.get("device") == DEVICE or any(tensor.is_meta for tensor in tensors)
             self._traffic.unnamed_draws += [_at(operation)] * on_device
         if operation in ("_to_copy", "copy_"):

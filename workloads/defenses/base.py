@@ -80,6 +80,11 @@ class TrainingFacts:
     pretrained: Mapping[str, Tensor] | None = None
     """Weights of the classifier trained on public data, if `DefenseConfig.starts_from` asks for one."""
 
+    def generator_on_device(self, *purpose: str | int) -> torch.Generator:
+        """Make a generator that draws on the device; on a CPU, the one that `generator` gives."""
+        seed = self.generator(*purpose).initial_seed()
+        return torch.Generator(self.device if self.device.type == "cuda" else "cpu").manual_seed(seed)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -137,7 +142,11 @@ class Defense:
         return None
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
-        """The batch that training goes on with; `generator` is on the CPU. Most defenses override `augment` instead."""
+        """The batch that training goes on with; most defenses override `augment` instead.
+
+        `generator` draws where the images are: `torch.rand(..., generator=generator, device=batch.images.device)`. On a
+        GPU a step should neither read a value nor copy one from the host: the host then waits.
+        """
         return replace(batch, images=self.augment(batch.images, indices=batch.indices, generator=generator))
 
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:

@@ -36,6 +36,10 @@ class Boxes:
         """The boxes of some of the images. Shape: images (N,) int64, positions in [0, B)."""
         return Boxes(self.top[images], self.left[images], self.height[images], self.width[images])
 
+    def to(self, device: torch.device) -> Boxes:
+        """The same boxes on a device."""
+        return Boxes(*(field.to(device) for field in (self.top, self.left, self.height, self.width)))
+
     def masks(self, size: tuple[int, int]) -> Tensor:
         """The pixels under each box. Shape: size (H, W) to (B, boxes, H, W) bool."""
         lines, columns = (torch.arange(side, device=self.top.device) for side in size)
@@ -47,10 +51,10 @@ class Boxes:
         """The boxes cut at the edges of the image, as [top, bottom, left, right] with bottom and right excluded.
 
         Shape: size (H, W) to (B, boxes, pieces, 4); one piece per box if no box passes an edge, else four, of which
-        some are empty.
+        some are empty. On a GPU it is always four, as the host would have to wait to see whether a box passes an edge.
         """
         bottom, right = self.top + self.height, self.left + self.width
-        if not ((bottom > size[0]) | (right > size[1])).any():
+        if self.top.device.type == "cpu" and not ((bottom > size[0]) | (right > size[1])).any():
             return torch.stack((self.top, bottom, self.left, right), dim=-1)[:, :, None]
         rows = _cut(self.top, bottom, size[0])[:, :, :, None].expand(-1, -1, -1, 2, -1)
         columns = _cut(self.left, right, size[1])[:, :, None].expand(-1, -1, 2, -1, -1)
@@ -62,6 +66,18 @@ def _cut(start: Tensor, end: Tensor, size: int) -> Tensor:
     before = torch.stack((start, end.clamp(max=size)), dim=-1)
     after = torch.stack((torch.zeros_like(end), (end - size).clamp(min=0)), dim=-1)
     return torch.stack((before, after), dim=-2)
+
+
+def paint_over(images: Tensor, boxes: Boxes, colour: Tensor) -> Tensor:
+    """Images with one colour under all boxes, in place on a CPU. Shape: images (B, C, H, W), kept; colour (C, 1, 1).
+
+    A CPU goes from box to box, and other pixels are not even read; a GPU paints all at once.
+    """
+    if images.device.type != "cpu":
+        return torch.where(boxes.masks((images.shape[2], images.shape[3])).any(1)[:, None], colour, images)
+    for region, _, _ in regions(images, boxes):
+        region.copy_(colour)
+    return images
 
 
 def regions(images: Tensor, boxes: Boxes) -> Iterator[tuple[Tensor, int, int]]:
@@ -93,17 +109,19 @@ class Coverage:
         self._corners = torch.zeros(size[0] + 1, size[1] + 1, dtype=torch.int64)
 
     def add(self, boxes: Boxes) -> None:
-        """Count one batch."""
+        """Count one batch; those on a GPU only when `count` is called, because the counts are the host's."""
         # Counting takes many small operations for any number of images: batch by batch it would cost half the erasing.
         self._pending.append(boxes)
-        if sum(len(batch.top) for batch in self._pending) >= PENDING_IMAGES:
-            self._count_pending()
+        on_cpu = boxes.top.device.type == "cpu"
+        if on_cpu and sum(len(batch.top) for batch in self._pending) >= PENDING_IMAGES:
+            self.count()
 
-    def _count_pending(self) -> None:
+    def count(self) -> None:
+        """Count the batches that were added; this waits for a GPU."""
         if self._pending:
             fields = zip(*((batch.top, batch.left, batch.height, batch.width) for batch in self._pending), strict=True)
             self._pending = []
-            self._count(Boxes(*map(torch.cat, fields)).pieces(self._size))
+            self._count(Boxes(*torch.stack([torch.cat(field) for field in fields]).cpu()).pieces(self._size))
 
     def _count(self, pieces: Tensor) -> None:
         """Count images whose boxes are these. Shape: (B, boxes, pieces, 4), as from `Boxes.pieces`."""
@@ -118,7 +136,7 @@ class Coverage:
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all counts."""
-        self._count_pending()
+        self.count()
         counts = {"uncovered": self._uncovered, "histogram": self._histogram, "corners": self._corners}
         return {name: tensor.clone() for name, tensor in counts.items()}
 
@@ -135,7 +153,7 @@ class Coverage:
         The histogram counts images by covered fraction, in 20 equal bins over [0, 1]; the map says for each pixel in
         which fraction of the images it was covered. Before the first image all are 0.
         """
-        self._count_pending()
+        self.count()
         images = int(self._histogram.sum())
         erased = self._corners.cumsum(0).cumsum(1)[:-1, :-1].double() / max(images, 1)
         facts = {

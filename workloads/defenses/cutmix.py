@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from workloads.core.config import Fraction
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig
-from workloads.defenses.boxes import Boxes, regions
+from workloads.defenses.boxes import Boxes
 
 
 class CutmixConfig(DefenseConfig):
     """How large the pasted box is, and how often there is one."""
+
+    version: ClassVar = 2
 
     kind: Literal["cutmix"] = "cutmix"
     alpha: PositiveFloat = 1.0
@@ -43,24 +44,23 @@ class Cutmix(Defense):
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
         """Paste a box of another image, and mix the labels by its area."""
         height, width = batch.images.shape[2:]
-        partners = torch.randperm(len(batch.images), generator=generator)
-        boxes = pasted_boxes(len(partners), (height, width), self.config, generator=generator)
-        images = batch.images.clone()
-        sources = {(image, box): region for region, image, box in regions(batch.images[partners], boxes)}
-        for region, image, box in regions(images, boxes):
-            region.copy_(sources[image, box])
+        partners = torch.randperm(len(batch.images), generator=generator, device=batch.images.device)
+        boxes = pasted_boxes(len(partners), (height, width), self.config, generator=generator, device=partners.device)
+        images = torch.where(boxes.masks((height, width)), batch.images[partners], batch.images)
         pasted = (boxes.height * boxes.width).sum(1).to(batch.targets) / (height * width)
         targets = (1 - pasted)[:, None] * batch.targets + pasted[:, None] * batch.targets[partners]
         return replace(batch, images=images, targets=targets)
 
 
-def pasted_boxes(images: int, size: tuple[int, int], config: CutmixConfig, *, generator: torch.Generator) -> Boxes:
+def pasted_boxes(
+    images: int, size: tuple[int, int], config: CutmixConfig, *, generator: torch.Generator, device: torch.device
+) -> Boxes:
     """One box per image, shaped like the image, around a uniformly drawn pixel and cut off at the edges."""
-    area = 1 - _beta(config.alpha, images, generator)
-    area = area * (torch.rand(images, 1, generator=generator) < config.probability)
+    area = 1 - _beta(config.alpha, images, generator, device)
+    area = area * (torch.rand(images, 1, generator=generator, device=device) < config.probability)
     corners, sides = [], []
     for length in size:
-        centre = (torch.rand(images, 1, generator=generator) * length).long()
+        centre = (torch.rand(images, 1, generator=generator, device=device) * length).long()
         side = (length * area.sqrt()).long()
         start, end = (centre - side // 2).clamp(min=0), (centre - side // 2 + side).clamp(max=length)
         corners.append(start)
@@ -68,10 +68,9 @@ def pasted_boxes(images: int, size: tuple[int, int], config: CutmixConfig, *, ge
     return Boxes(*corners, *sides)
 
 
-def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
-    """Draws from Beta(alpha, alpha), through NumPy because torch offers it for its global generator only.
-
-    Shape: (count, 1).
-    """
-    seed = int(torch.randint(2**62, (), generator=generator))
-    return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, (count, 1)))
+def _beta(alpha: float, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Draws from Beta(alpha, alpha), from two of a gamma distribution. Shape: (count, 1) float64."""
+    shape = torch.full((2, count, 1), alpha, dtype=torch.float64, device=device)
+    # The public function, torch.distributions.Gamma, draws from the global generator only.
+    first, second = torch._standard_gamma(shape, generator=generator)
+    return first / (first + second)

@@ -11,7 +11,7 @@ from torch import Tensor
 from workloads.core.checkpoints import State
 from workloads.core.config import Fraction
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, Evidence, TrainingFacts
-from workloads.defenses.boxes import Boxes, Coverage, regions
+from workloads.defenses.boxes import Boxes, Coverage, paint_over
 
 
 class CutoutConfig(DefenseConfig):
@@ -40,13 +40,15 @@ class Cutout(Defense):
         self._size = (facts.image_shape[1], facts.image_shape[2])
         self._coverage = Coverage(self._size)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Count what the epoch before covered."""
+        self._coverage.count()
+
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Set one square per image to 0, the mean after normalisation."""
-        boxes = squares(len(images), self._size, self.config, generator=generator)
+        boxes = squares(len(images), self._size, self.config, generator=generator, device=images.device)
         self._coverage.add(boxes)
-        for region, _, _ in regions(images, boxes):
-            region.zero_()
-        return images
+        return paint_over(images, boxes, images.new_zeros(()))
 
     def state(self) -> State:
         """What was covered so far."""
@@ -61,10 +63,17 @@ class Cutout(Defense):
         return self._coverage.evidence()
 
 
-def squares(images: int, size: tuple[int, int], config: CutoutConfig, *, generator: torch.Generator) -> Boxes:
+def squares(
+    images: int,
+    size: tuple[int, int],
+    config: CutoutConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device | None = None,
+) -> Boxes:
     """One square per image around a uniformly drawn pixel, cut off at the edges; empty for images left as they are."""
-    centres = torch.rand(2, images, 1, generator=generator, dtype=torch.float64)
-    is_spared = torch.rand(images, 1, generator=generator) >= config.probability
+    centres = torch.rand(2, images, 1, generator=generator, device=device, dtype=torch.float64)
+    is_spared = torch.rand(images, 1, generator=generator, device=device) >= config.probability
     corners, sides = [], []
     for centre, length in zip(centres, size, strict=True):
         side = round(length * config.side)

@@ -125,8 +125,7 @@ class DpSgd(Defense):
 
     def begin_epoch(self, epoch: int) -> None:
         """Draw the noise of an epoch from a generator named after it."""
-        seed = self.facts.generator("dp_sgd/noise", epoch).initial_seed()
-        self._optimizer.generator = torch.Generator(device=self.facts.device).manual_seed(seed)
+        self._optimizer.generator = self.facts.generator_on_device("dp_sgd/noise", epoch)
 
     def batches(self, *, generator: torch.Generator) -> Sequence[Tensor]:
         """Each image joins each batch by chance, which privacy accounting assumes."""

@@ -13,12 +13,11 @@ from workloads.defenses.boxes import Boxes
 from workloads.defenses.random_erasing import (
     BoxNumbers,
     RandomErasingConfig,
-    blur,
+    blurred,
     boxes_from,
     colour_of,
     draw_boxes,
-    erase,
-    painter,
+    erase_all,
 )
 from workloads.observation.oracles import OpenClassifier
 
@@ -31,10 +30,9 @@ def erased(
     Shape: normalized (B, C, H, W), left as it is; mean (C,), the colour of `fill: mean`; to (B, C, H, W).
     """
     with torch.no_grad():
-        paint = painter(config, normalized, mean=mean, generator=draws)
-        painted = erase(normalized.detach().clone(), boxes, paint)
-        mask = erase(torch.zeros_like(normalized[:, :1]), boxes, lambda region, image, box: torch.ones_like(region))
-    return torch.where(mask > 0, painted, normalized)
+        painted = erase_all(normalized.detach().clone(), boxes, config, mean=mean, generator=draws)
+        mask = boxes.masks((normalized.shape[2], normalized.shape[3])).any(1)[:, None]
+    return torch.where(mask, painted, normalized)
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,8 @@ def erased_by_row(normalized: Tensor, config: RandomErasingConfig, *, mean: Tens
     masks = boxes.masks((height, width))[:, :, None]
     if config.fill == "blur":
         with torch.no_grad():
-            blurred = erase(normalized.detach().clone(), boxes, lambda region, image, box: blur(region))
-        return torch.where(masks.any(1), blurred, normalized)
+            painted = blurred(normalized.detach(), boxes)
+        return torch.where(masks.any(1), painted, normalized)
     images = normalized
     for box in range(config.boxes):
         images = torch.where(masks[:, box], _fill(config, normalized, mean, draws.named("fill", box)), images)
@@ -96,7 +94,7 @@ class ErasedClassifier(OpenClassifier):
     def __init__(
         self, model: OpenClassifier, config: RandomErasingConfig, *, mean: Tensor, draws: Callable[[], torch.Generator]
     ) -> None:
-        """Wrap `model`; `draws` returns the CPU generator for the boxes of the next batch.
+        """Wrap `model`; `draws` returns the generator, on the device, for the boxes of the next batch.
 
         Shape: mean (C,), the colour of `fill: mean` after the model's normalisation.
         """
@@ -121,7 +119,7 @@ class ErasedClassifier(OpenClassifier):
         """Images in [0, 1], normalised and then erased. Shape: (B, C, H, W)."""
         normalized, draws = self._model.normalize(images), self._draws()
         height, width = normalized.shape[2:]
-        boxes = draw_boxes(len(images), (height, width), self._config, generator=draws)
+        boxes = draw_boxes(len(images), (height, width), self._config, generator=draws, device=normalized.device)
         return erased(normalized, self._config, boxes, mean=self._mean, draws=draws)
 
     def features(self, normalized: Tensor) -> Tensor:

@@ -47,15 +47,22 @@ class GridMask(Defense):
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Set a lattice of squares to 0, the mean after normalisation."""
         height, width = images.shape[2:]
-        hidden = lattice(len(images), (height, width), self.config, generator=generator)
-        return images.masked_fill_(hidden[:, None].to(images.device), 0.0)
+        hidden = lattice(len(images), (height, width), self.config, generator=generator, device=images.device)
+        return images.masked_fill_(hidden[:, None], 0.0)
 
 
-def lattice(images: int, size: tuple[int, int], config: GridMaskConfig, *, generator: torch.Generator) -> Tensor:
+def lattice(
+    images: int,
+    size: tuple[int, int],
+    config: GridMaskConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device | None = None,
+) -> Tensor:
     """Masks that are True where a pixel is hidden, each drawn anew. Shape: size (H, W) to (images, H, W)."""
-    position, down, across = torch.rand(3, images, generator=generator)
+    position, down, across = torch.rand(3, images, generator=generator, device=device)
     period = (config.min_period + position * (config.max_period - config.min_period)) * min(size)
-    is_masked = torch.rand(images, generator=generator) < config.probability
+    is_masked = torch.rand(images, generator=generator, device=device) < config.probability
     rows, columns = (
         _stripes(length, period, offset * period, config.hidden)
         for length, offset in zip(size, (down, across), strict=True)
@@ -65,5 +72,5 @@ def lattice(images: int, size: tuple[int, int], config: GridMaskConfig, *, gener
 
 def _stripes(length: int, period: Tensor, offset: Tensor, hidden: float) -> Tensor:
     """Which places along an axis are hidden. Shape: (B,), (B,) to (B, length)."""
-    places = torch.arange(length) + 0.5
+    places = torch.arange(length, device=period.device) + 0.5
     return (places[None] + offset[:, None]).remainder(period[:, None]) < hidden * period[:, None]

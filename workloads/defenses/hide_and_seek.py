@@ -34,8 +34,11 @@ class HideAndSeek(Defense):
 
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Paint each cell of a grid in the mean colour, by chance."""
-        cells = torch.rand(len(images), self.config.cells, self.config.cells, generator=generator) < self.config.hidden
-        rows, columns = (torch.arange(length) * self.config.cells // length for length in images.shape[2:])
-        hidden = cells[:, rows[:, None], columns].to(images.device)
+        shape, device = (len(images), self.config.cells, self.config.cells), images.device
+        cells = torch.rand(shape, generator=generator, device=device) < self.config.hidden
+        rows, columns = (
+            torch.arange(length, device=device) * self.config.cells // length for length in images.shape[2:]
+        )
+        hidden = cells[:, rows[:, None], columns]
         colour = self.facts.channel_mean.to(images)[:, None, None]
         return torch.where(hidden[:, None], colour, images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import ClassVar, Literal
 
 import torch
@@ -53,17 +54,23 @@ class Bottleneck(nn.Module):
         std = F.softplus(raw - RAW_SHIFT)
         if self.training:
             self.information = information(mean, std)
-        draws = self._draws()
-        if draws is None:
-            return self.output(mean)
-        noise = torch.randn(mean.shape, generator=draws).to(mean)
-        return self.output(mean + std * noise)
+        noise = self._noise_like(mean)
+        return self.output(mean if noise is None else mean + std * noise)
 
-    def _draws(self) -> torch.Generator | None:
-        """The generator of the noise; None if there is to be no noise."""
-        if self.training:
-            return self.noise
-        return generator(EVALUATION_NOISE) if self._noise_in_evaluation else None
+    def _noise_like(self, mean: Tensor) -> Tensor | None:
+        """Noise for a batch of codes; None if there is to be none. Shape: that of `mean`."""
+        if self.training and self.noise is not None:
+            return torch.randn(mean.shape, generator=self.noise, device=mean.device).to(mean.dtype)
+        if self.training or not self._noise_in_evaluation:
+            return None
+        return _evaluation_noise(mean.shape, mean.dtype, mean.device)
+
+
+@functools.lru_cache(maxsize=16)
+def _evaluation_noise(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The same in every call, and copied to a device once. Shape: `shape`."""
+    with torch.inference_mode(False):
+        return torch.randn(shape, generator=generator(EVALUATION_NOISE), device="cpu").to(device, dtype)
 
 
 @DEFENSES.register(MidConfig)
@@ -76,7 +83,7 @@ class Mid(Defense):
     AAAI 2021.
     """
 
-    capturable: ClassVar = False
+    capturable: ClassVar = False  # a recorded step would draw the same noise again
     config: MidConfig
     _head: Bottleneck
 
@@ -87,7 +94,7 @@ class Mid(Defense):
 
     def begin_epoch(self, epoch: int) -> None:
         """Draw the noise of an epoch from a generator named after it."""
-        self._head.noise = self.facts.generator("mid/noise", epoch)
+        self._head.noise = self.facts.generator_on_device("mid/noise", epoch)
 
     def penalty(self, batch: Batch) -> Tensor:
         """The weighted information that passes the bottleneck."""

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from workloads.core.config import Fraction
 from workloads.core.errors import ConfigError
+from workloads.core.numerics import full_precision
 from workloads.core.resampling import average_pool, resize
 from workloads.defenses.base import DEFENSES, Defense, DefenseConfig, Evidence, TrainingFacts
-from workloads.defenses.boxes import Boxes, Coverage, regions
+from workloads.defenses.boxes import Boxes, Coverage, paint_over, regions
 
 ATTEMPTS = 10  # as in torchvision and timm, before an image is left as it is
 OFFICIAL_COLOUR = (0.485, 0.456, 0.406)
@@ -120,17 +121,20 @@ class RandomErasing(Defense):
         self._boxes_of_images: Boxes | None = None
         if config.location == "per_image":
             draws = facts.generator("random_erasing/per_image")
-            self._boxes_of_images = draw_boxes(facts.images, self._size, config, generator=draws)
+            self._boxes_of_images = draw_boxes(facts.images, self._size, config, generator=draws).to(facts.device)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Count what the epoch before covered."""
+        self._coverage.count()
 
     def augment(self, images: Tensor, *, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Draw boxes, count what they cover, and paint over them."""
         if self._boxes_of_images is None:
-            boxes = draw_boxes(len(images), self._size, self.config, generator=generator)
+            boxes = draw_boxes(len(images), self._size, self.config, generator=generator, device=images.device)
         else:
             boxes = self._boxes_of_images.select(indices)
         self._coverage.add(boxes)
-        paint = painter(self.config, images, mean=self.facts.channel_mean, generator=generator)
-        return erase(images, boxes, paint)
+        return erase_all(images, boxes, self.config, mean=self.facts.channel_mean, generator=generator)
 
     def state(self) -> dict[str, Tensor]:
         """What was covered so far."""
@@ -166,10 +170,12 @@ class GeneratorNumbers(BoxNumbers):
     images: int
     boxes: int
     """Boxes per image."""
+    device: torch.device | None = None
+    """Where the generator draws; None for the CPU."""
 
     def erased(self) -> Tensor:
         """The next single-precision numbers of the generator."""
-        return torch.rand(self.images, 1, generator=self.generator)
+        return torch.rand(self.images, 1, generator=self.generator, device=self.device)
 
     def sides(self, attempt: int) -> Tensor:
         """The next numbers, for all images even if one alone is retried; the attempt's number has no part in it."""
@@ -177,12 +183,20 @@ class GeneratorNumbers(BoxNumbers):
 
     def corners(self) -> Tensor:
         """The next double-precision numbers of the generator."""
-        return torch.rand(2, self.images, self.boxes, dtype=torch.float64, generator=self.generator)
+        shape = (2, self.images, self.boxes)
+        return torch.rand(shape, dtype=torch.float64, generator=self.generator, device=self.device)
 
 
-def draw_boxes(images: int, size: tuple[int, int], config: RandomErasingConfig, *, generator: torch.Generator) -> Boxes:
-    """Boxes for a number of images of one size (H, W), drawn from a generator."""
-    return boxes_from(GeneratorNumbers(generator, images, config.boxes), size, config)
+def draw_boxes(
+    images: int,
+    size: tuple[int, int],
+    config: RandomErasingConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device | None = None,
+) -> Boxes:
+    """Boxes for a number of images of one size (H, W), drawn from a generator where it draws; None for the CPU."""
+    return boxes_from(GeneratorNumbers(generator, images, config.boxes, device), size, config)
 
 
 def boxes_from(numbers: BoxNumbers, size: tuple[int, int], config: RandomErasingConfig) -> Boxes:
@@ -192,17 +206,20 @@ def boxes_from(numbers: BoxNumbers, size: tuple[int, int], config: RandomErasing
     their size, so the probability that a pixel is hidden is exactly the expected area. `per_image` draws as `inside`.
     """
     is_erased = numbers.erased() < config.probability
-    limits = torch.tensor(size, device=is_erased.device)[:, None, None]
+    limits = torch.stack([torch.full((1, 1), side, device=is_erased.device) for side in size])
     sides = _draw_sides(numbers, size, limits, config) * is_erased
     return Boxes(*_place(numbers, sides, limits, config.location), *sides)
 
 
 def _draw_sides(numbers: BoxNumbers, size: tuple[int, int], limits: Tensor, config: RandomErasingConfig) -> Tensor:
-    """Heights and widths, both 0 if no attempt fits into the image. Shape: limits (2, 1, 1) to (2, images, boxes)."""
+    """Heights and widths, both 0 if no attempt fits into the image. Shape: limits (2, 1, 1) to (2, images, boxes).
+
+    A GPU makes all attempts, as the host would have to wait to see whether one is the last.
+    """
     sides = _sides_of(numbers.sides(0), size, config)
     for attempt in range(1, ATTEMPTS):
         fits = (sides < limits).all(0)
-        if fits.all():
+        if sides.device.type == "cpu" and fits.all():
             return sides
         sides = torch.where(fits, sides, _sides_of(numbers.sides(attempt), size, config))
     return sides * (sides < limits).all(0)
@@ -243,9 +260,9 @@ def colour_of(config: RandomErasingConfig, mean: Tensor, channels: int) -> Tenso
         case "mean":
             return mean
         case "official":
-            return torch.tensor(OFFICIAL_COLOUR)
+            return torch.stack([torch.full((), value, device=mean.device) for value in OFFICIAL_COLOUR])
         case float(constant):
-            return torch.full((channels,), constant)
+            return torch.full((channels,), constant, device=mean.device)
     raise AssertionError(f"{config.fill} paints no single colour")
 
 
@@ -262,6 +279,70 @@ def painter(config: RandomErasingConfig, images: Tensor, *, mean: Tensor, genera
             return lambda region, image, box: blur(region)
     flat = colour_of(config, mean, channels).to(images)[:, None, None]
     return lambda region, image, box: flat
+
+
+def erase_all(
+    images: Tensor, boxes: Boxes, config: RandomErasingConfig, *, mean: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Erase each image's boxes: in place and box by box on a CPU, all at once on a GPU, whose host then does not wait.
+
+    Shape: images (B, C, H, W), kept; mean (C,), the colour of `fill: mean`.
+    """
+    if images.device.type == "cpu":
+        return erase(images, boxes, painter(config, images, mean=mean, generator=generator))
+    if config.fill == "blur":
+        return blurred_at_once(images, boxes)
+    if config.fill in ("box_colour", "pixel_noise"):
+        return _erased_in_noise(images, boxes, config, generator)
+    return paint_over(images, boxes, colour_of(config, mean, images.shape[1]).to(images)[:, None, None])
+
+
+def _erased_in_noise(images: Tensor, boxes: Boxes, config: RandomErasingConfig, generator: torch.Generator) -> Tensor:
+    batch, channels, height, width = images.shape
+    masks = boxes.masks((height, width))[:, :, None]
+    shape = images.shape if config.fill == "pixel_noise" else (batch, channels, 1, 1)
+    for box in range(config.boxes):
+        noise = torch.randn(shape, generator=generator, device=images.device)
+        images = torch.where(masks[:, box], noise.to(images.dtype), images)
+    return images
+
+
+def blurred(images: Tensor, boxes: Boxes) -> Tensor:
+    """Copies of images whose boxes are blurred. Shape: (B, C, H, W), kept."""
+    if images.device.type != "cpu":
+        return blurred_at_once(images, boxes)
+    return erase(images.clone(), boxes, lambda region, image, box: blur(region))
+
+
+def blurred_at_once(images: Tensor, boxes: Boxes) -> Tensor:
+    """Images whose boxes are blurred one after the other, as `blur` does, but all images together.
+
+    Shape: (B, C, H, W), kept.
+    """
+    size = (images.shape[2], images.shape[3])
+    for pieces in boxes.pieces(size).flatten(1, 2).unbind(1):
+        top, bottom, left, right = pieces.unbind(1)
+        to_rows, from_rows, in_rows = _cells_of_lines(top, bottom, size[0])
+        to_columns, from_columns, in_columns = _cells_of_lines(left, right, size[1])
+        with full_precision(images.device):
+            cells = to_rows[:, None] @ images @ to_columns[:, None].mT
+            smooth = from_rows[:, None] @ cells @ from_columns[:, None].mT
+        images = torch.where((in_rows[:, :, None] & in_columns[:, None])[:, None], smooth, images)
+    return images
+
+
+def _cells_of_lines(start: Tensor, end: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices from a line to the means of cells of its part from `start` to `end`, and from cells back; and that part.
+
+    Shape: start and end (B,) to (B, cells, side), (B, side, cells) and (B, side) bool.
+    """
+    places, cells = (torch.arange(count, device=start.device) for count in (side, BLUR_CELLS))
+    start, length = start[:, None], (end - start)[:, None].clamp(min=1)
+    first, last = start + cells * length // BLUR_CELLS, start - (-(cells + 1) * length // BLUR_CELLS)
+    inside = (places >= first[:, :, None]) & (places < last[:, :, None])
+    centres = ((places - start + 0.5) * BLUR_CELLS / length - 0.5).clamp(0, BLUR_CELLS - 1)
+    back = (1 - (centres[:, :, None] - cells).abs()).clamp(min=0)
+    return inside / (last - first)[:, :, None], back, (places >= start) & (places < end[:, None])
 
 
 def blur(region: Tensor) -> Tensor:

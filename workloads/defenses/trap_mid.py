@@ -59,11 +59,11 @@ class TrapMid(Defense):
         """Assign a class to every image of the epoch, each class equally often."""
         classes = torch.arange(self.facts.images) % self.facts.classes
         order = torch.randperm(len(classes), generator=self.facts.generator("trap_mid/classes", epoch))
-        self._assigned, self._next = classes[order], 0
+        self._assigned, self._next = classes[order].to(self.facts.device), 0
 
     def prepare(self, batch: Batch, *, generator: torch.Generator) -> Batch:
         """Train discriminator and triggers, and add triggered images with their trap labels."""
-        classes = self._assigned[self._next : self._next + len(batch.images)].to(self.facts.device)
+        classes = self._assigned[self._next : self._next + len(batch.images)]
         self._next += len(batch.images)
         self._train_discriminator(batch.images, self._triggered(batch.images, classes))
         self._move_triggers(batch.images, classes)

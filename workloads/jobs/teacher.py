@@ -26,12 +26,13 @@ def teacher(
     """
     if erasing is None:
         return access(target_model)
+    draws = context.device_generator()
     # A batch's boxes are a function of how many images were shown before, so that they survive a restart.
     erased = ErasedClassifier(
         target_model,
         erasing,
         mean=channel_mean(target_model, public),
-        draws=lambda: context.generator("erasing", oracle.queries),
+        draws=lambda: context.rewind(draws, "erasing", oracle.queries),
     )
     oracle = access(erased)
     return oracle

@@ -85,7 +85,7 @@ class TrainClassifier(Job):
         return TrainingFacts(
             images=len(data),
             image_shape=(data.images.shape[1], model.image_size, model.image_size),
-            channel_mean=channel_mean(model, data.images),
+            channel_mean=channel_mean(model, data.images).to(context.device),
             generator=context.generator,
             classes=model.classes,
             epochs=self.config.training.epochs,

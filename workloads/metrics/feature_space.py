@@ -98,7 +98,7 @@ class FeatureSpace(AttackMetric):
         attacked, rows = evidence.identities.unique(), []
         panels: list[dict[str, object]] = []
         for identity in attacked.tolist():
-            clouds = self._clouds(evidence, identity, erasing, draws("erasing", identity))
+            clouds = self._clouds(evidence, identity, erasing)
             plane = in_plane(clouds)
             rows.append(_measures(clouds, plane, k=self.config.k))
             if len(panels) < SHOWN_IDENTITIES:
@@ -107,9 +107,8 @@ class FeatureSpace(AttackMetric):
         columns = torch.tensor(rows, dtype=torch.float64).T
         return over_identities(dict(zip(self.better(), columns, strict=True)), attacked, self)
 
-    def _clouds(
-        self, evidence: ReconstructionEvidence, identity: int, erasing: RandomErasing, generator: torch.Generator
-    ) -> Clouds:
+    def _clouds(self, evidence: ReconstructionEvidence, identity: int, erasing: RandomErasing) -> Clouds:
+        generator = erasing.facts.generator_on_device("erasing", identity)
         positions = positions_by_content(evidence.private.images, evidence.private.identities == identity)
         erased = [
             _features_erased(evidence.network, evidence.private.images, rows, erasing, generator)
@@ -131,8 +130,9 @@ def _erasing(
     facts = TrainingFacts(
         images=len(private),
         image_shape=(private.images.shape[1], network.image_size, network.image_size),
-        channel_mean=channel_mean(network, private.images),
+        channel_mean=channel_mean(network, private.images).to(network.mean.device),
         generator=draws,
+        device=network.mean.device,
     )
     return RandomErasing(config, facts=facts)
 
@@ -143,7 +143,7 @@ def _features_erased(
 ) -> Tensor:
     """Features of the images at `rows` after erasing. Shape: images (N, C, H, W) uint8, rows (B,) to (B, F)."""
     normalized = network.normalize(images[rows].to(network.mean.device).float() / 255)
-    return network.features(erasing.augment(normalized, indices=rows, generator=generator)).cpu()
+    return network.features(erasing.augment(normalized, indices=rows.to(normalized.device), generator=generator)).cpu()
 
 
 def in_plane(clouds: Clouds) -> Plane:

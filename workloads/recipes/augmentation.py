@@ -1,9 +1,10 @@
-"""Augmentation of a batch of training images on its device; each image has its own draws, made on the CPU."""
+"""Augmentation of a batch of training images on its device; each image has its own draws, made there too."""
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
@@ -53,7 +54,7 @@ class AugmentationConfig(FrozenConfig):
 
 
 def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Generator) -> Tensor:
-    """Vary each image by its own draws; `generator` is on the CPU. Shape: (B, C, H, W) float in [0, 1], kept.
+    """Vary each image by its own draws, made where the images are. Shape: (B, C, H, W) float in [0, 1], kept.
 
     The order is that of the published recipes: crop, turn, colours, mirror. Colours differ from torchvision's in two
     ways: the four changes have a fixed order and are clamped once at the end, and hue turns the YIQ plane instead of
@@ -71,7 +72,7 @@ def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Gene
     if config.brightness or config.contrast or config.saturation or config.hue:
         images = _recoloured(images, config, generator)
     if config.flip:
-        mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+        mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
 
@@ -79,30 +80,28 @@ def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Gene
 def _resample(images: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
     """Crop to a random square and turn, in one bilinear look-up. Pixels outside the image repeat its edge."""
     low, high = config.crop_scale or (1.0, 1.0)
-    area, across, down, turn = torch.rand(4, len(images), generator=generator)
+    area, across, down, turn = torch.rand(4, len(images), generator=generator, device=images.device)
     side = (low + (high - low) * area).sqrt()
     angle = (2 * turn - 1) * math.radians(config.rotation)
     centre = torch.stack((2 * across - 1, 2 * down - 1), 1) * (1 - side)[:, None]
     turned = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), 1).view(-1, 2, 2)
-    maps = torch.cat((turned * side[:, None, None], centre[:, :, None]), 2).to(images.device)
+    maps = torch.cat((turned * side[:, None, None], centre[:, :, None]), 2)
     return resample(images, maps, turns=config.rotation > 0)
 
 
 def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     """Move each image by a random number of pixels along both axes."""
     height, width = images.shape[2:]
-    corners = torch.randint(2 * shift + 1, (len(images), 2), generator=generator) - shift
-    rows = (corners[:, :1] + torch.arange(height)).clamp(0, height - 1)
-    columns = (corners[:, 1:] + torch.arange(width)).clamp(0, width - 1)
-    batch = torch.arange(len(images))[:, None, None]
-    indices = (index.to(images.device) for index in (batch, rows[:, :, None], columns[:, None, :]))
-    image, row, column = indices
-    return images[image, :, row, column].permute(0, 3, 1, 2).contiguous()
+    image, lines, places = (torch.arange(count, device=images.device) for count in (len(images), height, width))
+    corners = torch.randint(2 * shift + 1, (len(images), 2), generator=generator, device=images.device) - shift
+    rows = (corners[:, :1] + lines).clamp(0, height - 1)[:, :, None]
+    columns = (corners[:, 1:] + places).clamp(0, width - 1)[:, None, :]
+    return images[image[:, None, None], :, rows, columns].permute(0, 3, 1, 2).contiguous()
 
 
 def _recoloured(images: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
     """Change brightness, contrast, saturation and hue by one 3 x 3 matrix and one offset per image, then clamp once."""
-    draws = 2 * torch.rand(4, len(images), generator=generator).to(images) - 1
+    draws = 2 * torch.rand(4, len(images), generator=generator, device=images.device).to(images.dtype) - 1
     strengths = (config.brightness, config.contrast, config.saturation)
     brightness, contrast, saturation = (
         (1 + strength * draw).clamp(min=0)[:, None, None] for strength, draw in zip(strengths, draws[:3], strict=True)
@@ -111,8 +110,8 @@ def _recoloured(images: Tensor, config: AugmentationConfig, generator: torch.Gen
     if images.shape[1] != 3:
         scaled = images * (brightness * contrast)[..., None] + ((1 - contrast) * grey)[..., None]
         return scaled.clamp_(0, 1)
-    weights = torch.tensor(LUMA).to(images)
-    identity = torch.eye(3).to(images)
+    weights = _constants(images.dtype, images.device).luma
+    identity = torch.eye(3, dtype=images.dtype, device=images.device)
     saturate = saturation * identity + (1 - saturation) * weights.expand(3, 3)
     colours = _hue_turn(draws[3] * config.hue * 2 * math.pi, images) @ saturate
     matrix = colours * (brightness * contrast)
@@ -124,14 +123,30 @@ def _luma(images: Tensor) -> Tensor:
     """Grey images as the eye weighs the colours; others than RGB stay. Shape: (B, C, H, W) to (B, 1, H, W)."""
     if images.shape[1] != 3:
         return images
-    weights = torch.tensor(LUMA).to(images)
+    weights = _constants(images.dtype, images.device).luma
     return torch.einsum("bchw,c->bhw", images, weights)[:, None]
 
 
 def _hue_turn(angles: Tensor, like: Tensor) -> Tensor:
     """Matrices that turn colours about the grey axis, by angles in radians. Shape: (B,) to (B, 3, 3)."""
-    to_yiq = torch.tensor(TO_YIQ).to(like)
-    turn = torch.eye(3).to(like).repeat(len(angles), 1, 1)
+    constants = _constants(like.dtype, like.device)
+    turn = torch.eye(3, dtype=like.dtype, device=like.device).repeat(len(angles), 1, 1)
     turn[:, 1, 1] = turn[:, 2, 2] = angles.cos()
     turn[:, 1, 2], turn[:, 2, 1] = -angles.sin(), angles.sin()
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return constants.from_yiq @ turn @ constants.to_yiq
+
+
+class _Constants(NamedTuple):
+    """What colours are weighed and turned by, on one device."""
+
+    luma: Tensor
+    to_yiq: Tensor
+    from_yiq: Tensor
+
+
+@functools.cache
+def _constants(dtype: torch.dtype, device: torch.device) -> _Constants:
+    """Copied to a device once a process."""
+    with torch.inference_mode(False):
+        luma, to_yiq = (torch.tensor(numbers, dtype=dtype, device="cpu") for numbers in (LUMA, TO_YIQ))
+        return _Constants(*(constant.to(device) for constant in (luma, to_yiq, torch.linalg.inv(to_yiq))))

@@ -82,6 +82,7 @@ class _Training:
         self._step = fastest(step, defenses, context.device)
         self._images = DeviceImages(data, context.device)
         self._targets = _targets_of_classes(model.classes, config.label_smoothing, context.device)
+        self._draws = [context.device_generator() for _ in ("augment", *defenses)]
         self._validation = None if validation is None else DeviceImages(validation, context.device)
 
     def train_epoch(self) -> dict[str, float]:
@@ -96,21 +97,24 @@ class _Training:
         batches = self._batches_of_indices()
         on_device = torch.cat(list(batches)).to(self._context.device).split([len(batch) for batch in batches])
         rates = [learning_rate(self._config, self.epoch, within=step / len(batches)) for step in range(len(batches))]
-        generators = [self._context.generator("augment", self.epoch)]
-        generators += [self._context.generator("defense", index, self.epoch) for index in range(len(self._defenses))]
-        results, rows = self._take_steps(list(zip(rates, on_device, batches, strict=True)), generators)
+        self._rewind_draws()
+        results, rows = self._take_steps(list(zip(rates, on_device, batches, strict=True)))
         metrics = self._mean_of(results, rows, rates)
         self.epoch += 1
         return metrics | self._validate()
 
-    def _take_steps(
-        self, batches: Sequence[tuple[float, Tensor, Tensor]], generators: Sequence[torch.Generator]
-    ) -> tuple[Tensor, list[int]]:
+    def _rewind_draws(self) -> None:
+        """Put the generators, of augmentation and of each defense, at the start of this epoch's streams."""
+        self._context.rewind(self._draws[0], "augment", self.epoch)
+        for index, draws in enumerate(self._draws[1:]):
+            self._context.rewind(draws, "defense", index, self.epoch)
+
+    def _take_steps(self, batches: Sequence[tuple[float, Tensor, Tensor]]) -> tuple[Tensor, list[int]]:
         """A step for each learning rate and batch of positions; what the steps returned, and their numbers of rows."""
         results, rows = [], []
         for rate, indices, on_host in batches:
             set_learning_rate(self._optimizer, rate)
-            batch = self._augment_normalize_and_defend(indices, on_host, generators)
+            batch = self._augment_normalize_and_defend(indices, on_host)
             results.append(self._step(batch))
             rows.append(len(batch.images))
         return torch.stack(results), rows
@@ -157,19 +161,14 @@ class _Training:
             return batches
         return _split(torch.randperm(len(self._images), generator=draws), self._config.batch_size)
 
-    def _augment_normalize_and_defend(
-        self, indices: Tensor, on_host: Tensor, generators: Sequence[torch.Generator]
-    ) -> Batch:
-        """Augment in [0, 1], normalise, then let defenses act: erasing after normalising is the published order.
-
-        The first generator is for augmentation, and there is one for each defense.
-        """
+    def _augment_normalize_and_defend(self, indices: Tensor, on_host: Tensor) -> Batch:
+        """Augment in [0, 1], normalise, then let defenses act: erasing after normalising is the published order."""
         images = unit_range(self._images.take(indices, on_host=on_host))
-        images = augment(images, self._config.augmentation, generator=generators[0])
+        images = augment(images, self._config.augmentation, generator=self._draws[0])
         targets = self._targets[self._images.identities[indices]]
         weights = torch.full((len(indices),), 1 / max(len(indices), 1), device=images.device)
         batch = Batch(self._model.normalize(images), indices, targets, weights)
-        for defense, draws in zip(self._defenses, generators[1:], strict=True):
+        for defense, draws in zip(self._defenses, self._draws[1:], strict=True):
             batch = defense.prepare(batch, generator=draws)
         return batch
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, Batch, Defense, DefenseConfig, TrainingFacts
 from workloads.defenses.bido import BidoConfig
-from workloads.defenses.cutmix import CutmixConfig
+from workloads.defenses.cutmix import CutmixConfig, _beta
 from workloads.defenses.cutout import CutoutConfig, squares
 from workloads.defenses.dp_sgd import DpSgdConfig, epsilon
 from workloads.defenses.grid_mask import GridMaskConfig, lattice
@@ -105,6 +106,12 @@ def test_cutmix_wants_each_identity_in_the_proportion_it_is_seen() -> None:
     seen = torch.stack([(batch.images[:, 0] == identity).flatten(1).float().mean(1) for identity in range(rows)], 1)
     torch.testing.assert_close(batch.targets, seen, rtol=0, atol=1e-6)
     assert (batch.targets.max(1).values < 1).double().mean() > 0.5
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
+def test_cutmix_keeps_a_fraction_by_the_beta_distribution(alpha: float) -> None:
+    kept = _beta(alpha, MANY, draws(), torch.device("cpu"))
+    assert stats.kstest(kept.flatten().numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
 # Composition

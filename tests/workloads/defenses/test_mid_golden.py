@@ -35,7 +35,7 @@ def test_the_bottleneck_is_the_authors(case: dict[str, Tensor], monkeypatch: pyt
     defense.start(network)
     defense.begin_epoch(0)
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "randn", lambda shape, *, generator: case["noise"].view(shape))
+        patch.setattr(torch, "randn", lambda shape, *, generator, device: case["noise"].view(shape))
         logits = head.train()(case["features"])
     targets = F.one_hot(case["labels"], IDENTITIES).double()
     batch = Batch(case["features"], torch.arange(8), targets, torch.full((8,), 1 / 8, dtype=torch.float64))

@@ -6,7 +6,7 @@ import functools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,7 +21,15 @@ from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.defenses.boxes import Boxes, regions
-from workloads.defenses.random_erasing import RandomErasing, RandomErasingConfig, draw_boxes, erase, share_without_box
+from workloads.defenses.random_erasing import (
+    RandomErasing,
+    RandomErasingConfig,
+    blur,
+    blurred_at_once,
+    draw_boxes,
+    erase,
+    share_without_box,
+)
 
 FILLS = ["mean", "official", "box_colour", "pixel_noise", "blur", -1.5]
 LOCATIONS = ["inside", "uniform", "fixed_centre", "fixed_corner", "per_image"]
@@ -350,6 +358,16 @@ def test_blur_leaves_only_the_mean_colours_of_sixteen_cells() -> None:
     moved[:, :, :16, :16] = cells.flip(3, 5).flatten(4, 5).flatten(2, 3)
     assert not torch.equal(moved, before)
     torch.testing.assert_close(augmented(defense(**settings), moved), augmented(defense(**settings), before))
+
+
+@pytest.mark.parametrize("location", ["inside", "uniform"])
+def test_blurring_all_images_at_once_is_blurring_box_by_box(location: Literal["inside", "uniform"]) -> None:
+    config = RandomErasingConfig(min_area=0.002, max_aspect=3.0, boxes=2, location=location)
+    boxes = draw_boxes(64, (32, 28), config, generator=draws())
+    shown = photos((3, 32, 28))
+    expected = erase(shown.clone(), boxes, lambda region, image, box: blur(region))
+    torch.testing.assert_close(blurred_at_once(shown, boxes), expected, rtol=0, atol=1e-5)
+    assert changed(shown, expected).any()
 
 
 def test_regions_are_views_that_name_their_image_and_box() -> None:
