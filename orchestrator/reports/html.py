@@ -97,10 +97,13 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
 
 
 def _tables(result: SweepResult) -> list[tuple[str, str, Rows]]:
-    points = "Mean over training seeds ± standard deviation over seeds, of points with all trials done."
-    points += " A ratio ± its standard error over training seeds, which a single seed does not have."
+    points = (
+        "Mean over training seeds ± standard deviation over seeds, of points with all trials done. Of the two 95 % "
+        "intervals of the mean, the first holds what training varies for these people and images, the second people "
+        "attacked or held-out images as well. A ratio ± its standard error over seeds, which a single seed has not."
+    )
     trials = "One training seed each, with 95 % intervals in brackets."
-    tables = [("Points", points, point_rows(result)), ("Trials", trials, trial_rows(result))]
+    tables = [("Points", points, point_rows(result, intervals=True)), ("Trials", trials, trial_rows(result))]
     attacks = "One attack on one trial each, with 95 % intervals in brackets and what it cost."
     return [*tables, ("Attacks", attacks, attack_rows(result))] if len(result.resolved.spec.attacks) > 1 else tables
 

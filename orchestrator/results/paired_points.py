@@ -1,4 +1,4 @@
-"""Points of a sweep against no defense, on pairs: the same people or images, judged alike, with the same seeds."""
+"""Points of a sweep by people or images and seeds: against no defense on pairs, and by themselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from orchestrator.results.sweep_result import PointResult, TrialResult
 from orchestrator.results.units import FRACTION, unit_of
+from orchestrator.statistics.over_seeds import seed_interval, total_interval
 from orchestrator.statistics.paired import Difference, differences
 
 
@@ -35,6 +36,22 @@ def against_baseline(points: Sequence[PointResult], name: str) -> dict[int, Diff
     reference, others = _array(baseline), np.stack([_array(paired) for paired in defended.values()])
     step = 1.0 if unit_of(name) == FRACTION else 0.0
     return dict(zip(defended, differences(reference, others, smallest_step=step), strict=True))
+
+
+def intervals_of_mean(point: PointResult, name: str) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """The intervals of a point's mean: over seeds alone, and over seeds with people or images.
+
+    None for a single seed, and for a number that has no values of the same people or images with every seed.
+    """
+    values = _values(point, name)
+    if values is None or len(values) < 2 or len({units for _, units in values}) > 1 or len(next(iter(values))[1]) < 2:
+        return None
+    seeds, rows = np.array([trial.value(name) for trial in point.trials]), _array(values)
+    ends = np.array([seed_interval(seeds), total_interval(rows)])
+    if unit_of(name) == FRACTION:
+        ends = ends.clip(0.0, 1.0)
+    alone, total = ((float(low), float(high)) for low, high in ends)
+    return alone, total
 
 
 _Paired = dict[tuple[int, tuple[str, ...]], tuple[float, ...]]

@@ -1,5 +1,5 @@
 """What differences between points of a sweep are worth, computed from arrays of numbers alone.
 
-`paired.py` compares points measured on the same people or images, with the same training seeds. Imports nothing of the
-project. Begin with `paired.py`.
+`paired.py` compares points measured on the same people or images, with the same training seeds; `over_seeds.py` gives
+the mean of a point its intervals. Imports nothing of the project. Begin with `paired.py`.
 """

@@ -41,9 +41,10 @@ class PrdcConfig(ExtractorMetricConfig):
 class Prdc(AttackMetric):
     """How much of a person's images the reconstructions resemble (precision, density) and span (recall, coverage).
 
-    Computed for each attacked identity, in features of the network in the names, then averaged. Precision follows the
-    published code: a reconstruction counts if it lies within the radius of the private image nearest to it. Density is
-    the standard one, over k times the reconstructions; the published code divides by the number of private images.
+    Computed for each attacked identity, in features of the network in the names, then averaged. Precision and recall
+    follow the published code: an image counts if it lies within the radius of the one nearest to it, rather than of
+    any, which gives lower numbers than the usual definition. Density is the standard one, over k times the
+    reconstructions; the published code divides by the number of private images.
 
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020; for model
     inversion Struppek et al., "Plug & Play Attacks", ICML 2022.

@@ -237,6 +237,15 @@ def test_points_table_keeps_the_spread_over_seeds_apart(world: World) -> None:
     assert "no defense" in printed(points_table(result))
 
 
+def test_the_mean_over_seeds_has_an_interval_over_seeds_and_one_in_total(world: World) -> None:
+    cells = point_rows(world.usual(), intervals=True).rows[1].cells
+    # Attack 0.6 and 0.5: standard error 0.05, t of one degree 12.7. All people are alike, so the total is the same.
+    assert cells[6] == "55.0 % ± 7.1, seeds [0.0, 100.0], total [0.0, 100.0]"
+    # Natural 0.95 and 0.93: error 0.01, so 94 -+ 12.7 points, cut at 100; in total a little more than that of images.
+    assert cells[5].startswith("94.0 % ± 1.4, seeds [81.3, 100.0], total [")
+    assert cells[7] == "57.2 ± 0", "distances of single people were not recorded"
+
+
 def test_tables_name_the_defense_where_nothing_is_searched(world: World) -> None:
     result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, {}, 0, 0.95, 0.5), search__space="{}")
     assert [row.cells[2] for row in point_rows(result).rows] == ["no defense", "random_erasing"]

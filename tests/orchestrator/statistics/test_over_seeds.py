@@ -1,0 +1,39 @@
+"""Intervals over training seeds: against scipy, by hand, and in simulated trainings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from orchestrator.statistics.over_seeds import seed_interval, total_interval
+
+
+def test_the_interval_over_seeds_is_scipys() -> None:
+    values = np.array([0.9, 0.8, 0.85])
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert seed_interval(values) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_without_training_noise_the_total_is_that_over_people() -> None:
+    people = np.array([0.2, 0.4, 0.9, 0.5])
+    expected = stats.ttest_1samp(people, 0.0).confidence_interval(0.95)
+    assert total_interval(np.stack([people, people])) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_where_all_people_are_alike_the_total_is_that_over_seeds() -> None:
+    seeds = np.array([0.9, 0.8, 0.85])
+    assert total_interval(np.repeat(seeds[:, None], 7, axis=1)) == pytest.approx(seed_interval(seeds), rel=1e-12)
+
+
+@pytest.mark.parametrize(("seeds", "people", "training"), [(3, 20, 0.1), (5, 62, 0.0), (2, 10, 0.02)])
+def test_the_total_interval_holds_the_mean_of_all_trainings_and_people(
+    seeds: int, people: int, training: float
+) -> None:
+    rng = np.random.default_rng([seeds, people])
+    held = 0
+    for _ in range(400):
+        values = rng.normal(0, training, (seeds, 1)) + rng.normal(0, 0.3, people) + rng.normal(0, 0.2, (seeds, people))
+        low, high = total_interval(values)
+        held += low <= 0 <= high
+    assert 0.92 <= held / 400 <= 0.995  # one standard error is 1.1 points
