@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from torch import nn
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import attacks, card, sharing, training
-from benchmarks.gpu.card import by_torch_defaults, covered, flop, peak, utilisation
+from benchmarks.gpu.card import BusyMeter, by_torch_defaults, covered, flop, peak, utilisation
 from benchmarks.gpu.rows import Row
+from workloads.context import Progress
 from workloads.core.numerics import deterministic
 
 CPU = torch.device("cpu")
@@ -91,6 +93,40 @@ def test_utilisation_is_a_part_of_the_cards_peak(monkeypatch: pytest.MonkeyPatch
 
 def test_kernels_that_run_side_by_side_count_once() -> None:
     assert covered([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.7)]) == 4.0
+
+
+class FakeProfiler:
+    """Two kernels that overlap, of 2 and 2 seconds, over 3 in all, and a call on the host."""
+
+    def __init__(self, **_: Any) -> None:
+        self.calls: list[str] = []
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+    def events(self) -> list[SimpleNamespace]:
+        spans = [("CUDA", 0.0, 2e6), ("CUDA", 1e6, 3e6), ("CPU", 0.0, 9e6)]
+        return [
+            SimpleNamespace(device_type=SimpleNamespace(name=kind), time_range=SimpleNamespace(start=start, end=end))
+            for kind, start, end in spans
+        ]
+
+
+def test_a_gpu_is_busy_while_kernels_run_between_the_first_and_the_second_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([10.0, 14.0])
+    monkeypatch.setattr(card, "profile", FakeProfiler)
+    monkeypatch.setattr(card, "now", lambda device: next(clock))
+    meter = BusyMeter(torch.device("cuda"))
+    shares = []
+    for step in (1, 2, 3):
+        meter(Progress(step, 3, {}))
+        shares.append(meter.share)
+    assert shares == [None, 0.75, 0.75]
 
 
 def test_a_bare_loop_computes_as_torch_does_by_itself() -> None:
