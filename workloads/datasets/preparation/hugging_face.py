@@ -18,6 +18,29 @@ _TERMS = (
     "isLiveDataset jsonPath key md5 parentField path personalSensitiveInformation recordSet references regex repeated "
     "replace separator source subField transform"
 )
+PARQUET = "application/x-parquet"
+CARD = """---
+{header}
+---
+
+# {name}
+
+{summary}
+
+Source: {source}
+
+Prepared by midre from the download of its publisher, whose terms hold for these images. Identities:
+{identities:,}.
+
+| split | images |
+|---|---|
+{splits}
+
+`image` is the image as it was downloaded, or cropped and stored without loss where the protocol crops. `label` is the
+number of the identity it shows, whose name the features give, and `file` its place in the download.
+
+Settings: `{settings}`
+"""
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -67,17 +90,27 @@ def splits_of(facts: Mapping[str, Any]) -> dict[str, int]:
 def _card(
     name: str, about: Mapping[str, str], facts: Mapping[str, Any], names: Sequence[str], settings: Mapping[str, Any]
 ) -> str:
+    """The data card: a header that `datasets` reads, and words."""
     splits = splits_of(facts)
+    return CARD.format(
+        header=yaml.safe_dump(_header(name, splits, names), sort_keys=False, allow_unicode=True).rstrip(),
+        name=name,
+        summary=about["summary"],
+        source=about["source"],
+        identities=facts["identities"],
+        splits="\n".join(f"| {split} | {images:,} |" for split, images in splits.items()),
+        settings=json.dumps(settings),
+    )
+
+
+def _header(name: str, splits: Mapping[str, int], names: Sequence[str]) -> dict[str, Any]:
+    """Splits, columns and names of the classes."""
     labels = {str(number): identity for number, identity in enumerate(names)}
-    header = {
+    files = [{"split": split, "path": f"data/{split}-*"} for split in splits]
+    return {
         "pretty_name": name,
         "task_categories": ["image-classification"],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in splits],
-            }
-        ],
+        "configs": [{"config_name": "default", "data_files": files}],
         "dataset_info": {
             "features": [
                 {"name": "image", "dtype": "image"},
@@ -87,29 +120,6 @@ def _card(
             "splits": [{"name": split, "num_examples": images} for split, images in splits.items()],
         },
     }
-    counts = "\n".join(f"| {split} | {images:,} |" for split, images in splits.items())
-    return f"""---
-{yaml.safe_dump(header, sort_keys=False, allow_unicode=True).rstrip()}
----
-
-# {name}
-
-{about["summary"]}
-
-Source: {about["source"]}
-
-Prepared by midre from the download of its publisher, whose terms hold for these images. Identities:
-{facts["identities"]:,}.
-
-| split | images |
-|---|---|
-{counts}
-
-`image` is the image as it was downloaded, or cropped and stored without loss where the protocol crops. `label` is the
-number of the identity it shows, whose name the features give, and `file` its place in the download.
-
-Settings: `{json.dumps(settings)}`
-"""
 
 
 def _croissant(name: str, about: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,25 +127,20 @@ def _croissant(name: str, about: Mapping[str, str], facts: Mapping[str, Any]) ->
 
     Source: Croissant format specification 1.0, MLCommons, 2024.
     """
-    files = [
-        {
-            "@type": "cr:FileObject",
-            "@id": Path(shard["file"]).name,
-            "name": Path(shard["file"]).name,
-            "contentUrl": f"data/{Path(shard['file']).name}",
-            "encodingFormat": "application/x-parquet",
-            "sha256": shard["sha256"],
-        }
-        for shard in facts["shards"]
-    ]
+    files = [_file(shard) for shard in facts["shards"]]
     shards = {
         "@type": "cr:FileSet",
         "@id": "shards",
         "name": "shards",
         "containedIn": [{"@id": file["@id"]} for file in files],
-        "encodingFormat": "application/x-parquet",
+        "encodingFormat": PARQUET,
         "includes": "data/*.parquet",
     }
+    fields = [
+        _field("image", "sc:ImageObject", {"jsonPath": "bytes"}),
+        _field("label", "sc:Integer"),
+        _field("file", "sc:Text"),
+    ]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -144,18 +149,19 @@ def _croissant(name: str, about: Mapping[str, str], facts: Mapping[str, Any]) ->
         "citeAs": about["source"],
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "distribution": [*files, shards],
-        "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": "images",
-                "name": "images",
-                "field": [
-                    _field("image", "sc:ImageObject", {"jsonPath": "bytes"}),
-                    _field("label", "sc:Integer"),
-                    _field("file", "sc:Text"),
-                ],
-            }
-        ],
+        "recordSet": [{"@type": "cr:RecordSet", "@id": "images", "name": "images", "field": fields}],
+    }
+
+
+def _file(shard: Mapping[str, Any]) -> dict[str, Any]:
+    file = Path(shard["file"]).name
+    return {
+        "@type": "cr:FileObject",
+        "@id": file,
+        "name": file,
+        "contentUrl": f"data/{file}",
+        "encodingFormat": PARQUET,
+        "sha256": shard["sha256"],
     }
 
 
