@@ -19,7 +19,7 @@ _TERMS = (
     "replace separator source subField transform"
 )
 PARQUET = "application/x-parquet"
-CARD = """---
+CARD_TEXT = """---
 {header}
 ---
 
@@ -92,7 +92,7 @@ def _card(
 ) -> str:
     """The data card: a header that `datasets` reads, and words."""
     splits = splits_of(facts)
-    return CARD.format(
+    return CARD_TEXT.format(
         header=yaml.safe_dump(_header(name, splits, names), sort_keys=False, allow_unicode=True).rstrip(),
         name=name,
         summary=about["summary"],
