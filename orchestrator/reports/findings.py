@@ -14,7 +14,7 @@ from orchestrator.reports.tables import (
     short_names,
     with_spread,
 )
-from orchestrator.results.paired_points import against_baseline
+from orchestrator.results.paired_points import against_baseline, membership
 from orchestrator.results.sweep_result import PointResult, SweepResult
 from orchestrator.search.pareto import hypervolume
 from orchestrator.search.space import Objective
@@ -43,12 +43,14 @@ def _on_frontier(result: SweepResult) -> Iterator[str]:
         return
     names = short_names(result)
     objectives = result.resolved.spec.search.objectives
+    sure = membership(points, objectives)
     texts = []
     for point in (point for point in points if point.point in best):
         numbers = ", ".join(
             f"{in_words(objective.metric)} {with_spread(point, objective.metric)}" for objective in objectives
         )
-        texts.append(f"{point_label(point, names)} ({numbers})")
+        share = f"; on the frontier in {100 * sure[point.point]:.0f} % of resamples" if point.point in sure else ""
+        texts.append(f"{point_label(point, names)} ({numbers}{share})")
     yield f"By their means, no other point beats these {len(texts)} of {len(points)}: {'; '.join(texts)}."
     yield from _dominated_area(points, objectives)
 
@@ -183,3 +185,5 @@ def _caveats(result: SweepResult) -> Iterator[str]:
         yield "The best of several points was picked by the very numbers shown, which flatters its means."
     if points and max(len(point.trials) for point in points) == 1:
         yield "There is one training seed: how much another would change the numbers is not known."
+    if points:
+        yield "The judge and each prior were trained once: what another training would change, no interval holds."

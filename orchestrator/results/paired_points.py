@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from orchestrator.results.sweep_result import PointResult, TrialResult
 from orchestrator.results.units import FRACTION, unit_of
+from orchestrator.search.space import Objective
+from orchestrator.statistics.membership import frontier_membership
 from orchestrator.statistics.over_seeds import seed_interval, total_interval
 from orchestrator.statistics.paired import Difference, differences
 
@@ -36,6 +38,20 @@ def against_baseline(points: Sequence[PointResult], name: str) -> dict[int, Diff
     reference, others = _array(baseline), np.stack([_array(paired) for paired in defended.values()])
     step = 1.0 if unit_of(name) == FRACTION else 0.0
     return dict(zip(defended, differences(reference, others, smallest_step=step), strict=True))
+
+
+def membership(points: Sequence[PointResult], objectives: Sequence[Objective]) -> dict[int, float]:
+    """The probability of each point to be on the frontier; none unless all share people, images and seeds."""
+    columns = [[_values(point, objective.metric) for point in points] for objective in objectives]
+    paired = [[values for values in column if values] for column in columns]
+    if not points or any(
+        len(column) < len(points) or len({tuple(values) for values in column}) > 1 for column in paired
+    ):
+        return {}
+    numbers = [np.stack([_array(values) for values in column]) for column in paired]
+    signs = [1 if objective.goal == "max" else -1 for objective in objectives]
+    shares = frontier_membership(numbers, signs)
+    return {point.point: float(share) for point, share in zip(points, shares, strict=True)}
 
 
 def intervals_of_mean(point: PointResult, name: str) -> tuple[tuple[float, float], tuple[float, float]] | None:

@@ -326,6 +326,14 @@ def test_headlines_say_no_more_than_intervals_of_paired_differences_allow(
     assert said in text and "one training seed" in text
 
 
+def test_headlines_say_how_sure_a_place_on_the_frontier_is(world: World) -> None:
+    """Everybody falls alike, so no resample has the baseline ahead in both."""
+    result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.90, 0.5))
+    text = " ".join(findings(result))
+    assert "gmi attack accuracy 50.0 %; on the frontier in 100 % of resamples)" in text
+    assert "The judge and each prior were trained once" in text
+
+
 def test_headlines_do_not_compare_other_people(world: World) -> None:
     defended = world.trial(1, SMALL, 0, 0.95, 0.1)
     fewer = dataclasses.replace(defended.attacks["gmi"], identities=defended.attacks["gmi"].identities[1:])
