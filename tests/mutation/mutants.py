@@ -87,6 +87,17 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     *_mutants(
+        "workloads/training/step.py",
+        "workloads/training/test_step.py",
+        recorded_too_early=("<= STEPS_BEFORE_RECORDING", "< STEPS_BEFORE_RECORDING"),
+        any_defense=("all(defense.capturable for", "any(defense.capturable for"),
+    ),
+    *_mutants(
+        "workloads/defenses/random_erasing.py",
+        "contracts/test_device_traffic.py",
+        host_waits=('sides.device.type == "cpu" and fits.all()', "fits.all()"),
+    ),
+    *_mutants(
         "workloads/training/average.py",
         "workloads/training/test_training.py",
         decay=("1 - self._decay", "self._decay"),
