@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, TypedDict
@@ -14,7 +15,7 @@ import torch
 
 from workloads.core.checkpoints import State, load_state, save_state
 from workloads.core.config import FrozenConfig
-from workloads.core.randomness import generator, rewind
+from workloads.core.randomness import generator, global_draws, rewind
 from workloads.datasets.base import DATASETS, DatasetConfig, ImageSet
 
 
@@ -86,6 +87,10 @@ class JobContext:
     def rewind(self, draws: torch.Generator, *purpose: str | int) -> torch.Generator:
         """Put a generator at the start of the stream of a purpose: on a CPU, that of `generator`. Returns it."""
         return rewind(draws, self.key, *purpose)
+
+    def global_draws(self, *purpose: str | int) -> AbstractContextManager[None]:
+        """While the block runs, layers such as dropout draw the stream of a purpose."""
+        return global_draws(self.key, *purpose, device=self.device)
 
     def report(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Record metrics of one step, for the stored history and for displays."""

@@ -66,6 +66,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_mutants(
         "workloads/training/loop.py",
         "workloads/training/test_training.py",
+        dropout=('self._context.global_draws("layers", self.epoch)', 'self._context.global_draws("layers")'),
         shuffle=("torch.randperm(len(self._images), generator=draws)", "torch.arange(len(self._images))"),
         smoothing=("targets + smoothing / classes", "targets + smoothing"),
         infinite_loss=("not math.isfinite(loss)", "math.isnan(loss)"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +25,17 @@ def generator(key: str, *purpose: str | int, device: torch.device | str = "cpu")
 def rewind(draws: torch.Generator, key: str, *purpose: str | int) -> torch.Generator:
     """Put a generator where `generator` would start a new one, which costs less. Returns it."""
     return draws.manual_seed(_seed(key, purpose))
+
+
+@contextmanager
+def global_draws(key: str, *purpose: str | int, device: torch.device) -> Iterator[None]:
+    """While the block runs, torch's global generators give the stream of a purpose; afterwards they go on as before.
+
+    Layers such as dropout draw from these, and take no others.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(_seed(key, purpose))
+        yield
 
 
 @dataclass(frozen=True)

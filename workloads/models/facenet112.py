@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from workloads.models.base import MODELS, UnscaledInputConfig
 from workloads.models.improved_residual import ImprovedResidual
@@ -11,6 +11,7 @@ from workloads.models.improved_residual import ImprovedResidual
 class Facenet112Config(UnscaledInputConfig):
     """Input range and weights of an IR-50 at 112 pixels."""
 
+    version: ClassVar[int] = 2
     kind: Literal["facenet112"] = "facenet112"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
@@ -22,6 +22,7 @@ PUBLISHED_HEAD = "logits."
 class Facenet160Config(ModelConfig):
     """Input and weights of the FaceNet that face distances are measured with."""
 
+    version: ClassVar[int] = 2
     kind: Literal["facenet160"] = "facenet160"
     input_size: PositiveInt | None = 160
     """Side in pixels of the images that the network reads; its published weights were trained at 160."""

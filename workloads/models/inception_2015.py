@@ -22,7 +22,7 @@ PUBLISHED_CLASSES = 1008
 class Inception2015Config(ModelConfig):
     """Input and weights of the Inception network of FID."""
 
-    version: ClassVar = 2
+    version: ClassVar = 3
 
     kind: Literal["inception_2015"] = "inception_2015"
     input_size: PositiveInt | None = 299

@@ -13,6 +13,7 @@ from workloads.models.base import MODELS, LibraryClassifier, ModelConfig
 class InceptionV3Config(ModelConfig):
     """Input range and weights of an Inception-v3."""
 
+    version: ClassVar[int] = 2
     kind: Literal["inception_v3"] = "inception_v3"
 
 

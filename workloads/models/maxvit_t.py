@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from workloads.models.shortcuts import check_factors, weakened
 class MaxvitTConfig(ModelConfig):
     """Input range and weights of a MaxViT-T."""
 
+    version: ClassVar[int] = 2
     kind: Literal["maxvit_t"] = "maxvit_t"
 
 

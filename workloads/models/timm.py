@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from workloads.models.base import MODELS, LibraryClassifier, ModelConfig, check_
 class TimmConfig(ModelConfig):
     """Which network of timm to build, and its weights."""
 
+    version: ClassVar[int] = 2
     kind: Literal["timm"] = "timm"
     name: str = "resnet18"
     """Name of the network, as timm's `list_models` prints it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -25,6 +25,7 @@ POOL_TO_SEVERAL = ("alexnet", "vgg")
 class TorchvisionConfig(ModelConfig):
     """Which network of torchvision to build, and its weights."""
 
+    version: ClassVar[int] = 2
     kind: Literal["torchvision"] = "torchvision"
     name: str = "resnet18"
     """Name of the network, as torchvision's `list_models` prints it."""

@@ -98,7 +98,8 @@ class _Training:
         on_device = torch.cat(list(batches)).to(self._context.device).split([len(batch) for batch in batches])
         rates = [learning_rate(self._config, self.epoch, within=step / len(batches)) for step in range(len(batches))]
         self._rewind_draws()
-        results, rows = self._take_steps(list(zip(rates, on_device, batches, strict=True)))
+        with self._context.global_draws("layers", self.epoch):
+            results, rows = self._take_steps(list(zip(rates, on_device, batches, strict=True)))
         metrics = self._mean_of(results, rows, rates)
         self.epoch += 1
         return metrics | self._validate()

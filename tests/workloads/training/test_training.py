@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from tests.support.interruptions import Interrupted, context_at
 from tests.support.training import Linear, assert_biases, black, epochs_of
@@ -35,6 +36,7 @@ from workloads.models.small_cnn import SmallCnnConfig
 from workloads.priors.wgan_gp import WganGp, WganGpConfig
 from workloads.recipes.augmentation import AugmentationConfig
 from workloads.recipes.optimization import TrainingConfig, learning_rate
+from workloads.training.loop import train
 
 IMAGES = torch.randint(256, (40, 1, 32, 32), generator=generator("test", "images"), dtype=torch.uint8)
 DATA = ImageSet(IMAGES, torch.arange(40) % 4, ("a", "b", "c", "d"))
@@ -131,6 +133,45 @@ def test_a_resumed_classifier_ends_with_the_same_bits_however_it_is_trained(
     with pytest.raises(Interrupted):
         trained(tmp_path / "interrupted", classifier(**settings), stop_at=3)
     assert_same_bits(trained(tmp_path / "interrupted", classifier(**settings)), undisturbed)
+
+
+class Forgetful(Linear):
+    """A linear layer behind dropout, which notes what each batch keeps."""
+
+    def __init__(self, biases: list[float]) -> None:
+        super().__init__(biases)
+        self.kept: list[Tensor] = []
+
+    def features(self, normalized: Tensor) -> Tensor:
+        kept = F.dropout(torch.ones(normalized.flatten(1).shape), 0.5, self.training)
+        self.kept.append(kept)
+        return normalized.flatten(1) * kept
+
+
+SHADES = ImageSet(torch.arange(64, dtype=torch.uint8).view(4, 1, 4, 4) * 4, torch.tensor([0, 1, 0, 1]), ("a", "b"))
+
+
+def forgetful_trained(folder: Path, *, stop_at: int | None = None) -> Forgetful:
+    model = Forgetful([0.0, 0.0])
+    before = torch.get_rng_state()
+    settings = TrainingConfig(epochs=3, batch_size=4, lr=0.1)
+    train(model, SHADES, settings, defenses=(), context=context_at(folder, stop_at=stop_at))
+    assert torch.equal(torch.get_rng_state(), before)
+    return model
+
+
+def test_dropout_draws_by_the_key_of_the_job_and_leaves_the_global_generator_alone(tmp_path: Path) -> None:
+    first = forgetful_trained(tmp_path / "first")
+    torch.manual_seed(2)
+    assert_same_bits(forgetful_trained(tmp_path / "second").state_dict(), first.state_dict())
+    with pytest.raises(Interrupted):
+        forgetful_trained(tmp_path / "third", stop_at=2)
+    assert_same_bits(forgetful_trained(tmp_path / "third").state_dict(), first.state_dict())
+
+
+def test_dropout_draws_anew_each_epoch(tmp_path: Path) -> None:
+    first, second, third = forgetful_trained(tmp_path / "forgetful").kept
+    assert not torch.equal(first, second) and not torch.equal(second, third)
 
 
 def test_private_training_with_validation_samples_training_images_only(tmp_path: Path) -> None:
