@@ -172,11 +172,11 @@ def step_of(case: Case, access: Access[WhiteBoxOracle], setting: Setting) -> Wor
     """Make a function that runs one step of the attack itself, each time the next one."""
     attack = row_search(in_precision(case.config, setting.precision))
     rows = Rows.of(torch.arange(setting.rows), 1, key="benchmark", device=setting.device)
-    state, steps = attack.begin(access, rows), itertools.count()
+    state, move, steps = attack.begin_rows(access, rows), attack.fastest_step(access), itertools.count()
 
     def run() -> None:
         nonlocal state
-        state, _ = attack.advance(access, state, rows, next(steps))
+        state, _ = move(state, rows, attack.step_at(next(steps), device=setting.device))
 
     return run
 

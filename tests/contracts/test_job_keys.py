@@ -21,6 +21,7 @@ from tests.support.components import COMPONENTS, CONFIGURABLE, config_for
 from tests.support.paths import SPECS
 from workloads.core.config import ComponentConfig, FrozenConfig, content, digest
 from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.inversion.early_stop import EarlyStopConfig
 from workloads.models.resnet import ResnetConfig
 from workloads.models.torchvision import TorchvisionConfig
 from workloads.priors.stylegan2.prior import StyleGan2Config
@@ -102,6 +103,7 @@ def test_versions_only_rise() -> None:
         (TorchvisionConfig(name="resnet18"), TorchvisionConfig(name="vgg16_bn")),
         (StyleGan2Config(), StyleGan2Config(resolution=64)),
         (RandomErasingConfig(), RandomErasingConfig(fill="blur")),
+        (EarlyStopConfig(), EarlyStopConfig(window=10)),
         (AugmentationConfig(flip=True), AugmentationConfig(crop_scale=(0.8, 1.0))),
         (AugmentationConfig(rotation=5.0), AugmentationConfig(crop_scale=(0.8, 1.0), rotation=0.0)),
     ],

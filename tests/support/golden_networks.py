@@ -195,7 +195,7 @@ def follow(
     attack: GradientAttack[Any], access: Access[Any], variables: Variables, rows: Rows, *, steps: int
 ) -> tuple[list[State], Tensor]:
     """A search from given variables: its state before the first and after every step, and all losses, (steps, B)."""
-    kept = attack.remember({}, variables, None, 0)
+    kept = attack.remember({}, variables, None)
     states: list[State] = [{"variables": variables, "memory": attack.descent.rule.begin(variables), "kept": kept}]
     losses = []
     for step in range(steps):

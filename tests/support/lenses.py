@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from workloads.core.randomness import Draws
+from workloads.observation.views import View
 
 
-class CountingLens:
+class CountingLens(View):
     """Changes nothing and counts the images that pass."""
 
     passed = 0

@@ -144,8 +144,9 @@ class Battery(Attack[LabelOracle]):
             return nothing | {"queries": 0, "latent_steps": 0, "attacked": 0}
         reconstructions = attack.run(access, standing, context=context)
         kept = reconstructions.kept
-        images = reconstructions.images[kept]
-        rows = Rows(reconstructions.identities[kept], reconstructions.restarts[kept], context.key)
+        images, identities = reconstructions.images[kept], reconstructions.identities[kept]
+        restarts = reconstructions.restarts[kept]
+        rows = Rows(identities.to(access.device), restarts.to(access.device), context.key)
 
         def confidence(batch: slice) -> Tensor:
             shown, view = images[batch].to(access.device), RandomView(self.config.view)
@@ -153,7 +154,7 @@ class Battery(Attack[LabelOracle]):
 
         return {
             "images": images,
-            "identities": rows.identities,
+            "identities": identities,
             "scores": torch.cat(access.batches.run(confidence, len(rows))),
             "queries": access.target.queries,
             "latent_steps": reconstructions.latent_steps,

@@ -17,6 +17,7 @@ from workloads.inversion.attack import ATTACKS, Access, SearchConfig
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import TargetScore
+from workloads.inversion.step import Step
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior
 
@@ -30,7 +31,7 @@ class BrepmiConfig(SearchConfig):
     Unlike the authors, it attacks the identities it is told to: see `fidelity`.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["brepmi"] = "brepmi"
     restarts: PositiveInt = 1
     """Starts of each identity: the first random latents that the target model names so."""
@@ -138,19 +139,18 @@ class Brepmi(RowSearch[LabelOracle]):
     def begin(self, access: Access[LabelOracle], rows: Rows) -> State:
         """Each row at its start, with the first radius."""
         findings = access.findings
-        number = (rows.identities[:, None] == findings["identities"].cpu()).int().argmax(1).to(access.device)
-        restart = rows.restarts.to(access.device)
+        number = (rows.identities[:, None] == findings["identities"]).int().argmax(1)
         return {
-            "centre": findings["starts"][number, restart],
+            "centre": findings["starts"][number, rows.restarts],
             "label": findings["labels"][number],
-            "found": findings["found"][number, restart],
+            "found": findings["found"][number, rows.restarts],
             "radius": torch.full((len(rows),), self.config.radius, device=access.device),
             "moves": torch.zeros_like(number),
             "grown_at": torch.zeros_like(number),
         }
 
     @torch.no_grad()
-    def advance(self, access: Access[LabelOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+    def move(self, access: Access[LabelOracle], state: State, rows: Rows, step: Step) -> tuple[State, Tensor]:
         """Label the points on each row's sphere, move away from those outside, and grow the sphere if nearly all are
         inside."""
         centre, radius, label = state["centre"], state["radius"], state["label"]
@@ -171,9 +171,9 @@ class Brepmi(RowSearch[LabelOracle]):
             "grown_at": torch.where(grows, state["moves"], state["grown_at"]),
         }, -grown
 
-    def _directions(self, rows: Rows, size: int, step: int) -> Tensor:
-        """Uniform directions on the unit sphere. Shape: (B, points, Z), on the CPU."""
-        normal = rows.normal(self.config.points * size, "sphere", step)
+    def _directions(self, rows: Rows, size: int, step: Step) -> Tensor:
+        """Uniform directions on the unit sphere. Shape: (B, points, Z)."""
+        normal = rows.normal(self.config.points * size, "sphere", step=step.counter)
         return F.normalize(normal.unflatten(1, (self.config.points, size)), dim=2)
 
     def settled(self, state: State) -> Tensor:
@@ -187,7 +187,7 @@ class Brepmi(RowSearch[LabelOracle]):
 
     def latents(self, access: Access[LabelOracle], state: State, rows: Rows) -> tuple[Rows, Tensor]:
         """The centres; with official fidelity the rows take the identities that were attacked."""
-        return replace(rows, identities=state["label"].cpu()), state["centre"]
+        return replace(rows, identities=state["label"]), state["centre"]
 
     def render(self, access: Access[LabelOracle], latents: Tensor, rows: Rows) -> Tensor:
         """Images of latents, whatever their identity."""

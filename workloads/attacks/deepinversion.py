@@ -18,6 +18,7 @@ from workloads.inversion.gradient_search import GradientAttack, GradientAttackCo
 from workloads.inversion.objective import Objective
 from workloads.inversion.optimizers import Adam, Descent, Variables
 from workloads.inversion.rows import Rows
+from workloads.inversion.step import Step
 from workloads.models.base import Classifier
 from workloads.observation.losses import cross_entropy
 from workloads.observation.oracles import LabelOracle, OpenClassifier, WhiteBoxOracle
@@ -33,7 +34,7 @@ class DeepinversionConfig(GradientAttackConfig):
 
     needs_prior: ClassVar[bool] = False
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["deepinversion"] = "deepinversion"
     restarts: PositiveInt = 1
     """Batches optimised for each identity."""
@@ -111,13 +112,13 @@ class Deepinversion(GradientAttack[WhiteBoxOracle]):
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
         """Standard normal pixels. Shape: (B, images, C, H, W)."""
         shape = (self.config.images, access.channels, access.image_size, access.image_size)
-        return {"images": rows.normal(math.prod(shape), "start").unflatten(1, shape).to(access.device)}
+        return {"images": rows.normal(math.prod(shape), "start").unflatten(1, shape)}
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
         """Clamp pixels to images in [0, 1]."""
         return {"images": variables["images"].clamp(-MEAN / SPREAD, (1 - MEAN) / SPREAD)}
 
-    def losses(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+    def losses(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: Step) -> Tensor:
         """The mean loss over a batch's images, with total variation and norm."""
         batches = self._shifted(variables["images"], rows, step)
         images = self.render(access, batches.flatten(0, 1), rows.repeated(self.config.images))
@@ -138,11 +139,11 @@ class Deepinversion(GradientAttack[WhiteBoxOracle]):
         """Adds the number of images in a batch."""
         return super().protocol() | {"images": self.config.images}
 
-    def _shifted(self, batches: Tensor, rows: Rows, step: int) -> Tensor:
+    def _shifted(self, batches: Tensor, rows: Rows, step: Step) -> Tensor:
         """Each batch rolled and mirrored as one, by draws of its row."""
         side = batches.shape[-1]
         most = round(self.config.shift * side)
-        draws = rows.draws("move", step)
+        draws = rows.draws("move").at(step.counter)
         down, across = (draws.named("shift").integers(2 * most + 1, 2) - most).unbind(1)
         mirrored = draws.named("flip").uniform(1) < self.config.flip
         pixels = torch.arange(side, device=batches.device)

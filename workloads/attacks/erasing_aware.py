@@ -26,7 +26,7 @@ from workloads.priors.base import Prior
 class ErasingAwareConfig(WrappedAttackConfig):
     """Settings of an attack that looks at every candidate through random boxes; the attack itself is `host`."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["erasing_aware"] = "erasing_aware"
     erasing: RandomErasingConfig | None = None
     """Parameters of the boxes; those of the target's own defense if omitted. Against a target without random erasing

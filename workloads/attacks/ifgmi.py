@@ -17,6 +17,7 @@ from workloads.inversion.attack import ATTACKS, Access
 from workloads.inversion.l1_ball import within_l1_ball
 from workloads.inversion.optimizers import Descent, RestartingRule, Variables
 from workloads.inversion.rows import Rows, select
+from workloads.inversion.step import Step
 from workloads.inversion.style_search import StyleSearch, StyleSearchConfig
 from workloads.observation.oracles import WhiteBoxOracle
 from workloads.priors.base import Prior
@@ -42,7 +43,7 @@ class IfgmiConfig(StyleSearchConfig):
     what it does to the pool. `fixed` carries the colours along.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["ifgmi"] = "ifgmi"
     preset: Annotated[Literal["facescrub", "celeba_ffhq", "celeba_metfaces", "dogs"] | None, Preset()] = None
     """The authors' steps, pool and rate for a data set, which fill in fields that the spec leaves out."""
@@ -127,22 +128,31 @@ class Ifgmi(StyleSearch):
         images = scores.new_zeros(len(rows), prior.channels, prior.image_size, prior.image_size)
         return self._begin_stage(variables, 0, {"images": images, "scores": scores})
 
-    def advance(self, access: Access[WhiteBoxOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
-        """Begin a new stage where one is due; at the end of a stage keep each row's best image so far."""
-        if step in self._stage_starts[1:]:
-            variables = self._run_block(access, state["variables"], self._stage(step - 1))
-            state = self._begin_stage(variables, self._stage(step), state["kept"])
-        moved, losses = super().advance(access, state, rows, step)
-        if step + 1 in (*self._stage_starts, self.config.steps):
-            ranked = state if self.config.fidelity == "official" else moved
-            best = self._best_so_far(access, ranked["variables"], moved["kept"], rows, step)
-            moved = {**moved, "kept": moved["kept"] | best}
-        return moved, losses
+    def phase(self, step: int) -> int:
+        """The stage."""
+        return sum(step >= start for start in self._stage_starts) - 1
 
-    def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+    def prepare_step(self, access: Access[WhiteBoxOracle], state: State, rows: Rows, step: int) -> State:
+        """Begin a new stage where one is due; the authors rank the images of a stage ahead of its last step."""
+        if step in self._stage_starts[1:]:
+            variables = self._run_block(access, state["variables"], self.phase(step - 1))
+            state = self._begin_stage(variables, self.phase(step), state["kept"])
+        return self._ranked(access, state, rows, step) if self.config.fidelity == "official" else state
+
+    def finish_step(self, access: Access[WhiteBoxOracle], state: State, rows: Rows, step: int) -> State:
+        """Rank the images of a stage after its last step."""
+        return self._ranked(access, state, rows, step) if self.config.fidelity == "fixed" else state
+
+    def _ranked(self, access: Access[WhiteBoxOracle], state: State, rows: Rows, step: int) -> State:
+        """The search with each row's best image so far, if the step is the last of a stage."""
+        if step + 1 not in (*self._stage_starts, self.config.steps):
+            return state
+        best = self._best_so_far(access, state["variables"], state["kept"], rows, self.phase(step))
+        return {**state, "kept": state["kept"] | best}
+
+    def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: Step) -> Tensor:
         """Images of the features that the stage searches."""
-        _, image = _run(access, variables, first=self._stage(step))
-        return self.framed(_staged_prior(access).to_data_image(image))
+        return self._stage_images(access, variables, step.phase)
 
     def constrain(self, access: Access[WhiteBoxOracle], variables: Variables, kept: State) -> Variables:
         """Project onto the L1 balls around where the stage began."""
@@ -174,8 +184,9 @@ class Ifgmi(StyleSearch):
         """The first step of each stage."""
         return tuple(accumulate((0, *self.config.stage_steps[:-1])))
 
-    def _stage(self, step: int) -> int:
-        return sum(step >= start for start in self._stage_starts) - 1
+    def _stage_images(self, access: Access[WhiteBoxOracle], variables: Variables, stage: int) -> Tensor:
+        _, image = _run(access, variables, first=stage)
+        return self.framed(_staged_prior(access).to_data_image(image))
 
     def _begin_stage(self, variables: Variables, stage: int, kept: State) -> State:
         """The search before the first step of a stage, whose balls lie around the variables as they are now."""
@@ -206,12 +217,12 @@ class Ifgmi(StyleSearch):
 
     @torch.no_grad()
     def _best_so_far(
-        self, access: Access[WhiteBoxOracle], variables: Variables, kept: State, rows: Rows, step: int
+        self, access: Access[WhiteBoxOracle], variables: Variables, kept: State, rows: Rows, stage: int
     ) -> State:
         """The image of each row, over the stages so far, with the highest score, and that score."""
 
         def score(batch: slice) -> tuple[Tensor, Tensor]:
-            images = self.images_of(access, select(variables, batch), rows[batch], step).clamp(0, 1)
+            images = self._stage_images(access, select(variables, batch), stage).clamp(0, 1)
             return images, self.ranking.scores(access.target, images, rows[batch])
 
         batches = access.batches.run(score, len(rows))

@@ -14,6 +14,7 @@ from workloads.inversion.gradient_search import GradientAttack, GradientAttackCo
 from workloads.inversion.objective import TargetObjective
 from workloads.inversion.optimizers import Adam, Descent, Variables
 from workloads.inversion.rows import Rows
+from workloads.inversion.step import Step
 from workloads.observation.losses import cross_entropy
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import PRIORS, Prior, PriorConfig
@@ -23,7 +24,7 @@ from workloads.priors.ked_gan import KedGanConfig
 class KedmiConfig(GradientAttackConfig):
     """Settings of KED-MI; the defaults are those of the authors' code."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["kedmi"] = "kedmi"
     restarts: PositiveInt = 1
     """Gaussians fitted to each identity."""
@@ -84,9 +85,9 @@ class Kedmi(GradientAttack[WhiteBoxOracle]):
         mean = torch.zeros(len(rows), access.required_prior.latent_size, device=access.device)
         return {"mean": mean, "log_variance": torch.ones_like(mean)}
 
-    def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+    def images_of(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: Step) -> Tensor:
         """The image of one latent drawn from each Gaussian."""
-        return self.render(access, self.draw(variables, rows, "noise", step), rows)
+        return self.render(access, self.draw(variables, rows, "noise", step=step.counter), rows)
 
     def prior_losses(self, access: Access[WhiteBoxOracle], images: Tensor) -> Tensor:
         """Minus the discriminator's realism."""
@@ -97,10 +98,10 @@ class Kedmi(GradientAttack[WhiteBoxOracle]):
         draws = [self.draw(state["variables"], rows, "draw", number) for number in range(self.config.draws)]
         return rows.repeated(self.config.draws), torch.stack(draws, 1).flatten(0, 1)
 
-    def draw(self, variables: Variables, rows: Rows, *purpose: str | int) -> Tensor:
+    def draw(self, variables: Variables, rows: Rows, *purpose: str | int, step: Tensor | None = None) -> Tensor:
         """A latent from each row's Gaussian. Shape: (B, Z)."""
         mean, deviation = variables["mean"], (variables["log_variance"] / 2).exp()
-        latents = mean + deviation * rows.normal(mean.shape[1], *purpose).to(mean)
+        latents = mean + deviation * rows.normal(mean.shape[1], *purpose, step=step).to(mean)
         return latents if self.config.clip is None else latents.clamp(-self.config.clip, self.config.clip)
 
     def protocol(self) -> dict[str, Any]:

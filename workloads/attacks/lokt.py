@@ -27,7 +27,7 @@ class LoktConfig(ClassConditionalSearchConfig):
     of 500,000 images of 1000 classes. They see each image once as it is and once augmented; here all are augmented.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["lokt"] = "lokt"
     prior: Annotated[PriorConfig, PRIORS] | None = TacganConfig()
     """The conditional prior that images come from."""

@@ -33,6 +33,7 @@ from workloads.inversion.p_space import PSpace, in_box
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import best_of_each, in_widest_agreement
+from workloads.inversion.step import Step
 from workloads.observation.losses import cross_entropy
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, View, ViewConfig
@@ -51,7 +52,7 @@ class MirrorConfig(PooledConfig):
     row, lets the fitter parent give more genes, and draws the amount for each gene.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["mirror"] = "mirror"
     search: Literal["gradient", "genetic"] = "gradient"
     """`gradient` needs the target model itself, `genetic` only its scores."""
@@ -164,7 +165,7 @@ class GradientMirror(MirrorSearch[WhiteBoxOracle], GradientAttack[WhiteBoxOracle
         """Keep styles in the box."""
         return {"latents": in_box(variables["latents"], access.findings)}
 
-    def remember(self, kept: State, variables: Variables, losses: Tensor | None, step: int) -> State:
+    def remember(self, kept: State, variables: Variables, losses: Tensor | None) -> State:
         """The latents of the smallest loss so far, and the latents that the next loss will belong to."""
         latents = variables["latents"].clone()
         if losses is None:
@@ -200,7 +201,7 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
         candidates = findings["candidates"][rows.identities]
         return {"population": findings["starts"][candidates], "fitness": findings["confidences"][rows.identities]}
 
-    def advance(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+    def move(self, access: Access[ScoreOracle], state: State, rows: Rows, step: Step) -> tuple[State, Tensor]:
         """Replace all but the elite by children, and rank them."""
         children = self._children(access, state, rows, step)
         population = torch.cat((state["population"][:, :1], children), 1)
@@ -220,7 +221,7 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
         """The fittest style of each population."""
         return rows, state["elite"]
 
-    def _children(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> Tensor:
+    def _children(self, access: Access[ScoreOracle], state: State, rows: Rows, step: Step) -> Tensor:
         """The next generation, without the elite. Shape: (B, population - 1, S)."""
         population, official = state["population"], self.config.fidelity == "official"
         draws = self._draws(rows, step, like=population)
@@ -230,9 +231,10 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
         moved = mutated(space.to(children), draws, probability=self.config.mutation_probability, reach=reach)
         return in_box(space.back(moved), access.findings)
 
-    def _draws(self, rows: Rows, step: int, *, like: Tensor) -> GenerationDraws:
+    def _draws(self, rows: Rows, step: Step, *, like: Tensor) -> GenerationDraws:
         members, genes = like.shape[1:]
-        draws = GenerationDraws.of(rows.draws("generation", step), children=members - 1, genes=genes).to(like)
+        numbers = rows.draws("generation").at(step.counter)
+        draws = GenerationDraws.of(numbers, children=members - 1, genes=genes).to(like)
         # The authors move all children of a generation by one and the same amount.
         return replace(draws, amount=draws.amount[:, :1]) if self.config.fidelity == "official" else draws
 
@@ -242,7 +244,7 @@ class GeneticMirror(MirrorSearch[ScoreOracle]):
 
         def confidence(batch: slice) -> Tensor:
             images = self.render(access, styles[batch], style_rows[batch])
-            return access.target.confidence(images, style_rows.identities[batch].to(access.device))
+            return access.target.confidence(images, style_rows.identities[batch])
 
         with torch.no_grad():
             return torch.cat(access.batches.run(confidence, len(styles))).view(children.shape[:2])

@@ -16,7 +16,7 @@ from workloads.priors.plg_gan import PlgGanConfig
 class PlgmiConfig(ClassConditionalSearchConfig):
     """Settings of PLG-MI; the defaults are those of the authors' code."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["plgmi"] = "plgmi"
     prior: Annotated[PriorConfig, PRIORS] | None = PlgGanConfig()
     """The conditional prior that images come from."""

@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class PpaConfig(StyleSearchConfig):
     """Settings of PPA; the defaults are those of the authors' code for FaceScrub, without its crop of the prior."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["ppa"] = "ppa"
     preset: Annotated[Literal["official", "celeba", "dogs", "midre"] | None, Preset()] = None
     """A published budget that fills in fields which the spec leaves out; `fidelity` and `centre_crop` are not in it."""

@@ -198,9 +198,9 @@ class _Rounds:
     def _best(self, results: State, key: str) -> Tensor:
         """The most convincing reconstructions of one identity. Shape: (N, C, H, W) uint8."""
         config, access = self._config, self._access
-        rows = Rows(results["identities"], results["restarts"], key)
+        rows = Rows(results["identities"].to(access.device), results["restarts"].to(access.device), key)
         images, view = results["images"].to(access.device), RandomView(config.view)
         scores = robust_confidence(access.target, images, rows, views=config.views, view=view).cpu()
-        chosen = best_of_each(scores, rows.identities, keep=config.pseudo_private)
+        chosen = best_of_each(scores, results["identities"], keep=config.pseudo_private)
         best: Tensor = results["images"][chosen]
         return best.mul(255).round().to(torch.uint8)

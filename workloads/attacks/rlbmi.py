@@ -10,9 +10,11 @@ from torch import Tensor
 
 from workloads.core.checkpoints import State
 from workloads.inversion.attack import ATTACKS, Access, SearchConfig
+from workloads.inversion.optimizers import Adam
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
 from workloads.inversion.soft_actor_critic import SoftActorCritic
+from workloads.inversion.step import Step
 from workloads.observation.oracles import LabelOracle, ScoreOracle
 
 SMALLEST_MARGIN = 1e-7
@@ -21,7 +23,7 @@ SMALLEST_MARGIN = 1e-7
 class RlbmiConfig(SearchConfig):
     """Settings of RLB-MI; the defaults are those of the authors' code."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["rlbmi"] = "rlbmi"
     restarts: PositiveInt = 1
     """Agents per identity."""
@@ -73,22 +75,30 @@ class Rlbmi(RowSearch[ScoreOracle]):
             return torch.zeros(len(rows), *shape, device=access.device)
 
         return {
-            "agents": self._method(access).begin(rows, device=access.device),
+            "agents": self._method(access).begin(rows),
             "past": {"states": zeros(length, size), "actions": zeros(length, size), "rewards": zeros(length)},
             "best": {"latents": zeros(size), "confidence": zeros()},
         }
 
-    def advance(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+    def rates(self, step: int) -> tuple[float, ...]:
+        """The learning rates of the episode's lesson; those of the first while there is none."""
+        return Adam(self.config.lr).rates(max(step - self.config.batch, 0))
+
+    def phase(self, step: int) -> int:
+        """1 once agents learn, which they do when they remember enough; 0 before."""
+        return int(step >= self.config.batch)
+
+    def move(self, access: Access[ScoreOracle], state: State, rows: Rows, step: Step) -> tuple[State, Tensor]:
         """One episode: act, remember the reward, learn, and keep the best image shown."""
         method, agents, past = self._method(access), state["agents"], state["past"]
-        normal = rows.normal(4 * method.size, "episode", step).to(access.device)
+        normal = rows.normal(4 * method.size, "episode", step=step.counter)
         states, noise, shown, shown_noise = normal.view(-1, 4, 1, method.size).unbind(1)
         actions = method.act(agents, states, noise)
         self._remember(past, step, states[:, 0], actions[:, 0], self._rewards(access, actions[:, 0], rows))
-        if step >= self.config.batch:
-            noise = rows.normal(self.config.batch * method.size, "policy", step).to(access.device)
+        if step.phase:
+            noise = rows.normal(self.config.batch * method.size, "policy", step=step.counter)
             noise = noise.view(-1, self.config.batch, method.size)
-            agents = method.learn(agents, *self._sample(past, rows, step), noise=noise, step=step - self.config.batch)
+            agents = method.learn(agents, *self._sample(past, rows, step), noise=noise, rates=step.rates)
         latents = method.act(agents, shown, shown_noise if self._official else torch.zeros_like(shown))[:, 0]
         best = self._better(access, state["best"], latents, rows)
         return {"agents": agents, "past": past, "best": best}, 1 - best["confidence"]
@@ -109,7 +119,7 @@ class Rlbmi(RowSearch[ScoreOracle]):
 
     def _rewards(self, access: Access[ScoreOracle], actions: Tensor, rows: Rows) -> Tensor:
         """Rewards of actions, from the target's scores of their images. Shape: (B, Z) to (B,)."""
-        scores, identities = self._scores_of(access, actions, rows), rows.identities.to(access.device)[:, None]
+        scores, identities = self._scores_of(access, actions, rows), rows.identities[:, None]
         if self._official:
             self._scores_of(access, actions, rows)  # for the next state, which is the action
         score, other_score = scores.gather(1, identities).flatten(), scores.scatter(1, identities, 0.0).amax(1)
@@ -117,22 +127,23 @@ class Rlbmi(RowSearch[ScoreOracle]):
         margin = (score - other_score).clamp_min(SMALLEST_MARGIN).log()
         return self.config.confidence_weight * confidence + self.config.margin_weight * margin
 
-    def _remember(self, past: State, step: int, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
+    def _remember(self, past: State, step: Step, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
         """Write an episode over the oldest one, in place: a copy of them all would cost more than a step."""
-        slot = step % past["rewards"].shape[1]
-        past["states"][:, slot], past["actions"][:, slot], past["rewards"][:, slot] = states, actions, rewards
+        slot = (step.counter % past["rewards"].shape[1])[None]
+        for name, episode in (("states", states), ("actions", actions), ("rewards", rewards)):
+            past[name].index_copy_(1, slot, episode[:, None])
 
-    def _sample(self, past: State, rows: Rows, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _sample(self, past: State, rows: Rows, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """Some past states, actions and rewards of each row, drawn with replacement."""
-        episodes = min(step + 1, past["rewards"].shape[1])
-        index = rows.draws("lesson", step).integers(episodes, self.config.batch).to(past["rewards"].device)
+        episodes = (step.counter + 1).clamp(max=past["rewards"].shape[1])
+        index = rows.draws("lesson").at(step.counter).integers(episodes, self.config.batch)
         row = torch.arange(len(rows), device=index.device)[:, None]
         return past["states"][row, index], past["actions"][row, index], past["rewards"][row, index]
 
     def _better(self, access: Access[ScoreOracle], best: State, latents: Tensor, rows: Rows) -> State:
         """The latents whose images score highest so far."""
         scores = self._scores_of(access, latents, rows)
-        confidence = scores.gather(1, rows.identities.to(access.device)[:, None]).flatten()
+        confidence = scores.gather(1, rows.identities[:, None]).flatten()
         higher = confidence >= best["confidence"]
         return {
             "latents": torch.where(higher[:, None], latents, best["latents"]),

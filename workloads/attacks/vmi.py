@@ -10,11 +10,13 @@ from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
+from workloads.core.numerics import full_precision
 from workloads.inversion.attack import ATTACKS, Access
 from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
 from workloads.inversion.objective import TargetObjective
 from workloads.inversion.optimizers import Descent, Momentum, Variables
 from workloads.inversion.rows import Rows
+from workloads.inversion.step import Step
 from workloads.inversion.variational import Family, Flow, Gaussian
 from workloads.observation.losses import cross_entropy
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
@@ -26,7 +28,7 @@ class VmiConfig(GradientAttackConfig):
     The authors fit one flow to each layer of a StyleGAN; here it is one flow over the latents.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["vmi"] = "vmi"
     restarts: PositiveInt = 1
     """Distributions fitted to each identity."""
@@ -91,12 +93,12 @@ class Vmi(GradientAttack[WhiteBoxOracle]):
 
     def start(self, access: Access[WhiteBoxOracle], rows: Rows) -> Variables:
         """The standard normal distribution for each row."""
-        return self._family(access).begin(rows, device=access.device)
+        return self._family(access).begin(rows)
 
-    def losses(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: int) -> Tensor:
+    def losses(self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, step: Step) -> Tensor:
         """The mean loss over samples, plus the weighted divergence from the prior."""
         count = self.config.samples
-        sample_rows, latents, divergence = self._draw(access, variables, rows, count, "samples", step)
+        sample_rows, latents, divergence = self._draw(access, variables, rows, count, "samples", step=step.counter)
         losses = self.viewed_losses(access, self.render(access, latents, sample_rows), rows, step)
         return losses.unflatten(0, (len(rows), count)).mean(1) + self.config.kl_weight * divergence
 
@@ -110,14 +112,22 @@ class Vmi(GradientAttack[WhiteBoxOracle]):
         return Flow(access.findings["permutations"], self.config.hidden)
 
     def _draw(
-        self, access: Access[WhiteBoxOracle], variables: Variables, rows: Rows, count: int, *purpose: str | int
+        self,
+        access: Access[WhiteBoxOracle],
+        variables: Variables,
+        rows: Rows,
+        count: int,
+        purpose: str,
+        step: Tensor | None = None,
     ) -> tuple[Rows, Tensor, Tensor]:
         """Latents from the distribution of each row, the row of each latent, and the divergence of each row.
 
         Shape: B * count rows, (B * count, Z), (B,).
         """
-        noise = rows.normal(count * access.required_prior.latent_size, *purpose).to(next(iter(variables.values())))
-        latents, divergence = self._family(access).draw(variables, noise.unflatten(1, (count, -1)))
+        noise = rows.normal(count * access.required_prior.latent_size, purpose, step=step)
+        noise = noise.to(next(iter(variables.values()))).unflatten(1, (count, -1))
+        with full_precision(access.device):  # latents stay fp32, whatever networks of images compute in
+            latents, divergence = self._family(access).draw(variables, noise)
         return rows.repeated(count), latents.flatten(0, 1), divergence
 
     def protocol(self) -> dict[str, Any]:

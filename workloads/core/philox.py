@@ -6,6 +6,7 @@ Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011, P
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,28 +17,34 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
+Word = int | Tensor
+"""A word in [0, 2^32), as a Python number or as a tensor without dimensions."""
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Word, Word]) -> Tensor:
     """Four random words for each counter.
 
     Args:
         counter: four words, int64 tensors in [0, 2^32) that broadcast to one shape.
-        key: two words in [0, 2^32).
+        key: two words; tensors are int64.
 
     Shape: (...) to (..., 4), int64 in [0, 2^32).
     """
     first, second, third, fourth = torch.broadcast_tensors(*counter)
-    key1, key2 = key
-    for _ in range(ROUNDS):
+    # Two words in each tensor: half of the operations, which cost more than the numbers where there are few.
+    left, right, shape = torch.stack((first, third)), torch.stack((second, fourth)), (2, *(1,) * first.ndim)
+    multipliers = torch.stack([torch.full((), number, device=first.device) for number in MULTIPLIERS]).view(shape)
+    for keys in _round_keys(key, first.device):
         # A product of two words wraps in int64, but keeps all of its 64 bits.
-        left, right = first * MULTIPLIERS[0], third * MULTIPLIERS[1]
-        first, second, third, fourth = (
-            ((right >> 32) & MASK) ^ second ^ key1,
-            right & MASK,
-            ((left >> 32) & MASK) ^ fourth ^ key2,
-            left & MASK,
-        )
-        key1, key2 = (key1 + KEY_STEPS[0]) & MASK, (key2 + KEY_STEPS[1]) & MASK
-    return torch.stack((first, second, third, fourth), -1)
+        products = (left * multipliers).flip(0)
+        left, right = ((products >> 32) & MASK) ^ right ^ keys.view(shape), products & MASK
+    return torch.stack((left[0], right[0], left[1], right[1]), -1)
+
+
+def _round_keys(key: tuple[Word, Word], device: torch.device) -> Sequence[Tensor]:
+    """Both words of the key in each round. Shape: (2,) each."""
+    rounds = torch.arange(ROUNDS, device=device)
+    return torch.stack([(rounds * step + word) & MASK for word, step in zip(key, KEY_STEPS, strict=True)]).unbind(1)
 
 
 def key_of(name: str) -> tuple[int, int]:
@@ -65,6 +72,6 @@ def normal(words: Tensor) -> Tensor:
     return torch.stack((radius * angle.cos(), radius * angle.sin()), -1).flatten(-2).float()
 
 
-def integers(words: Tensor, bound: int) -> Tensor:
+def integers(words: Tensor, bound: Word) -> Tensor:
     """Integers in [0, bound), for a bound of at most 2^31; a value's probability is off by at most 2^-32."""
     return (words * bound) >> 32

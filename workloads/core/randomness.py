@@ -40,19 +40,25 @@ def global_draws(key: str, *purpose: str | int, device: torch.device) -> Iterato
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers for a batch of rows, each a function of a name, the row's identifier and a position alone.
+    """Random numbers for a batch of rows, each a function of a name, a step, the row and a position alone.
 
     The same call gives the same numbers again, on any device, whichever rows share the batch; the first numbers of a
-    longer draw are those of a shorter one. Numbers for another purpose come from `named`.
+    longer draw are those of a shorter one. Numbers for another purpose come from `named`, for a step from `at`.
     """
 
     name: str
     rows: Tensor
     """Identifier of each row, on the device that numbers are made on. Shape: (B, 3) int64 in [0, 2^32)."""
+    step: Tensor | None = None
+    """Number of a step, counted from 0, on that device. Shape: () int64."""
 
     def named(self, *purpose: str | int) -> Draws:
         """Independent numbers for a purpose within this one."""
         return replace(self, name=_name(self.name, purpose))
+
+    def at(self, step: Tensor) -> Draws:
+        """The numbers of a step; none of them are those of another step, or of none."""
+        return replace(self, step=step)
 
     def shared(self) -> Draws:
         """The same numbers for all rows."""
@@ -66,7 +72,7 @@ class Draws:
         """Standard normal numbers, float32. Shape: (B, size)."""
         return philox.normal(self._words(size + size % 2))[:, :size]
 
-    def integers(self, bound: int, size: int) -> Tensor:
+    def integers(self, bound: int | Tensor, size: int) -> Tensor:
         """Integers in [0, bound), int64. Shape: (B, size)."""
         return philox.integers(self._words(size), bound)
 
@@ -74,7 +80,10 @@ class Draws:
         """Shape: (B, size), int64 in [0, 2^32)."""
         blocks = torch.arange(-(-size // 4), device=self.rows.device)[None]
         row1, row2, row3 = self.rows[:, :, None].unbind(1)
-        words = philox.philox((blocks, row1, row2, row3), philox.key_of(self.name))
+        key1, key2 = philox.key_of(self.name)
+        # Names differ in both words and steps in one. The step is a tensor: what is recorded once can be repeated.
+        key = (key1, key2 if self.step is None else (key2 + 1 + self.step) & philox.MASK)
+        words = philox.philox((blocks, row1, row2, row3), key)
         return words.flatten(1)[:, :size]
 
 

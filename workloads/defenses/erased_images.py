@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from workloads.core.randomness import Draws
 from workloads.defenses.boxes import Boxes
 from workloads.defenses.random_erasing import (
+    ATTEMPTS,
     BoxNumbers,
     RandomErasingConfig,
     blurred,
@@ -47,16 +49,26 @@ class RowNumbers(BoxNumbers):
         return self.draws.named("erased").uniform(1)
 
     def sides(self, attempt: int) -> Tensor:
-        """Drawn under the number of the attempt: a retry for one image leaves the numbers of the others alone."""
-        return self._pairs("sides", attempt)
+        """Numbers of the attempt: a retry for one image leaves the numbers of the others alone."""
+        return self._all_sides[attempt]
+
+    def enough(self, fits: Tensor) -> bool:
+        """Never: attempts that are not needed change nothing, and a GPU would have to be waited for."""
+        return False
 
     def corners(self) -> Tensor:
         """Drawn under a purpose of their own, so they do not depend on how often sides were tried."""
-        return self._pairs("corners")
+        return self._pairs("corners", 1)[0]
 
-    def _pairs(self, *purpose: str | int) -> Tensor:
-        numbers = self.draws.named(*purpose).uniform(2 * self.boxes, torch.float64)
-        return numbers.unflatten(1, (2, self.boxes)).transpose(0, 1)
+    @functools.cached_property
+    def _all_sides(self) -> Tensor:
+        """All attempts in one draw. Shape: (ATTEMPTS, 2, images, boxes)."""
+        return self._pairs("sides", ATTEMPTS)
+
+    def _pairs(self, purpose: str, count: int) -> Tensor:
+        """Shape: (count, 2, images, boxes)."""
+        numbers = self.draws.named(purpose).uniform(count * 2 * self.boxes, torch.float64)
+        return numbers.unflatten(1, (count, 2, self.boxes)).permute(1, 2, 0, 3)
 
 
 def erased_by_row(normalized: Tensor, config: RandomErasingConfig, *, mean: Tensor, draws: Draws) -> Tensor:

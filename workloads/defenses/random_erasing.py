@@ -158,6 +158,9 @@ class BoxNumbers(Protocol):
     def sides(self, attempt: int) -> Tensor:
         """Area and aspect of each box, at an attempt counted from 0. Shape: (2, images, boxes) float64."""
 
+    def enough(self, fits: Tensor) -> bool:
+        """Whether no further attempt is needed for boxes of which these fit. Shape: (images, boxes) bool."""
+
     def corners(self) -> Tensor:
         """Top and left of each box. Shape: (2, images, boxes) float64."""
 
@@ -180,6 +183,10 @@ class GeneratorNumbers(BoxNumbers):
     def sides(self, attempt: int) -> Tensor:
         """The next numbers, for all images even if one alone is retried; the attempt's number has no part in it."""
         return self.corners()
+
+    def enough(self, fits: Tensor) -> bool:
+        """On a CPU once all boxes fit, as torchvision does; on a GPU never, as that would have to be waited for."""
+        return fits.device.type == "cpu" and bool(fits.all())
 
     def corners(self) -> Tensor:
         """The next double-precision numbers of the generator."""
@@ -219,7 +226,7 @@ def _draw_sides(numbers: BoxNumbers, size: tuple[int, int], limits: Tensor, conf
     sides = _sides_of(numbers.sides(0), size, config)
     for attempt in range(1, ATTEMPTS):
         fits = (sides < limits).all(0)
-        if sides.device.type == "cpu" and fits.all():
+        if numbers.enough(fits):
             return sides
         sides = torch.where(fits, sides, _sides_of(numbers.sides(attempt), size, config))
     return sides * (sides < limits).all(0)

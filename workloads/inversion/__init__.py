@@ -2,6 +2,8 @@
 
 - `attack.py` defines an attack: its settings, what it is given (`Access`), what it returns (`Reconstructions`).
 - `row_search.py` is the loop of an attack that searches row by row, with checkpoints, progress and early ends.
+- `step.py` is what tells one step from another, on the device; `row_step.py` leaves rows alone that are done.
+- `captured_step.py` records a step on a GPU as a CUDA graph, and repeats it.
 - `gradient_search.py` is the step of every attack that descends on a loss of images.
 - `rows.py` names the reconstructions under way and draws random numbers that do not depend on a row's batch.
 - `memory_batches.py` splits rows into as many at once as memory holds.
@@ -19,6 +21,10 @@
 - `stacked_networks.py` runs one small network a row as batched products.
 - `folded_networks.py` merges batch norms into convolutions, which halves a frozen network's cost.
 - `wrapped_attack.py` is what an attack around another attack is configured by.
+
+A step reads nothing from the device, copies nothing to it and makes no generator: `Rows` lie on it, random numbers come
+from counters, and the host looks at the rows every 25 steps (`step.LOOK_EVERY`), where a checkpoint is due, and at ends
+of stages. Before the first step (pools, starts) and after the last one (ranking) the host may wait.
 
 Imports from the rooms below. Begin with `attack.py`, then `row_search.py` and `gradient_search.py`.
 """

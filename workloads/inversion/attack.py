@@ -181,7 +181,8 @@ class Reconstructions:
     scores: Tensor
     kept: Tensor
     queries: int
-    """Images shown to the target model."""
+    """Images shown to the target model. Rows that are done are computed along until the host looks, every 25 steps;
+    what the target model says of them is not used, and not counted."""
     latent_steps: int
     """Search steps, summed over rows."""
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from workloads.core.checkpoints import State
 from workloads.core.config import FrozenConfig
+from workloads.inversion.step import LOOK_EVERY
 
 
 class EarlyStopConfig(FrozenConfig):
@@ -21,22 +22,27 @@ class EarlyStopConfig(FrozenConfig):
     tolerance: PositiveFloat = 0.02
     """Fraction of the fall so far that counts as settled. Larger ends rows earlier."""
 
-    def begin(self, rows: int) -> State:
+    @property
+    def revision(self) -> int | None:
+        """2 where windows end between two looks of the host: rows leave later, and others' last bits change by that."""
+        return 2 if self.window % LOOK_EVERY else None
+
+    def begin(self, rows: int, *, device: torch.device) -> State:
         """Running figures of each row before the first step. Shape: (rows,) each."""
-        return {name: torch.zeros(rows) for name in ("sum", "first", "previous")}
+        return {name: torch.zeros(rows, device=device) for name in ("sum", "first", "previous")}
 
-    def watch(self, memory: State, losses: Tensor, step: int) -> Tensor:
-        """Rows that have settled after a step, counted from 0; updates `memory` in place.
+    def watch(self, memory: State, losses: Tensor, step: Tensor) -> tuple[State, Tensor]:
+        """The figures after a step, counted from 0, and the rows that have settled by it.
 
-        Shape: losses (B,) to (B,) bool.
+        Shape: losses (B,), step () int64 to (B,) bool.
         """
-        memory["sum"] += losses.cpu()
-        if (step + 1) % self.window:
-            return torch.zeros(len(losses), dtype=torch.bool)
-        mean, windows = memory["sum"] / self.window, (step + 1) // self.window
-        memory["sum"] = torch.zeros_like(mean)
+        total = memory["sum"] + losses
+        mean = total / self.window
+        is_end, is_first = (step + 1) % self.window == 0, step + 1 == self.window
         settled = memory["previous"] - mean < self.tolerance * (memory["first"] - mean)
-        if windows == 1:
-            memory["first"], settled = mean, torch.zeros_like(settled)
-        memory["previous"] = mean
-        return settled
+        figures = {
+            "sum": torch.where(is_end, torch.zeros_like(total), total),
+            "first": torch.where(is_first, mean, memory["first"]),
+            "previous": torch.where(is_end, mean, memory["previous"]),
+        }
+        return figures, settled & is_end & ~is_first

@@ -22,6 +22,11 @@ Oracle_contra = TypeVar("Oracle_contra", bound=LabelOracle, contravariant=True)
 class Objective(Protocol[Oracle_contra]):
     """What an attack descends on, apart from what its prior adds. An attack holds one, and can be given another."""
 
+    @property
+    def capturable(self) -> bool:
+        """Whether its losses are computed on the device alone, so that a step can be recorded; True by default."""
+        return True
+
     def prepare(self, access: Access[Oracle_contra], *, context: JobContext) -> State:
         """Tensors the objective needs, computed once before the search; `Access.findings` holds them from then on."""
 

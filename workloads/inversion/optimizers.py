@@ -1,12 +1,13 @@
 """Update rules that move variables down a gradient, row by row, so that any rows may share a batch.
 
 An update rule is a value without state: what it remembers is passed in and returned, so that rows can leave a batch and
-a search can be stored.
+a search can be stored. What changes with the number of the step is computed by the host and passed in as well, so that
+a step can be recorded once and repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,14 +20,22 @@ Variables = dict[str, Tensor]
 """What is optimised, by name; every tensor has one entry per row."""
 
 
+Rates = Sequence[float | Tensor]
+"""Numbers of a step, or float64 tensors that hold one each."""
+
+
 class UpdateRule(Protocol):
     """How variables move, given their gradients."""
 
     def begin(self, variables: Variables) -> State:
         """What the rule remembers before its first step: tensors with one entry per row."""
 
-    def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
-        """Variables and memory after a step, counted from 0."""
+    def rates(self, step: int) -> tuple[float, ...]:
+        """What changes with the number of a step, counted from 0, such as a learning rate; nothing by default."""
+        return ()
+
+    def step(self, variables: Variables, gradients: Variables, memory: State, rates: Rates) -> tuple[Variables, State]:
+        """Variables and memory after a step; `rates` are those of its number."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Nesterov(UpdateRule):
         """A velocity of 0 for every variable."""
         return {name: torch.zeros_like(variable) for name, variable in variables.items()}
 
-    def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
+    def step(self, variables: Variables, gradients: Variables, memory: State, rates: Rates) -> tuple[Variables, State]:
         """One accelerated step; the memory is the velocity."""
         velocity = {name: self.momentum * memory[name] - self.lr * gradients[name] for name in variables}
         moved = {
@@ -77,7 +86,7 @@ class Momentum(UpdateRule):
         """A velocity of 0 for every variable."""
         return {name: torch.zeros_like(variable) for name, variable in variables.items()}
 
-    def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
+    def step(self, variables: Variables, gradients: Variables, memory: State, rates: Rates) -> tuple[Variables, State]:
         """One step along the velocity, which is the memory."""
         velocity = {name: self.momentum * memory[name] + gradients[name] for name in variables}
         return {name: variable - self.lr * velocity[name] for name, variable in variables.items()}, velocity
@@ -108,16 +117,19 @@ class Adam(UpdateRule):
             for moment in ("first", "second")
         }
 
-    def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
-        """One bias-corrected step; the memory is both moments."""
+    def rates(self, step: int) -> tuple[float, ...]:
+        """The learning rate over the first moment's bias, and the root of the second moment's."""
         beta1, beta2 = self.betas
+        return self.lr * self.schedule(step) / (1 - beta1 ** (step + 1)), (1 - beta2 ** (step + 1)) ** 0.5
+
+    def step(self, variables: Variables, gradients: Variables, memory: State, rates: Rates) -> tuple[Variables, State]:
+        """One bias-corrected step; the memory is both moments."""
+        (beta1, beta2), (lr, correction) = self.betas, rates
         first = {name: memory["first"][name].lerp(gradient, 1 - beta1) for name, gradient in gradients.items()}
         second = {
             name: beta2 * memory["second"][name] + (1 - beta2) * gradient.square()
             for name, gradient in gradients.items()
         }
-        lr = self.lr * self.schedule(step) / (1 - beta1 ** (step + 1))
-        correction = (1 - beta2 ** (step + 1)) ** 0.5
         moved = {
             name: variable - lr * first[name] / (second[name].sqrt() / correction + self.eps)
             for name, variable in variables.items()
@@ -137,10 +149,13 @@ class RestartingRule(UpdateRule):
         """What the wrapped rule remembers."""
         return self.rule.begin(variables)
 
-    def step(self, variables: Variables, gradients: Variables, memory: State, step: int) -> tuple[Variables, State]:
-        """A step of the wrapped rule, counted from its last start."""
-        start = max(start for start in self.starts if start <= step)
-        return self.rule.step(variables, gradients, memory, step - start)
+    def rates(self, step: int) -> tuple[float, ...]:
+        """Those of the wrapped rule, at the step counted from its last start."""
+        return self.rule.rates(step - max(start for start in self.starts if start <= step))
+
+    def step(self, variables: Variables, gradients: Variables, memory: State, rates: Rates) -> tuple[Variables, State]:
+        """A step of the wrapped rule."""
+        return self.rule.step(variables, gradients, memory, rates)
 
 
 def steps_down(milestones: tuple[int, ...], factor: float) -> Callable[[int], float]:

@@ -34,7 +34,7 @@ class TargetScore(Ranking):
 
     def scores(self, target: LabelOracle, images: Tensor, rows: Rows) -> Tensor:
         """The oracle's score of the identity."""
-        return target.score(images, rows.identities.to(images.device))
+        return target.score(images, rows.identities)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def robust_confidence(target: LabelOracle, images: Tensor, rows: Rows, *, views:
     Shape: (B, C, H, W) in [0, 1], on the target's device, to (B,).
     Source: Struppek et al., "Plug & Play Attacks", ICML 2022, section 3.3.
     """
-    identities, total = rows.identities.to(images.device), images.new_zeros(len(images))
+    identities, total = rows.identities, images.new_zeros(len(images))
     for number in range(views):
         total += target.confidence(view(images, rows.draws("robust", number)), identities)
     return total / views

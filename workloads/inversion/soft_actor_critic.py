@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workloads.core.checkpoints import State
-from workloads.inversion.optimizers import Adam, Variables
+from workloads.inversion.optimizers import Adam, Rates, Variables
 from workloads.inversion.rows import Rows
 from workloads.inversion.stacked_networks import draw_layers, run_layers
 
@@ -41,14 +41,12 @@ class SoftActorCritic:
     shared_noise: bool = False
     """Use one number of noise for all dimensions and a whole batch."""
 
-    def begin(self, rows: Rows, *, device: torch.device) -> State:
+    def begin(self, rows: Rows) -> State:
         """Agents before their first action."""
         wide = (self.hidden, self.hidden)
         sizes = {"actor": (self.size, *wide, 2 * self.size)} | dict.fromkeys(self.critics, (2 * self.size, *wide, 1))
-        networks = {
-            name: draw_layers(rows, widths, name, device=device, last=LAST_LAYER) for name, widths in sizes.items()
-        }
-        networks["temperature"] = {"log": torch.zeros(len(rows), device=device)}
+        networks = {name: draw_layers(rows, widths, name, last=LAST_LAYER) for name, widths in sizes.items()}
+        networks["temperature"] = {"log": torch.zeros(len(rows), device=rows.identities.device)}
         memory = {name: Adam(self.lr).begin(weights) for name, weights in networks.items()}
         return {"networks": networks, "memory": memory}
 
@@ -57,32 +55,32 @@ class SoftActorCritic:
         return self._sample(agents["networks"]["actor"], states, noise)[0]
 
     def learn(
-        self, agents: State, states: Tensor, actions: Tensor, rewards: Tensor, *, noise: Tensor, step: int
+        self, agents: State, states: Tensor, actions: Tensor, rewards: Tensor, *, noise: Tensor, rates: Rates
     ) -> State:
-        """Agents after a step of all their networks, counted from 0.
+        """Agents after a step of all their networks; `rates` are those of the step.
 
         Shape: states, actions and noise (B, N, size), rewards (B, N).
         """
         for name in self.critics:
             leaves = _leaves(agents["networks"][name])
             errors = (_values(leaves, states, actions) - rewards).square().mean(1) / 2
-            agents = self._moved(agents, name, _gradients(errors, leaves), step)
-        return self._improved(agents, states, noise, step)
+            agents = self._moved(agents, name, _gradients(errors, leaves), rates)
+        return self._improved(agents, states, noise, rates)
 
-    def _improved(self, agents: State, states: Tensor, noise: Tensor, step: int) -> State:
+    def _improved(self, agents: State, states: Tensor, noise: Tensor, rates: Rates) -> State:
         """Policies moved towards actions the critics value, and temperatures towards the entropy that is aimed at."""
         networks = agents["networks"]
         leaves, temperature = _leaves(networks["actor"]), networks["temperature"]["log"].exp()
         actions, log_prob = self._sample(leaves, states, noise)
         values = torch.stack([_values(networks[name], states, actions) for name in self.critics]).amin(0)
         costs = (temperature[:, None] * log_prob - values).mean(1)
-        agents = self._moved(agents, "actor", _gradients(costs, leaves), step)
+        agents = self._moved(agents, "actor", _gradients(costs, leaves), rates)
         missing_entropy = log_prob.detach().mean(1) - self.size
-        return self._moved(agents, "temperature", {"log": -missing_entropy}, step)
+        return self._moved(agents, "temperature", {"log": -missing_entropy}, rates)
 
-    def _moved(self, agents: State, name: str, gradients: Variables, step: int) -> State:
+    def _moved(self, agents: State, name: str, gradients: Variables, rates: Rates) -> State:
         networks, memory = agents["networks"], agents["memory"]
-        weights, moments = Adam(self.lr).step(networks[name], gradients, memory[name], step)
+        weights, moments = Adam(self.lr).step(networks[name], gradients, memory[name], rates)
         return {"networks": {**networks, name: weights}, "memory": {**memory, name: moments}}
 
     def _sample(self, actor: Variables, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

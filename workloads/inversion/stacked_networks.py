@@ -13,9 +13,7 @@ from workloads.inversion.optimizers import Variables
 from workloads.inversion.rows import Rows
 
 
-def draw_layers(
-    rows: Rows, sizes: Sequence[int], *purpose: str | int, device: torch.device, last: float | None = None
-) -> Variables:
+def draw_layers(rows: Rows, sizes: Sequence[int], *purpose: str | int, last: float | None = None) -> Variables:
     """Weights of linear layers, uniform within 1 / sqrt(inputs) as torch draws them; those of the last within `last`.
 
     Shape: for layer l `<l>.weight` (B, sizes[l], sizes[l + 1]) and `<l>.bias` (B, 1, sizes[l + 1]).
@@ -23,7 +21,7 @@ def draw_layers(
     weights: Variables = {}
     for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         bound = last if last is not None and layer == len(sizes) - 2 else 1 / math.sqrt(inputs)
-        uniform = rows.draws(*purpose, layer).uniform((inputs + 1) * outputs).to(device)
+        uniform = rows.draws(*purpose, layer).uniform((inputs + 1) * outputs)
         numbers = bound * (2 * uniform.unflatten(1, (inputs + 1, outputs)) - 1)
         # Contiguous, so that they are laid out as a checkpoint gives them back: other layouts round otherwise.
         weights[f"{layer}.weight"] = numbers[:, :-1].contiguous()

@@ -17,7 +17,7 @@ from workloads.inversion.stacked_networks import draw_layers, run_layers
 class Family(Protocol):
     """A family of distributions; the parameters of each row's distribution are variables."""
 
-    def begin(self, rows: Rows, *, device: torch.device) -> Variables:
+    def begin(self, rows: Rows) -> Variables:
         """Parameters of the standard normal distribution, for each row."""
 
     def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,9 +34,10 @@ class Gaussian(Family):
     size: int
     """Numbers in a latent."""
 
-    def begin(self, rows: Rows, *, device: torch.device) -> Variables:
+    def begin(self, rows: Rows) -> Variables:
         """Mean and log standard deviation 0."""
-        return {name: torch.zeros(len(rows), self.size, device=device) for name in ("mean", "log_std")}
+        shape, device = (len(rows), self.size), rows.identities.device
+        return {name: torch.zeros(shape, device=device) for name in ("mean", "log_std")}
 
     def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled and shifted noise, and the exact divergence."""
@@ -61,17 +62,16 @@ class Flow(Family):
     hidden: int
     """Width of the coupling networks."""
 
-    def begin(self, rows: Rows, *, device: torch.device) -> Variables:
+    def begin(self, rows: Rows) -> Variables:
         """Coupling networks whose last layer is 0, and neutral scales and shifts."""
         blocks, size = self.permutations.shape
         sizes = (size // 2, self.hidden, self.hidden, size - size // 2)
         variables: Variables = {}
         for block in range(blocks):
-            coupling = draw_layers(rows, sizes, "coupling", block, device=device, last=0.0)
+            coupling = draw_layers(rows, sizes, "coupling", block, last=0.0)
             variables |= {f"{block}.coupling.{name}": weights for name, weights in coupling.items()}
-            variables |= {
-                f"{block}.{name}": torch.zeros(len(rows), size, device=device) for name in ("log_scale", "shift")
-            }
+            neutral = torch.zeros(len(rows), size, device=rows.identities.device)
+            variables |= {f"{block}.{name}": neutral.clone() for name in ("log_scale", "shift")}
         return variables
 
     def draw(self, variables: Variables, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Losses that an attack descends on: each gives one loss per image, never a batch mean.
 
-Shape, everywhere: logits (B, C), identities (B,) int64 to (B,); smaller looks more like the identity.
+Shape, everywhere: logits (B, C), identities (B,) int64 to (B,); smaller looks more like the identity. Logits in half
+precision are compared in single precision.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workloads.core.numerics import at_least_fp32
+
 POINCARE_RIM = 1e-4  # distance of the aimed-at point from the edge of the ball, where distances are infinite
 
 
 def cross_entropy(logits: Tensor, identities: Tensor) -> Tensor:
     """Minus the logarithm of the probability of the identity."""
-    return F.cross_entropy(logits, identities, reduction="none")
+    return F.cross_entropy(at_least_fp32(logits), identities, reduction="none")
 
 
 def logit(logits: Tensor, identities: Tensor) -> Tensor:
@@ -22,7 +25,7 @@ def logit(logits: Tensor, identities: Tensor) -> Tensor:
 
     Source: Nguyen et al., "Re-thinking Model Inversion Attacks", CVPR 2023, section 4.1.
     """
-    return -logits.gather(1, identities[:, None]).flatten()
+    return -at_least_fp32(logits).gather(1, identities[:, None]).flatten()
 
 
 def margin(logits: Tensor, identities: Tensor) -> Tensor:
@@ -30,7 +33,7 @@ def margin(logits: Tensor, identities: Tensor) -> Tensor:
 
     Source: Yuan et al., "Pseudo Label-Guided Model Inversion Attack", AAAI 2023, equation 3.
     """
-    others = logits.scatter(1, identities[:, None], -torch.inf)
+    others = at_least_fp32(logits).scatter(1, identities[:, None], -torch.inf)
     return others.amax(1) + logit(logits, identities)
 
 
@@ -40,8 +43,10 @@ def poincare(logits: Tensor, identities: Tensor) -> Tensor:
     Source: Struppek et al., "Plug & Play Attacks", ICML 2022, section 3.2. The authors' float32 rounds the corner,
     which lowers every value by 2e-4 and leaves gradients alone.
     """
+    logits = at_least_fp32(logits)
     point = logits / logits.abs().sum(1, keepdim=True)
-    corner = (1 - POINCARE_RIM) * F.one_hot(identities, logits.shape[1]).to(logits)
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    corner = (1 - POINCARE_RIM) * (classes == identities[:, None]).to(logits)  # torch's `one_hot` looks at its input
     room = (1 - point.square().sum(1)) * (1 - (1 - POINCARE_RIM) ** 2)
     return torch.acosh(1 + 2 * (point - corner).square().sum(1) / room)
 

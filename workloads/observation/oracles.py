@@ -8,6 +8,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from workloads.core.numerics import at_least_fp32
+
 Answer = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""
 
@@ -75,7 +77,7 @@ class ScoreOracle(LabelOracle):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Probabilities of all classes, without gradients. Shape: (B, C, H, W) in [0, 1] to (B, classes)."""
-        return self._answer(images).softmax(1)
+        return at_least_fp32(self._answer(images)).softmax(1)
 
     def confidence(self, images: Tensor, identities: Tensor) -> Tensor:
         """The probability of the identity."""
@@ -98,11 +100,14 @@ class WhiteBoxOracle(ScoreOracle):
         return self.features_and_logits(images)[1]
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Penultimate features and logits of one pass. Shape: (B, C, H, W) to (B, F), (B, classes)."""
+        """Penultimate features and logits of one pass, in single precision whatever the network computes in.
+
+        Shape: (B, C, H, W) to (B, F), (B, classes).
+        """
         features = self.target_model.features(self.target_model.normalize(images))
         logits = self.target_model.head(features)
         self.queries += len(images)
-        return features, logits
+        return at_least_fp32(features), at_least_fp32(logits)
 
     def logits_and_inputs(
         self, images: Tensor, layers: Sequence[nn.Module]
@@ -121,7 +126,7 @@ class WhiteBoxOracle(ScoreOracle):
             for hook in hooks:
                 hook.remove()
         self.queries += len(images)
-        return logits, read
+        return at_least_fp32(logits), read
 
     def score(self, images: Tensor, identities: Tensor) -> Tensor:
         """The logit of the identity."""

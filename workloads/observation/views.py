@@ -19,6 +19,11 @@ from workloads.core.resampling import resample
 class View(Protocol):
     """A random, differentiable change of images on their way to the target model."""
 
+    @property
+    def capturable(self) -> bool:
+        """Whether it is computed on the device alone, so that a step can be recorded; True by default."""
+        return True
+
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """The images as the target model sees them, changed by the numbers of their rows.
 
@@ -95,7 +100,7 @@ class RandomView(View):
         mirror = 1 - 2 * (numbers[:, 7] < self.config.flip).to(numbers)
         across = torch.stack((mirror * angle.cos(), -mirror * angle.sin()), 1) * sides[:, :1]
         down = torch.stack((angle.sin(), angle.cos()), 1) * sides[:, 1:]
-        maps = torch.cat((torch.stack((across, down), 1), centre[:, :, None]), 2).to(images.device)
+        maps = torch.cat((torch.stack((across, down), 1), centre[:, :, None]), 2)
         return resample(images, maps, turns=self.config.rotation > 0)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.context import JobContext
+from workloads.core.numerics import at_least_fp32
 from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle, ScoreOracle
 from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches, Scalars
@@ -86,7 +87,7 @@ class KedGan(AdversarialPrior[AnsweredBatches]):
 
     def realism(self, images: Tensor) -> Tensor:
         """Log-probability of being real: the log-sum-exp of the logits minus its softplus."""
-        return F.logsigmoid(self.critic(images).logsumexp(1))
+        return F.logsigmoid(at_least_fp32(self.critic(images)).logsumexp(1))
 
     def public_batches(self, images: Tensor, target: LabelOracle | None, context: JobContext) -> AnsweredBatches:
         """Query the target once about every public image."""

@@ -11,6 +11,7 @@ from workloads.core.checkpoints import State
 from workloads.inversion.attack import ATTACKS, Access, SearchConfig
 from workloads.inversion.row_search import RowSearch
 from workloads.inversion.rows import Rows
+from workloads.inversion.step import Step
 from workloads.observation.oracles import LabelOracle, ScoreOracle
 
 
@@ -36,11 +37,11 @@ class BestSample(RowSearch[ScoreOracle]):
         latents = torch.zeros(len(rows), access.required_prior.latent_size, device=access.device)
         return {"latents": latents, "confidence": torch.full((len(rows),), -1.0, device=access.device)}
 
-    def advance(self, access: Access[ScoreOracle], state: State, rows: Rows, step: int) -> tuple[State, Tensor]:
+    def move(self, access: Access[ScoreOracle], state: State, rows: Rows, step: Step) -> tuple[State, Tensor]:
         """Look at one more image for each row. The loss, which should fall, is 1 minus the best confidence."""
-        latents = rows.normal(access.required_prior.latent_size, "sample", step)
+        latents = rows.normal(access.required_prior.latent_size, "sample", step=step.counter)
         images = self.render(access, latents, rows)
-        confidence = access.target.confidence(images, rows.identities.to(access.device))
+        confidence = access.target.confidence(images, rows.identities)
         better = confidence > state["confidence"]
         best = torch.maximum(confidence, state["confidence"])
         return {"latents": torch.where(better[:, None], latents, state["latents"]), "confidence": best}, 1 - best

@@ -57,9 +57,9 @@ class RecordedRows(Rows):
 
     recorded: Tensor
 
-    def normal(self, size: int, *purpose: str | int) -> Tensor:
-        assert purpose[0] == "sphere"
-        return self.recorded[int(purpose[1])].double()
+    def normal(self, size: int, *purpose: str | int, step: Tensor | None = None) -> Tensor:
+        assert purpose == ("sphere",) and step is not None
+        return self.recorded[int(step)].double()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access, Reconstructions
 from workloads.inversion.folded_networks import folded
 from workloads.inversion.rows import Rows
+from workloads.inversion.step import Step
 from workloads.models.base import MODELS
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.models.vit_b_16 import VitB16Config
@@ -162,7 +163,7 @@ def test_a_step_shows_each_batch_rolled_by_draws_of_its_row() -> None:
     point = torch.full((2, 4, 3, SIDE, SIDE), -2.0, dtype=torch.float64)
     point[..., 4, 4] = 2.0
     for step in range(40):
-        attack.losses(access, {"images": point}, ROWS, step)
+        attack.losses(access, {"images": point}, ROWS, Step.at(step, device=CPU))
     places = torch.stack(shown).unflatten(1, (2, 4))[:, :, :, 0].flatten(3).argmax(3)  # (step, row, image)
     assert (places == places[:, :, :1]).all()  # a batch moves as one
     assert (places[:, 0, 0] != places[:, 1, 0]).any()

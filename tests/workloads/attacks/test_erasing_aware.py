@@ -26,6 +26,7 @@ from workloads.core.randomness import Draws, generator
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions, SearchConfig
 from workloads.inversion.rows import Rows
+from workloads.inversion.step import Step
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import WhiteBoxOracle
@@ -140,7 +141,8 @@ def test_the_loss_is_a_mean_over_draws() -> None:
         access = access_to()
         boxes = ErasedView(nothing, torch.full((3,), 0.2), access.target)
         seeing = replace(access, lenses=(boxes,) * draws)
-        losses.append(Gmi(HOST).losses(seeing, {"latents": torch.ones(IDENTITIES, 8) / 2}, rows, 0))
+        latents = {"latents": torch.ones(IDENTITIES, 8) / 2}
+        losses.append(Gmi(HOST).losses(seeing, latents, rows, Step.at(0, device=CPU)))
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-5)
 
 
@@ -149,7 +151,7 @@ def test_every_step_and_every_draw_has_boxes_of_its_own() -> None:
     latents = {"latents": torch.ones(IDENTITIES, 8) / 2}
     lens = ErasedView(ERASING, torch.full((3,), 0.2), access.target)
     first, next_step, two_draws = (
-        Gmi(HOST).losses(replace(access, lenses=(lens,) * draws), latents, rows, step)
+        Gmi(HOST).losses(replace(access, lenses=(lens,) * draws), latents, rows, Step.at(step, device=CPU))
         for draws, step in ((1, 0), (1, 1), (2, 0))
     )
     assert not torch.equal(first, next_step) and not torch.equal(first, two_draws)
@@ -181,7 +183,9 @@ def test_images_of_one_row_are_seen_through_boxes_of_their_own() -> None:
             return shown[-1]
 
     rows, lens = Rows.of(torch.arange(IDENTITIES), 1, key="test"), Shown(ERASING, torch.full((3,), 0.2), access.target)
-    Gmi(HOST).viewed_losses(replace(access, lenses=(lens,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, 0)
+    Gmi(HOST).viewed_losses(
+        replace(access, lenses=(lens,)), torch.ones(4 * IDENTITIES, 3, 8, 8), rows, Step.at(0, device=CPU)
+    )
     of_first_row = shown[0][:4]
     assert len(of_first_row.flatten(1).unique(dim=0)) > 1
 

@@ -23,6 +23,7 @@ from workloads.core.config import ComponentConfig
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access, Reconstructions
 from workloads.inversion.rows import Rows
+from workloads.inversion.step import Step
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import Prior, PriorConfig
 from workloads.priors.wgan_gp import WganGpConfig
@@ -37,9 +38,8 @@ class RecordedRows(Rows):
 
     noise: Tensor
 
-    def normal(self, size: int, *purpose: str | int) -> Tensor:
-        name, number = purpose
-        call = {"noise": 0, "draw": STEPS}[str(name)] + int(number)
+    def normal(self, size: int, *purpose: str | int, step: Tensor | None = None) -> Tensor:
+        call = int(step) if step is not None else STEPS + int(purpose[1])
         return self.noise[call, self.restarts, :size]
 
 
@@ -59,7 +59,7 @@ class Fit:
     def images(self) -> list[Tensor]:
         """The images that each step looked at."""
         return [
-            self.attack.images_of(self.access, state["variables"], self.rows, step)
+            self.attack.images_of(self.access, state["variables"], self.rows, Step.at(step, device=self.access.device))
             for step, state in enumerate(self.states[:-1])
         ]
 

@@ -28,6 +28,7 @@ from workloads.core.checkpoints import State
 from workloads.inversion.attack import Access, Reconstructions
 from workloads.inversion.gradient_search import GradientAttack
 from workloads.inversion.rows import Rows
+from workloads.inversion.step import Step
 from workloads.observation.oracles import WhiteBoxOracle
 
 STEPS, STARTS = 20, range(2)
@@ -51,9 +52,9 @@ class RecordedRows(Rows):
 
     noise: Tensor
 
-    def normal(self, size: int, *purpose: str | int) -> Tensor:
-        assert purpose[0] == "noise"
-        return self.noise[int(purpose[1]), self.restarts, :size]
+    def normal(self, size: int, *purpose: str | int, step: Tensor | None = None) -> Tensor:
+        assert purpose == ("noise",) and step is not None
+        return self.noise[int(step), self.restarts, :size]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Trajectory:
     def mean_losses(self, term: str) -> Tensor:
         """Mean of one of the two terms, at the images that each step looked at. Shape: (T,)."""
         means = []
-        for step, state in enumerate(self.states[:-1]):
+        for number, state in enumerate(self.states[:-1]):
+            step = Step.at(number, device=self.access.device)
             images = self.attack.images_of(self.access, state["variables"], self.rows, step)
             losses = (
                 self.attack.objective.losses(self.access, images, self.rows.identities)

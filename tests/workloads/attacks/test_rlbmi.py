@@ -18,7 +18,7 @@ from workloads.attacks.rlbmi import Rlbmi, RlbmiConfig
 from workloads.core.checkpoints import State
 from workloads.core.randomness import generator
 from workloads.inversion.attack import Access, Reconstructions
-from workloads.inversion.optimizers import Variables
+from workloads.inversion.optimizers import Adam, Variables
 from workloads.inversion.rows import Rows, select
 from workloads.inversion.soft_actor_critic import SoftActorCritic
 from workloads.observation.oracles import Answer, ScoreOracle
@@ -111,9 +111,9 @@ def lessons() -> list[dict[str, Tensor]]:
 def test_stacked_agents_learn_as_one_agent_of_torchs_own_parts(official: bool, row: int) -> None:
     critics = ("critic_1",) if official else ("critic_1", "critic_2")
     method = SoftActorCritic(SIZE, HIDDEN, LR, critics=critics, averaged=official, shared_noise=official)
-    agents = begun = doubled(method.begin(ROWS, device=CPU))
+    agents = begun = doubled(method.begin(ROWS))
     for step, lesson in enumerate(lessons()):
-        agents = method.learn(agents, **lesson, step=step)
+        agents = method.learn(agents, **lesson, rates=Adam(LR).rates(step))
     expected = reference(begun, row, lessons(), official=official)
     # float64, five steps: Adam divides by gradients that may be small, so less than all 15 digits agree
     torch.testing.assert_close(select(agents["networks"], torch.tensor(row)), expected, rtol=1e-7, atol=1e-9)
@@ -121,7 +121,7 @@ def test_stacked_agents_learn_as_one_agent_of_torchs_own_parts(official: bool, r
 
 def test_actions_lie_inside_the_unit_box_and_without_noise_are_the_squeezed_mean() -> None:
     method = SoftActorCritic(SIZE, HIDDEN, LR)
-    agents, states = doubled(method.begin(ROWS, device=CPU)), drawn(2, BATCH, SIZE, purpose="states")
+    agents, states = doubled(method.begin(ROWS)), drawn(2, BATCH, SIZE, purpose="states")
     noise = 100 * drawn(2, BATCH, SIZE, purpose="noise")
     assert method.act(agents, states, noise).abs().max() <= 1
     mean = module_of(agents["networks"]["actor"], 1)(states[1])[:, :SIZE]
@@ -130,13 +130,13 @@ def test_actions_lie_inside_the_unit_box_and_without_noise_are_the_squeezed_mean
 
 def test_agents_come_nearer_to_the_actions_worth_most_each_to_its_own() -> None:
     method, wanted = SoftActorCritic(2, 32, 1e-2), torch.tensor([[[0.6, -0.4]], [[-0.5, 0.2]]])
-    begun = agents = method.begin(ROWS, device=CPU)
+    begun = agents = method.begin(ROWS)
     draws, still = generator("test", "bandit"), torch.zeros(2, 1, 2)
     for step in range(300):
         states, noise, more = torch.randn(3, 2, 32, 2, generator=draws).unbind()
         actions = method.act(agents, states, noise)
         rewards = -20 * (actions - wanted).square().sum(2)
-        agents = method.learn(agents, states, actions, rewards, noise=more, step=step)
+        agents = method.learn(agents, states, actions, rewards, noise=more, rates=Adam(LR).rates(step))
     before, after = ((method.act(learned, still, still) - wanted).norm(dim=2) for learned in (begun, agents))
     assert (after < before / 2).all()
 

@@ -19,6 +19,7 @@ from workloads.attacks.vmi import Vmi, VmiConfig
 from workloads.inversion.attack import Reconstructions
 from workloads.inversion.optimizers import Momentum, Variables
 from workloads.inversion.rows import Rows, select
+from workloads.inversion.step import Step
 from workloads.inversion.variational import Flow, Gaussian
 
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ def anywhere(begun: Variables) -> Variables:
 
 
 def test_a_gaussians_divergence_is_that_of_torchs_distributions() -> None:
-    distribution = anywhere(Gaussian(SIZE).begin(ROWS, device=CPU))
+    distribution = anywhere(Gaussian(SIZE).begin(ROWS))
     _, divergence = Gaussian(SIZE).draw(distribution, drawn(2, 1, SIZE, purpose="noise"))
     standard = Normal(torch.zeros(SIZE, dtype=torch.float64), 1.0)
     expected = kl_divergence(Normal(distribution["mean"], distribution["log_std"].exp()), standard).sum(1)
@@ -58,7 +59,7 @@ def test_a_gaussian_moves_and_stretches_noise() -> None:
 
 def test_a_flow_begins_as_the_law_of_the_prior() -> None:
     flow, noise = Flow(ORDERS, hidden=4), drawn(2, 6, SIZE, purpose="noise").float()
-    latents, divergence = flow.draw(flow.begin(ROWS, device=CPU), noise)
+    latents, divergence = flow.draw(flow.begin(ROWS), noise)
     torch.testing.assert_close(divergence, torch.zeros(2))
     assert torch.equal(latents, noise[:, :, ORDERS[0]][:, :, ORDERS[1]][:, :, ORDERS[2]])
 
@@ -66,7 +67,7 @@ def test_a_flow_begins_as_the_law_of_the_prior() -> None:
 @pytest.mark.parametrize("row", [0, 1])
 def test_a_flows_density_is_that_of_the_noise_over_the_jacobian(row: int) -> None:
     flow = Flow(ORDERS, hidden=4)
-    distribution, noise = anywhere(flow.begin(ROWS, device=CPU)), drawn(2, 1, SIZE, purpose="noise")
+    distribution, noise = anywhere(flow.begin(ROWS)), drawn(2, 1, SIZE, purpose="noise")
     latents, divergence = flow.draw(distribution, noise)
 
     def latent_of(numbers: Tensor) -> Tensor:
@@ -81,14 +82,14 @@ def test_a_flows_density_is_that_of_the_noise_over_the_jacobian(row: int) -> Non
 
 def test_a_flows_divergence_is_the_mean_over_its_draws() -> None:
     flow = Flow(ORDERS, hidden=4)
-    distribution, noise = anywhere(flow.begin(ROWS, device=CPU)), drawn(2, 3, SIZE, purpose="noise")
+    distribution, noise = anywhere(flow.begin(ROWS)), drawn(2, 3, SIZE, purpose="noise")
     divergences = torch.stack([flow.draw(distribution, noise[:, draw : draw + 1])[1] for draw in range(3)])
     torch.testing.assert_close(flow.draw(distribution, noise)[1], divergences.mean(0))
 
 
 def test_a_coupling_adds_to_the_second_half_what_its_network_makes_of_the_first() -> None:
     flow = Flow(ORDERS[:1], hidden=4)
-    distribution = anywhere(flow.begin(ROWS, device=CPU))
+    distribution = anywhere(flow.begin(ROWS))
     distribution |= {name: torch.zeros_like(distribution[name]) for name in ("0.log_scale", "0.shift")}
     noise = drawn(2, 6, SIZE, purpose="noise")
     latents, permuted = flow.draw(distribution, noise)[0][1], noise[1][:, ORDERS[0]]
@@ -109,7 +110,7 @@ def test_momentum_is_torchs_sgd() -> None:
     for step, slope in enumerate(slopes):
         expected.grad = slope.clone()
         sgd.step()
-        variables, memory = rule.step(variables, {"z": slope}, memory, step)
+        variables, memory = rule.step(variables, {"z": slope}, memory, rule.rates(step))
     torch.testing.assert_close(variables["z"], expected.detach())
 
 
@@ -127,11 +128,9 @@ def attacked(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Re
 
 def test_a_loss_is_mean_cross_entropy_and_weighted_divergence() -> None:
     networks, attack = golden_networks(torch.float32), Vmi(VmiConfig(**SMALL, family="gaussian", kl_weight=0.5))
-    distribution = {
-        name: tensor.float() for name, tensor in anywhere(Gaussian(LATENT_SIZE).begin(ROWS, device=CPU)).items()
-    }
-    losses = attack.losses(white_box(networks), distribution, ROWS, 7)
-    noise = ROWS.normal(4 * LATENT_SIZE, "samples", 7).view(2, 4, LATENT_SIZE)
+    distribution = {name: tensor.float() for name, tensor in anywhere(Gaussian(LATENT_SIZE).begin(ROWS)).items()}
+    losses = attack.losses(white_box(networks), distribution, ROWS, Step.at(7, device=CPU))
+    noise = ROWS.normal(4 * LATENT_SIZE, "samples", step=torch.tensor(7)).view(2, 4, LATENT_SIZE)
     for row, identity in enumerate(ROWS.identities.tolist()):
         mean, std = distribution["mean"][row], distribution["log_std"][row].exp()
         logits = networks.target(networks.generator(mean + std * noise[row]))

@@ -72,6 +72,15 @@ def test_norms_right_after_a_layer_are_gone(kind: str, left: int) -> None:
     assert norms(folded(model_of(kind), lambda model: model(images()))) == left
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_folded_model_is_frozen_in_eval_mode_and_channels_last(kind: str) -> None:
+    faster = folded(model_of(kind), lambda model: model(images()))
+    assert not faster.training
+    assert not any(weight.requires_grad for weight in faster.parameters())
+    maps = [weight for weight in faster.parameters() if weight.ndim == 4]
+    assert maps and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in maps)
+
+
 def test_the_original_stays_as_it_was() -> None:
     before = norms(model_of("resnet"))
     folded(model_of("resnet"), lambda model: model(images()))
