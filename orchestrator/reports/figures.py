@@ -22,12 +22,12 @@ from orchestrator.reports.tables import (
     frontier_points,
     in_words,
     is_fraction,
-    mean_interval,
     number,
     point_label,
     short_names,
     value_text,
 )
+from orchestrator.results.paired_points import mean_interval
 from orchestrator.results.sweep_result import PointResult, SweepResult
 from orchestrator.search.space import Choice, Distribution, Integer, Objective
 

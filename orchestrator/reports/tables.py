@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,15 +121,8 @@ def with_spread_and_intervals(point: PointResult, name: str) -> str:
     text, intervals = with_spread(point, name), intervals_of_mean(point, name)
     if intervals is None:
         return text
-    seeds, total = (_ends(name, {"low": low, "high": high}) for low, high in intervals)
-    return f"{text}, seeds {seeds}, total {total}"
-
-
-def mean_interval(point: PointResult, name: str) -> tuple[float, float]:
-    """Means of the lower and of the upper ends of the trials' intervals."""
-    estimates = [trial.estimates()[name] for trial in point.trials]
-    low, high = (statistics.fmean(float(estimate[bound]) for estimate in estimates) for bound in ("low", "high"))
-    return low, high
+    alone, total = (ends and _ends(name, {"low": ends[0], "high": ends[1]}) for ends in intervals)
+    return f"{text}, seeds {alone or 'all alike'}, total {total}"
 
 
 def short_names(result: SweepResult) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,20 +55,40 @@ def membership(points: Sequence[PointResult], objectives: Sequence[Objective]) -
     return {point.point: float(share) for point, share in zip(points, shares, strict=True)}
 
 
-def intervals_of_mean(point: PointResult, name: str) -> tuple[tuple[float, float], tuple[float, float]] | None:
+Ends = tuple[float, float]
+"""Lower and upper end of an interval."""
+
+
+def intervals_of_mean(point: PointResult, name: str) -> tuple[Ends | None, Ends] | None:
     """The intervals of a point's mean: over seeds alone, and over seeds with people or images.
+
+    The first is None where all seeds gave the same number, which a spread cannot be told from. The second holds the
+    mean interval of the trials, since t with few seeds, or with values at 0 or 1, can be narrower than people or images
+    alone allow.
 
     None for a single seed, and for a number that has no values of the same people or images with every seed.
     """
     values = _values(point, name)
     if values is None or len(values) < 2 or len({units for _, units in values}) > 1 or len(next(iter(values))[1]) < 2:
         return None
-    seeds, rows = np.array([trial.value(name) for trial in point.trials]), _array(values)
-    ends = np.array([seed_interval(seeds), total_interval(rows)])
-    if unit_of(name) == FRACTION:
-        ends = ends.clip(0.0, 1.0)
-    alone, total = ((float(low), float(high)) for low, high in ends)
-    return alone, total
+    seeds = np.array([trial.value(name) for trial in point.trials])
+    low, high = total_interval(_array(values))
+    alone_low, alone_high = mean_interval(point, name)
+    alike = bool((seeds == seeds[0]).all())
+    alone = None if alike else _possible(name, seed_interval(seeds))
+    return alone, _possible(name, (min(low, alone_low), max(high, alone_high)))
+
+
+def mean_interval(point: PointResult, name: str) -> Ends:
+    """Means of the lower and of the upper ends of the trials' intervals."""
+    estimates = [trial.estimates()[name] for trial in point.trials]
+    low, high = (statistics.fmean(float(estimate[bound]) for estimate in estimates) for bound in ("low", "high"))
+    return low, high
+
+
+def _possible(name: str, ends: Ends) -> Ends:
+    """The part of an interval that a number can lie in."""
+    return (max(ends[0], 0.0), min(ends[1], 1.0)) if unit_of(name) == FRACTION else ends
 
 
 _Paired = dict[tuple[int, tuple[str, ...]], tuple[float, ...]]

@@ -246,6 +246,16 @@ def test_the_mean_over_seeds_has_an_interval_over_seeds_and_one_in_total(world: 
     assert cells[7] == "57.2 ± 0", "distances of single people were not recorded"
 
 
+def test_seeds_that_are_all_alike_are_said_to_be_so_and_the_total_is_never_narrower_than_that_of_a_trial(
+    world: World,
+) -> None:
+    result = world.result(*(world.trial(0, {}, seed, 1.0, 1.0, half=0.2) for seed in range(2)))
+    cells = point_rows(result, intervals=True).rows[0].cells
+    # Trials: 100 % with an interval that begins 1 point below for images, and 20 points below for people.
+    assert cells[4] == "100.0 % ± 0.0, seeds all alike, total [99.0, 100.0]"
+    assert cells[5] == "100.0 % ± 0.0, seeds all alike, total [80.0, 100.0]"
+
+
 def test_tables_name_the_defense_where_nothing_is_searched(world: World) -> None:
     result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, {}, 0, 0.95, 0.5), search__space="{}")
     assert [row.cells[2] for row in point_rows(result).rows] == ["no defense", "random_erasing"]
