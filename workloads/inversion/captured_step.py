@@ -11,16 +11,16 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
+from workloads.core import cuda_graphs
 from workloads.core.checkpoints import State
+from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING
 from workloads.inversion.rows import Rows, copied, overwrite
 from workloads.inversion.step import Move, Step
 from workloads.observation.oracles import LabelOracle
 
 logger = logging.getLogger(__name__)
-WARM_UPS = 3  # steps before one is recorded: libraries choose kernels and allocate in the first ones
 
 
 class Recorder(Protocol):
@@ -38,13 +38,8 @@ class CudaGraphs(Recorder):
     """Records CUDA graphs."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record a graph, which has memory of its own: what earlier steps have left over is given back first."""
-        torch.cuda.empty_cache()
-        graph = torch.cuda.CUDAGraph()
-        # Other threads of the process, such as one that reports, may use CUDA meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            work()
-        return graph.replay
+        """Record a graph."""
+        return cuda_graphs.record(work)
 
 
 class CapturedStep:
@@ -69,7 +64,7 @@ class CapturedStep:
         if shapes != self._shapes:
             self._shapes, self._seen, self._recorded = shapes, 0, None
         self._seen += 1
-        if self._recorded is None and self._can_record and self._seen > WARM_UPS:
+        if self._recorded is None and self._can_record and self._seen > STEPS_BEFORE_RECORDING:
             self._record(state, rows, step)
         return (self._recorded or self._move)(state, rows, step)
 

@@ -9,14 +9,13 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from workloads.core import cuda_graphs
+from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING
 from workloads.core.numerics import arithmetic
 from workloads.defenses.base import Batch, Defense
 from workloads.models.base import Classifier
 from workloads.recipes.optimization import TrainingConfig
 from workloads.training.average import MovingAverage
-
-STEPS_BEFORE_RECORDING = 3
-"""Steps of a shape that are computed before one is recorded; libraries and optimisers set up in the first."""
 
 Step = Callable[[Batch], Tensor]
 """Takes a step on a batch; returns its loss and how many rows were classified as their target, on the device.
@@ -118,17 +117,18 @@ class _Recording:
 
     def __init__(self, step: Step, batch: Batch, stream: torch.cuda.Stream) -> None:
         self._inputs = Batch(**{item.name: getattr(batch, item.name).clone() for item in fields(Batch)})
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads of the process, such as one that reports, may use CUDA meanwhile.
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-            self._result = step(self._inputs)
+        self._result: Tensor
+        self._replay = cuda_graphs.record(lambda: self._take(step), stream=stream)
 
     def replay(self, batch: Batch) -> Tensor:
         """Take the step on another batch. Shape: to (2,)."""
         for item in fields(Batch):
             getattr(self._inputs, item.name).copy_(getattr(batch, item.name))
-        self._graph.replay()
+        self._replay()
         return self._result.clone()
+
+    def _take(self, step: Step) -> None:
+        self._result = step(self._inputs)
 
 
 def fastest(step: Step, defenses: Sequence[Defense], device: torch.device) -> Step:

@@ -22,9 +22,10 @@ from tests.support.tape import Tape
 from workloads.attacks.ifgmi import IfgmiConfig
 from workloads.attacks.rlbmi import RlbmiConfig
 from workloads.core.checkpoints import State
+from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING
 from workloads.inversion import captured_step, row_search
 from workloads.inversion.attack import Reconstructions
-from workloads.inversion.captured_step import WARM_UPS, CapturedStep, CudaGraphs, Recorder
+from workloads.inversion.captured_step import CapturedStep, CudaGraphs, Recorder
 from workloads.inversion.rows import Rows, copied
 from workloads.inversion.step import Move, Step
 from workloads.inversion.wrapped_attack import WrappedAttackConfig
@@ -32,7 +33,7 @@ from workloads.observation.oracles import LabelOracle
 from workloads.observation.views import View
 
 CPU = torch.device("cpu")
-STEPS = WARM_UPS + 3
+STEPS = STEPS_BEFORE_RECORDING + 3
 FEW = 1  # steps before a search is recorded here
 
 
@@ -72,7 +73,7 @@ def on_tape(tape: Tape) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(row_search, "CudaGraphs", lambda: tape))
         stack.enter_context(patch.object(row_search, "GRAPHS", "cpu"))
-        stack.enter_context(patch.object(captured_step, "WARM_UPS", FEW))
+        stack.enter_context(patch.object(captured_step, "STEPS_BEFORE_RECORDING", FEW))
         yield
 
 
@@ -142,7 +143,7 @@ def test_a_step_is_recorded_once_and_repeated() -> None:
     tape, state = CountingTape(), {"number": torch.tensor([1.0, 2.0])}
     moved = taken(captured(doubling, tape), STEPS, rows=rows_of(0, 5), state=state)
     assert torch.equal(moved["number"], taken(doubling, STEPS, rows=rows_of(0, 5), state=state)["number"])
-    assert (tape.recorded, tape.repeated) == (1, STEPS - WARM_UPS)
+    assert (tape.recorded, tape.repeated) == (1, STEPS - STEPS_BEFORE_RECORDING)
 
 
 def test_other_rows_with_another_state_are_moved_by_the_same_recording() -> None:
@@ -174,7 +175,9 @@ def test_a_number_of_python_that_changes_would_be_caught() -> None:
         return {"number": state["number"] + next(calls)}, state["number"]
 
     moved = taken(captured(counting, Tape()), STEPS, rows=rows_of(0), state={"number": torch.zeros(1)})
-    assert moved["number"].item() == sum(range(WARM_UPS)) + WARM_UPS * (STEPS - WARM_UPS)
+    assert moved["number"].item() == sum(range(STEPS_BEFORE_RECORDING)) + STEPS_BEFORE_RECORDING * (
+        STEPS - STEPS_BEFORE_RECORDING
+    )
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
@@ -211,7 +214,7 @@ def test_a_graph_gives_the_bits_of_operations_one_after_another(tmp_path: Path, 
         with ExitStack() as stack:
             stack.enter_context(patch.object(row_search, "CudaGraphs", CountingGraphs))
             stack.enter_context(patch.object(row_search, "GRAPHS", graphs))
-            stack.enter_context(patch.object(captured_step, "WARM_UPS", FEW))
+            stack.enter_context(patch.object(captured_step, "STEPS_BEFORE_RECORDING", FEW))
             context = context_at(tmp_path / folder)
             return search.attack.run(access_of(search, cuda), torch.arange(CLASSES), context=context)
 
