@@ -7,7 +7,7 @@ from typing import Literal
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.placement.nodes import Request
-from orchestrator.placement.sizing import whole_gpu
+from orchestrator.placement.sizing import Sized, whole_gpu
 
 Cause = Literal["code", "memory", "gpu memory", "lost worker", "placement"]
 MOST_LOST_WORKERS = 5
@@ -46,9 +46,14 @@ class Attempt:
     """One try of a job: what it asks for, and what has gone wrong before."""
 
     request: Request
-    first: Request
+    first: Sized
     """What its first try asked for."""
     lost_workers: int = 0
+
+    @staticmethod
+    def begin(sized: Sized) -> Attempt:
+        """The first try."""
+        return Attempt(sized.request, sized)
 
     def next_after(self, cause: Cause) -> Attempt | None:
         """The next try after this one failed; None if there is no point in another.
@@ -58,7 +63,7 @@ class Attempt:
         """
         if cause == "lost worker" and self.lost_workers + 1 < MOST_LOST_WORKERS:
             return replace(self, lost_workers=self.lost_workers + 1)
-        if cause == "memory" and self.request.memory_gb == self.first.memory_gb:
+        if cause == "memory" and self.request.memory_gb == self.first.request.memory_gb:
             return replace(self, request=replace(self.request, memory_gb=self.request.memory_gb * 2))
         if cause == "gpu memory" and 0 < self.request.gpus < 1:
             return replace(self, request=whole_gpu(self.request))
@@ -69,6 +74,10 @@ class Attempt:
         if failure.cause == "memory":
             return f"{failure.message} (it asked for {self.request.memory_gb:g} GiB of main memory)"
         if failure.cause == "gpu memory":
-            shared = f"with {self.first.gpu_memory_gb:.3g} GiB of a shared one, then " if self.first.gpus < 1 else ""
+            shared = (
+                f"with {self.first.request.gpu_memory_gb:.3g} GiB of a shared one, then "
+                if self.first.request.gpus < 1
+                else ""
+            )
             return f"{failure.message} (it ran {shared}alone on a GPU: lower its batch size, or take a larger GPU)"
         return failure.message

@@ -16,7 +16,6 @@ from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.run_job import device_for, read_images, run_job
 from orchestrator.executors.sizer import Sizer
 from orchestrator.placement.machine import this_machine
-from orchestrator.placement.nodes import Node
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 from workloads.context import DataInput, Progress
@@ -37,7 +36,8 @@ class InlineExecutor(Executor):
         """Run trial after trial in this process."""
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
             self._recorder = recorder = SessionRecorder(session.store, ledger.append, session.accepted_changes)
-            self._sizer = Sizer(session.store.latest_of, _this_machine)
+            nodes = (this_machine(),)
+            self._sizer = Sizer(session.store.latest_of, lambda: nodes)
             while (trial := session.search.next()) is not None:
                 plan = session.plan(trial)
                 recorder.start_trial(plan)
@@ -65,7 +65,8 @@ class InlineExecutor(Executor):
 
     def _run(self, job: PlannedJob, session: Session, recorder: SessionRecorder) -> None:
         self._running = RunningJob(job.key, job.kind, time.time())
-        request = self._sizer.size(job).request
+        sized = self._sizer.size(job)
+        request, unused = sized.request, {"missing_gpu": sized.unused_gpu} if sized.unused_gpu else {}
         recorder.start_job(job, request, node="inline")
         try:
             manifest = run_job(
@@ -75,7 +76,7 @@ class InlineExecutor(Executor):
                 load_images=_cached_images(),
                 on_progress=self._progress,
                 device=device_for(request.gpus),
-                where={"node": "inline"},
+                where={"node": "inline", **unused},
                 checkpoint_every_s=session.checkpoint_every_s,
             )
         except DamagedArtifact:
@@ -95,12 +96,6 @@ class InlineExecutor(Executor):
             self._running = replace(
                 self._running, step=progress.step, steps=progress.steps, metrics=dict(progress.metrics)
             )
-
-
-@functools.cache
-def _this_machine() -> tuple[Node, ...]:
-    """This machine, looked at once."""
-    return (this_machine(),)
 
 
 @functools.cache

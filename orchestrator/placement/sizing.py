@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.placement.nodes import Node, Request, rounded_down
+from orchestrator.placement.nodes import Gpu, Node, Request, rounded_down
 
 HEADROOM = 1.2
 """A job asks for this much more than jobs of its shape were measured to take."""
@@ -62,6 +62,8 @@ class Sized:
     request: Request
     reason: str
     """A phrase for people."""
+    unused_gpu: str = ""
+    """Why it asks for no GPU though there are some, in a sentence; empty if there are none, or the spec decides."""
 
 
 def size(needs: Needs, nodes: Sequence[Node], *, usage: Usage | None = None, estimate_gb: float | None = None) -> Sized:
@@ -71,11 +73,11 @@ def size(needs: Needs, nodes: Sequence[Node], *, usage: Usage | None = None, est
         usage: what the last finished job of the same shape took; None if there was none.
         estimate_gb: GPU memory of its tensors, worked out; used while nothing is measured.
     """
-    usage = usage or Usage()
+    usage, unused = usage or Usage(), _unused_gpu(needs, nodes)
     share, gpu_memory_gb, reason = _gpu(needs, nodes, usage, estimate_gb)
     cpus = needs.cpus or (_cpus_beside_a_gpu(nodes) if share else 1)
     memory_gb = needs.memory_gb or _memory_gb(nodes, usage.memory_gb)
-    return Sized(Request(cpus, share, memory_gb, gpu_memory_gb), reason)
+    return Sized(Request(cpus, share, memory_gb, gpu_memory_gb), unused or reason, unused)
 
 
 def whole_gpu(request: Request) -> Request:
@@ -87,10 +89,10 @@ def _gpu(needs: Needs, nodes: Sequence[Node], usage: Usage, estimate_gb: float |
     """Share of a GPU, memory on it in GiB, and why."""
     if needs.gpus is not None:
         return needs.gpus, needs.gpu_memory_gb or 0.0, "GPUs set by the spec"
-    usable = [node for node in nodes if node.gpus and not node.without_cuda]
+    usable = _usable_gpus(nodes)
     if not usable:
-        return 0.0, 0.0, next((node.without_cuda for node in nodes if node.without_cuda), "no GPU")
-    memories = [gpu.memory_gb for node in usable for gpu in node.gpus if gpu.memory_gb is not None]
+        return 0.0, 0.0, "no GPU"
+    memories = [gpu.memory_gb for gpu in usable if gpu.memory_gb is not None]
     if not memories:
         return 1.0, 0.0, "the memory of the GPUs is unknown, so none is shared"
     smallest = min(memories)
@@ -99,6 +101,17 @@ def _gpu(needs: Needs, nodes: Sequence[Node], usage: Usage, estimate_gb: float |
         return 1.0, needs.gpu_memory_gb or 0.0, reason
     parts = next(parts for parts in PARTS if memory_gb <= smallest / parts)
     return rounded_down(1 / parts), needs.gpu_memory_gb or smallest / parts, reason
+
+
+def _usable_gpus(nodes: Sequence[Node]) -> list[Gpu]:
+    return [gpu for node in nodes if not node.without_cuda for gpu in node.gpus]
+
+
+def _unused_gpu(needs: Needs, nodes: Sequence[Node]) -> str:
+    """Why a job whose spec leaves it open asks for none of the GPUs that there are; empty if that is not so."""
+    if needs.gpus is not None or _usable_gpus(nodes):
+        return ""
+    return next((node.without_cuda for node in nodes if node.without_cuda), "")
 
 
 def _gpu_memory_gb(needs: Needs, usage: Usage, estimate_gb: float | None) -> tuple[float | None, str]:

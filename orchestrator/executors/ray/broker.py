@@ -153,9 +153,8 @@ class Broker:
 
     async def _run_with_retries(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
         """Run a job until it is done or there is no point in trying again."""
-        request, input_recomputed = self._sizer.size(job).request, False
-        attempt = Attempt(request, request)
-        while (failure := await self._attempt(job, attempt.request)) is not None:
+        attempt, input_recomputed = Attempt.begin(self._sizer.size(job)), False
+        while (failure := await self._attempt(job, attempt)) is not None:
             if failure.damaged_input is not None and not input_recomputed:
                 input_recomputed = True
                 await self._recompute(failure.damaged_input, by_key)
@@ -167,14 +166,14 @@ class Broker:
             self._recorder.retry_job(job, failure.message, cause=failure.cause)
             attempt = following
 
-    async def _attempt(self, job: PlannedJob, request: Request) -> Failure | None:
+    async def _attempt(self, job: PlannedJob, attempt: Attempt) -> Failure | None:
         """Run a job once, on the next worker that is free; returns why it failed, or None if it is done."""
         try:
-            slot = await self._pool.acquire(request)
+            slot = await self._pool.acquire(attempt.request)
         except NowhereToRun as error:
             return Failure("placement", str(error))
         try:
-            facts = await self._run_on(slot, job, request)
+            facts = await self._run_on(slot, job, attempt)
         except exceptions.RayTaskError as error:
             failure = failure_of(error.cause)
             # What failed for want of GPU memory may still hold some of it.
@@ -191,9 +190,12 @@ class Broker:
         self._pool.release(slot)
         return None
 
-    async def _run_on(self, slot: Slot, job: PlannedJob, request: Request) -> Facts:
+    async def _run_on(self, slot: Slot, job: PlannedJob, attempt: Attempt) -> Facts:
+        request = attempt.request
         self._running[job.key] = RunningJob(job.key, job.kind, time.time())
-        facts: asyncio.Future[Facts] = asyncio.ensure_future(slot.actor.run.remote(job, request))
+        facts: asyncio.Future[Facts] = asyncio.ensure_future(
+            slot.actor.run.remote(job, request, attempt.first.unused_gpu)
+        )
         try:
             await self._start(slot, job, request, over=facts)
             self._running[job.key] = RunningJob(job.key, job.kind, time.time())

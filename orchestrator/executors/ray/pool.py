@@ -131,16 +131,7 @@ class Pool:
     def why_waiting(self, slot: Slot) -> str:
         """Say what a worker waits for that Ray has not started yet."""
         ours = [other.request for other in self._slots.values() if other.started.is_set()]
-        amounts: list[tuple[str, float, float]] = [("CPU", slot.request.cpus, sum(other.cpus for other in ours))]
-        if slot.request.gpus:
-            amounts.append(("GPU", slot.request.gpus, sum(other.gpus for other in ours)))
-        total, free = ray.cluster_resources(), ray.available_resources()
-        held = [
-            f"{needed:.3g} {name}, of {total.get(name, 0):g} others hold {others:g}"
-            for name, needed, used in amounts
-            if (others := round(total.get(name, 0) - free.get(name, 0) - used, 4)) > 0
-        ]
-        return f"waits for {'; '.join(held)}" if held else "waits for Ray to start its worker"
+        return held_by_others(slot.request, ours, ray.cluster_resources(), ray.available_resources())
 
     def release(self, slot: Slot) -> None:
         """Take back a worker whose job is over and which can run another."""
@@ -234,3 +225,24 @@ class Pool:
                     self._gpus[node.id] = await asyncio.wait_for(look_at(node.id), LOOK_FOR_S)
                 except (ray.exceptions.RayError, TimeoutError):
                     self._gpus[node.id] = LocalGpus()
+
+
+def held_by_others(
+    request: Request, ours: Sequence[Request], total: Mapping[str, float], free: Mapping[str, float]
+) -> str:
+    """Say what a worker with this request waits for.
+
+    Args:
+        ours: what this run's workers hold.
+        total: what the cluster has of each resource, by Ray's names.
+        free: what nobody holds.
+    """
+    amounts: list[tuple[str, float, float]] = [("CPU", request.cpus, sum(other.cpus for other in ours))]
+    if request.gpus:
+        amounts.append(("GPU", request.gpus, sum(other.gpus for other in ours)))
+    held = [
+        f"{needed:.3g} {name}, of {total.get(name, 0):g} others hold {others:g}"
+        for name, needed, used in amounts
+        if (others := round(total.get(name, 0) - free.get(name, 0) - used, 4)) > 0
+    ]
+    return f"waits for {'; '.join(held)}" if held else "waits for Ray to start its worker"

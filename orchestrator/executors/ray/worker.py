@@ -52,11 +52,12 @@ class Worker:
         importlib.import_module("workloads.core.numerics").fix_cublas_workspace()  # before CUDA starts here
         importlib.import_module("orchestrator.executors.usage").limit_gpu_memory(gpu_share)
 
-    def run(self, job: PlannedJob, request: Request) -> Facts:
+    def run(self, job: PlannedJob, request: Request, unused_gpu: str = "") -> Facts:
         """Run a job and commit its artifact; returns facts about its making. Raises whatever the job raises.
 
         Args:
-            request: what the job asked for; of it, the worker holds at least that.
+            request: what the job asked for; the worker holds at least that.
+            unused_gpu: why it asked for none of the GPUs that there are.
         """
         import torch
 
@@ -64,6 +65,7 @@ class Worker:
 
         context = ray.get_runtime_context()
         where = {"node": context.get_node_id(), "gpu_ids": ray.get_gpu_ids()}
+        where |= {"missing_gpu": unused_gpu} if unused_gpu else {}
         try:
             manifest = run_job(
                 job,

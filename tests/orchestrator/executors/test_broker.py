@@ -50,7 +50,7 @@ class Pool:
     def run(self) -> Pool:
         return self
 
-    async def remote(self, job: PlannedJob, request: Request) -> dict[str, Any]:
+    async def remote(self, job: PlannedJob, request: Request, unused_gpu: str) -> dict[str, Any]:
         from ray.exceptions import RayTaskError
 
         error = self.errors.pop(0) if self.errors else None
@@ -134,7 +134,7 @@ def test_a_job_whose_worker_cannot_start_is_said_to_wait_and_begins_when_it_can(
     monkeypatch.setattr("orchestrator.executors.ray.broker.SAY_WAITING_AFTER_S", 0.001)
     release = asyncio.Event()
 
-    async def finish_when_started(pool: Pool, job: PlannedJob, request: Request) -> dict[str, Any]:
+    async def finish_when_started(*arguments: object) -> dict[str, Any]:
         await release.wait()
         return FACTS
 

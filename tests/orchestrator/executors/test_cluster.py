@@ -60,6 +60,8 @@ class Finished:
 
     sweep: Sweep
     counts: Snapshot
+    announced: list[str]
+    """Lines that the user was told."""
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -78,12 +80,18 @@ def finished(address: str, tmp_path_factory: pytest.TempPathFactory) -> Finished
     from orchestrator.executors.ray.executor import RayExecutor
 
     sweep = five_trials(tmp_path_factory.mktemp("cluster"))
-    return Finished(sweep, sweep.run(RayExecutor(address), spec_file=None))
+    announced: list[str] = []
+    counts = sweep.run(RayExecutor(address), spec_file=None, announce=announced.append)
+    return Finished(sweep, counts, announced)
 
 
 def test_ray_finishes_every_trial_and_runs_each_job_once(finished: Finished) -> None:
     assert (finished.counts.trials_done, finished.counts.trials_failed) == (5, 0)
     assert set(finished_jobs(finished.sweep).values()) == {1}
+
+
+def test_what_ray_does_before_the_first_job_is_said(finished: Finished, address: str) -> None:
+    assert finished.announced == [f"joining Ray at {address}"]
 
 
 def test_ray_gives_the_numbers_of_the_inline_executor_bit_for_bit(finished: Finished, tmp_path: Path) -> None:

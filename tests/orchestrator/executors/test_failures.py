@@ -8,8 +8,10 @@ import torch
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.failures import MOST_LOST_WORKERS, Attempt, Failure, failure_of
 from orchestrator.placement.nodes import Request
+from orchestrator.placement.sizing import Sized
 
 SHARE = Request(cpus=2, gpus=0.25, memory_gb=2.0, gpu_memory_gb=20.0)
+SIZED = Sized(SHARE, "measured")
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ def test_a_damaged_input_is_named() -> None:
 
 
 def test_a_job_without_enough_gpu_memory_runs_again_alone_on_a_gpu_and_only_once() -> None:
-    alone = Attempt(SHARE, SHARE).next_after("gpu memory")
+    alone = Attempt.begin(SIZED).next_after("gpu memory")
     assert alone is not None
     assert alone.request == Request(cpus=2, gpus=1.0, memory_gb=2.0, gpu_memory_gb=0.0)
     assert alone.next_after("gpu memory") is None
@@ -47,11 +49,11 @@ def test_a_job_without_enough_gpu_memory_runs_again_alone_on_a_gpu_and_only_once
 @pytest.mark.parametrize("gpus", [0.0, 1.0, 2.0])
 def test_a_job_that_shares_no_gpu_gets_no_more_of_one(gpus: float) -> None:
     request = Request(gpus=gpus)
-    assert Attempt(request, request).next_after("gpu memory") is None
+    assert Attempt.begin(Sized(request, "")).next_after("gpu memory") is None
 
 
 def test_a_job_without_enough_main_memory_runs_once_more_with_twice_as_much() -> None:
-    more = Attempt(SHARE, SHARE).next_after("memory")
+    more = Attempt.begin(SIZED).next_after("memory")
     assert more is not None
     assert more.request == Request(cpus=2, gpus=0.25, memory_gb=4.0, gpu_memory_gb=20.0)
     assert more.next_after("memory") is None
@@ -60,7 +62,7 @@ def test_a_job_without_enough_main_memory_runs_once_more_with_twice_as_much() ->
 
 def test_a_lost_worker_is_the_fault_of_the_job_after_five() -> None:
     attempts: list[Attempt] = []
-    attempt: Attempt | None = Attempt(SHARE, SHARE)
+    attempt: Attempt | None = Attempt.begin(SIZED)
     while attempt is not None:
         attempts.append(attempt)
         attempt = attempt.next_after("lost worker")
@@ -69,6 +71,6 @@ def test_a_lost_worker_is_the_fault_of_the_job_after_five() -> None:
 
 
 def test_code_that_failed_is_not_tried_again() -> None:
-    assert Attempt(SHARE, SHARE).next_after("code") is None
-    assert Attempt(SHARE, SHARE).next_after("placement") is None
-    assert Attempt(SHARE, SHARE).explain(Failure("code", "why")) == "why"
+    assert Attempt.begin(SIZED).next_after("code") is None
+    assert Attempt.begin(SIZED).next_after("placement") is None
+    assert Attempt.begin(SIZED).explain(Failure("code", "why")) == "why"

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.errors import RequestError
 from orchestrator.executors.ray.devices import described
 from orchestrator.executors.ray.mps import client_environment, mps_daemon
-from orchestrator.executors.ray.pool import Slot
+from orchestrator.executors.ray.pool import Slot, held_by_others
 from orchestrator.placement.machine import MPS_VARIABLE, LocalGpus
 from orchestrator.placement.nodes import Gpu, Node, Request
 
@@ -46,6 +46,14 @@ def test_a_worker_serves_jobs_that_ask_for_the_same_or_less_main_memory() -> Non
     assert not slot.serves(Request(2, 0.25, 5.0, 20.0))
     assert not slot.serves(Request(1, 0.25, 4.0, 20.0))
     assert not slot.serves(Request(2, 0.125, 4.0, 10.0))
+
+
+def test_what_others_hold_is_what_is_neither_free_nor_ours() -> None:
+    request, total = Request(2, 0.5, 1.0), {"CPU": 8.0, "GPU": 1.0}
+    busy = held_by_others(request, [Request(cpus=1)], total, {"CPU": 1.0})
+    assert busy == "waits for 2 CPU, of 8 others hold 6; 0.5 GPU, of 1 others hold 1"
+    assert held_by_others(Request(), [], total, {"GPU": 1.0}) == "waits for 1 CPU, of 8 others hold 8"
+    assert held_by_others(request, [], total, total) == "waits for Ray to start its worker"
 
 
 def test_workers_that_share_a_gpu_under_the_service_are_kept_to_their_memory_and_to_nothing_else() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.executors.run_job import device_for, missing_gpu, read_images, run_job
-from orchestrator.placement.nodes import Request
+from orchestrator.placement.nodes import Node, Request
 from orchestrator.placement.sizing import Usage
 from orchestrator.results.numerics import remarks
 from orchestrator.store.ledger import read_events
@@ -104,3 +104,13 @@ def test_a_manifest_says_what_its_job_asked_for_and_took(tmp_path: Path) -> None
     resident = Usage.of(manifest.facts).memory_gb
     assert resident is not None
     assert 0.1 < resident < 16, "torch alone takes some hundred MiB"
+
+
+def test_gpus_that_a_spec_leaves_to_the_machine_and_torch_cannot_use_are_named_in_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node("this machine", 2, (), 8.0, without_cuda="this machine has 1 GPU that torch cannot use: why")
+    monkeypatch.setattr("orchestrator.executors.inline.this_machine", lambda: node)
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", search={"seeds": [0], "baseline": False})
+    sweep.run(InlineExecutor(), spec_file=None)
+    assert remarks(sweep.result().numerics) == [node.without_cuda]

@@ -64,8 +64,10 @@ def test_threads_follow_from_the_machine_and_not_from_what_was_measured() -> Non
 
 def test_gpus_that_torch_cannot_use_are_left_alone_and_the_reason_is_given() -> None:
     sized = size(Needs(), [LAPTOP, NO_DRIVER])
-    assert (sized.request.gpus, sized.reason) == (0.0, NO_DRIVER.without_cuda)
-    assert size(Needs(gpus=0.3), [NO_DRIVER]).request.gpus == 0.3, "the spec decides"
+    assert (sized.request.gpus, sized.reason, sized.unused_gpu) == (0.0, NO_DRIVER.without_cuda, NO_DRIVER.without_cuda)
+    decided = size(Needs(gpus=0.3), [NO_DRIVER])
+    assert (decided.request.gpus, decided.unused_gpu) == (0.3, "")
+    assert size(Needs(), [NO_DRIVER, SERVER], estimate_gb=1.0).unused_gpu == ""
 
 
 def test_a_gpu_of_unknown_memory_is_not_shared() -> None:
