@@ -74,10 +74,11 @@ class Attempt:
         if failure.cause == "memory":
             return f"{failure.message} (it asked for {self.request.memory_gb:g} GiB of main memory)"
         if failure.cause == "gpu memory":
-            shared = (
-                f"with {self.first.request.gpu_memory_gb:.3g} GiB of a shared one, then "
-                if self.first.request.gpus < 1
-                else ""
-            )
+            shares = self.first.request.gpus < 1
+            shared = f"with {_in_words(self.first.request)} of a shared one, then " if shares else ""
             return f"{failure.message} (it ran {shared}alone on a GPU: lower its batch size, or take a larger GPU)"
         return failure.message
+
+
+def _in_words(share: Request) -> str:
+    return f"{share.gpu_memory_gb:.3g} GiB" if share.gpu_memory_gb else f"{share.gpus:g}"

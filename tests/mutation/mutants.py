@@ -532,6 +532,13 @@ MUTANTS: tuple[Mutant, ...] = (
         batch=("return DEFAULT_MEMORY_GB if self.memory_gb is None", "return 4.0 if self.memory_gb is None"),
     ),
     *_mutants(
+        "orchestrator/executors/usage.py",
+        "orchestrator/executors/test_usage.py",
+        peak=('(PROCESS / "clear_refs").write_text(RESET_PEAK, encoding="ascii")', "pass"),
+        shared_pages=('kibibytes["VmHWM"] - shared', 'kibibytes["VmHWM"]'),
+        context=("share - CONTEXT_GB / total_gb", "share"),
+    ),
+    *_mutants(
         "orchestrator/executors/failures.py",
         "orchestrator/executors/test_failures.py",
         "orchestrator/executors/test_broker.py",

@@ -46,6 +46,12 @@ def test_a_job_without_enough_gpu_memory_runs_again_alone_on_a_gpu_and_only_once
     )
 
 
+def test_a_share_that_was_set_without_its_memory_is_named_as_such() -> None:
+    alone = Attempt.begin(Sized(Request(gpus=0.3), "GPUs set by the spec")).next_after("gpu memory")
+    assert alone is not None
+    assert "with 0.3 of a shared one" in alone.explain(Failure("gpu memory", "OutOfMemoryError"))
+
+
 @pytest.mark.parametrize("gpus", [0.0, 1.0, 2.0])
 def test_a_job_that_shares_no_gpu_gets_no_more_of_one(gpus: float) -> None:
     request = Request(gpus=gpus)
