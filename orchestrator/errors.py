@@ -66,3 +66,7 @@ class DamagedArtifact(MidreError):
 
 class TrackingUnavailable(MidreError):
     """MLflow that cannot be reached, or refuses what it is sent."""
+
+
+class TrackingRefused(TrackingUnavailable):
+    """MLflow that will not take results however often it is tried: what to change is said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from orchestrator.errors import RequestError
 from orchestrator.spec.loading import machine_of, read_resolved
 from orchestrator.spec.model import ResolvedSpec, StorageConfig, TrackingConfig
 from orchestrator.store.paths import RunPaths, Workspace
-from orchestrator.sweep import Sweep
+from orchestrator.sweep import TRACKING_VARIABLE, Sweep
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ def original_run(source: str, *, runs: Path, mlflow_uri: str | None) -> Original
         return _from_folder(Path(source), reruns=paths.reruns)
     if not re.fullmatch(r"[0-9a-f]{32}", source):
         raise RequestError(f"{source}: neither a run folder, a spec file nor the id of an MLflow run.")
-    from orchestrator.tracking.mlflow import download_run  # MLflow is heavy, and a run folder does not need it
+    from orchestrator.tracking.export import download_run  # MLflow is heavy, and a run folder does not need it
 
     folder = runs / "from-mlflow" / source
-    download_run(source, uri=mlflow_uri or Workspace(runs).mlflow_uri, folder=folder)
+    uri = mlflow_uri or os.environ.get(TRACKING_VARIABLE) or Workspace(runs).mlflow_uri
+    download_run(source, uri=uri, folder=folder)
     return _from_folder(folder, reruns=folder / "reruns")
 
 

@@ -30,6 +30,9 @@ from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, run_s
 from orchestrator.store.paths import RunPaths, Workspace
 from workloads.core.files import write_atomically
 
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+"""MLflow's variable for its server or database, which counts where a spec names none."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -83,8 +86,12 @@ class Sweep:
 
     @property
     def mlflow_uri(self) -> str:
-        """The MLflow server or database that the spec names, or the SQLite file beside the runs."""
-        return self.resolved.spec.tracking.uri or self.workspace.mlflow_uri
+        """The MLflow server or database of the spec, else of MLFLOW_TRACKING_URI, else a file beside the runs."""
+        return self._chosen_mlflow or self.workspace.mlflow_uri
+
+    @property
+    def _chosen_mlflow(self) -> str | None:
+        return self.resolved.spec.tracking.uri or os.environ.get(TRACKING_VARIABLE) or None
 
     def state(self) -> RunState:
         """What the ledger says about trials and jobs so far."""
@@ -175,25 +182,44 @@ class Sweep:
         write_report(result, self.store, self.paths)
         return shape
 
-    def sync(self, result: SweepResult) -> None:
-        """Send to MLflow what it lacks of a result.
+    def sync(self, result: SweepResult | None = None, *, at_work: bool = False) -> int:
+        """Send to MLflow what it lacks of the results so far. Returns the number of runs that were written there.
+
+        Args:
+            result: what to send, if it is collected already.
+            at_work: whether a process runs the sweep now.
 
         Raises:
+            TrackingRefused: if MLflow will never take it as things are.
             TrackingUnavailable: if MLflow cannot be reached.
         """
-        from orchestrator.tracking.mlflow import export  # MLflow is heavy
+        from orchestrator.tracking.export import Source, export  # MLflow is heavy
 
         tracking = self.resolved.spec.tracking
-        location = None if tracking.uri else self.workspace.mlflow_artifacts.as_uri()
-        export(
-            result,
-            self.state(),
-            self.store,
-            self.paths,
-            uri=self.mlflow_uri,
-            experiment=tracking.experiment,
-            artifact_location=location,
+        source = Source(
+            result=self.result if result is None else lambda: result,
+            state=self.state(),
+            store=self.store,
+            paths=self.paths,
+            sweep=self.id,
+            at_work=at_work,
+            jobs=tracking.jobs,
         )
+        location = None if self._chosen_mlflow else self.workspace.mlflow_artifacts.as_uri()
+        return export(source, uri=self.mlflow_uri, experiment=tracking.experiment, artifact_location=location)
+
+    def check_tracking(self) -> None:
+        """Ask MLflow whether it will take results.
+
+        Raises:
+            TrackingRefused: if it never will as things are.
+            TrackingUnavailable: if it cannot be reached now.
+        """
+        exists = self._chosen_mlflow or self.workspace.mlflow_database.exists()
+        if self.resolved.spec.tracking.enabled and exists:
+            from orchestrator.tracking.client import check_experiment  # MLflow is heavy
+
+            check_experiment(self.mlflow_uri, self.resolved.spec.tracking.experiment)
 
     def _prepare(self, spec_file: Path | None, executor: str) -> None:
         """Create the run folder and record the start in its ledger."""

@@ -11,6 +11,7 @@ from workloads.core.numerics import STRICT_VARIABLE
 from workloads.datasets.reading.census import FOLDER_VARIABLE
 
 # An operation without a deterministic form fails, here and in the workers of the tests, where a run records it.
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # the tests have servers of their own
 os.environ[STRICT_VARIABLE] = "1"
 torch.use_deterministic_algorithms(True)
 

@@ -25,7 +25,7 @@ PLACES = [ROOT / place for place in (".", "orchestrator", "workloads", "workload
 
 ONLY_IN = {
     "ray": ("orchestrator.executors.ray",),
-    "mlflow": ("orchestrator.tracking.mlflow",),
+    "mlflow": ("orchestrator.tracking",),
     "torchvision": ("workloads.models", "workloads.datasets"),
     "pyarrow": (
         "orchestrator.store.artifacts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -32,8 +33,8 @@ def sync_run(run: Path) -> None:
         TrackingUnavailable: if MLflow cannot be reached.
     """
     sweep = Sweep.reopened(run)
-    sweep.sync(sweep.result())
-    stderr.print(f"{sweep.id}: MLflow at {without_password(sweep.mlflow_uri)} is up to date.", soft_wrap=True)
+    sweep.sync()
+    print_line(f"{sweep.id}: MLflow at {without_password(sweep.mlflow_uri)} is up to date.", console=stderr)
 
 
 def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_again: str = "") -> None:
@@ -45,7 +46,13 @@ def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_aga
     for remark in (*sweep.resolved.notes, *remarks(result.numerics), *kept_changes(result)):
         print_line(remark, console=console)
     print_line(f"report:    {sweep.paths.report}", console=console)
-    server = "mlflow server --host 127.0.0.1 --backend-store-uri"
-    print_line(f"MLflow:    {server} {without_password(sweep.mlflow_uri)}", console=console)
+    print_line(f"MLflow:    {_to_see_mlflow(sweep.mlflow_uri)}", console=console)
     if run_again:
         print_line(f"run again: {run_again}", console=console)
+
+
+def _to_see_mlflow(uri: str) -> str:
+    """The page of a server, or the command that shows a database."""
+    if uri.startswith(("http://", "https://", "databricks")):
+        return without_password(uri)
+    return f"mlflow server --host 127.0.0.1 --backend-store-uri {shlex.quote(without_password(uri))}"

@@ -19,8 +19,9 @@ from orchestrator.cli.display import Display
 from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.options import ExecutorName
 from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, print_notes, stderr, stdout
+from orchestrator.cli.publishing import Publisher
 from orchestrator.cli.results import show_results
-from orchestrator.errors import TrackingUnavailable
+from orchestrator.errors import TrackingRefused, TrackingUnavailable
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.placement.machine import devices_in_words
@@ -103,7 +104,11 @@ def run_watched(
         started: `time.monotonic()` when the command began.
         console: shows the display, and a line if MLflow cannot be reached.
     """
-    with _log_file(sweep.paths.log), Display(sweep.id, sweep.search().size, executor.snapshot, console):
+    with (
+        _log_file(sweep.paths.log),
+        Display(sweep.id, sweep.search().size, executor.snapshot, console),
+        Publisher(sweep, executor.snapshot, console, started=started),
+    ):
         done = sweep.run(
             executor,
             spec_file=spec_file,
@@ -131,8 +136,10 @@ def _sync_or_say(sweep: Sweep, result: SweepResult, console: Console) -> None:
     """Bring MLflow up to date, or say how to do so later."""
     try:
         sweep.sync(result)
+    except TrackingRefused as error:
+        print_line(f"{error}\nNothing is lost: then run `midre sync {sweep.paths.root}`.", console=console)
     except TrackingUnavailable as error:
-        console.print(f"{error}\nNothing is lost: run `midre sync {sweep.paths.root}` when it is back.", soft_wrap=True)
+        print_line(f"{error}\nNothing is lost: run `midre sync {sweep.paths.root}` when it is back.", console=console)
 
 
 @contextmanager

@@ -260,16 +260,23 @@ class TrackingConfig(FrozenConfig):
     """Whether and where results are sent to MLflow."""
 
     enabled: bool = True
-    """Send results to MLflow at the end of a run. `midre sync` does so later for a run without it."""
+    """Send results to MLflow while a sweep runs and at its end. `midre sync` does so later for a run without it."""
     uri: str | None = None
-    """MLflow tracking server or database; a SQLite file beside the runs if omitted. Put credentials into MLflow's
-    environment variables, never here."""
-    experiment: Annotated[str, Field(min_length=1)] = "midre"
+    """MLflow tracking server or database (`sqlite:///FILE`); if omitted, that of MLFLOW_TRACKING_URI, else a SQLite
+    file beside the runs. Put credentials into MLflow's environment variables, never here."""
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] = "midre"
     """Name of the MLflow experiment that the runs are filed under."""
+    every_s: Annotated[float, Field(ge=1)] = 30.0
+    """Seconds between updates of MLflow, tables and report while a sweep runs. MLflow also hears of each trial that
+    ends, unless the one before is only seconds ago."""
+    jobs: bool = False
+    """Make a run of each distinct job as well, with its curves and pictures: many runs, which pages show slowly."""
 
     @field_validator("uri")
     @classmethod
-    def _keeps_no_secret(cls, uri: str | None) -> str | None:
+    def _can_be_used(cls, uri: str | None) -> str | None:
+        if uri is not None and urlsplit(uri).scheme in ("", "file"):
+            raise ValueError(f"{uri} is a folder, and MLflow 3 keeps none: take sqlite:///FILE or a server's address")
         return without_secret(uri, "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 

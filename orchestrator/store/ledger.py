@@ -91,6 +91,10 @@ class TrialState:
     """Its results by name, once it is done."""
     error: str = ""
     """Why it failed."""
+    started_at: float = 0.0
+    """When it began, in seconds since 1970; a finished trial that is looked at again keeps its times."""
+    ended_at: float | None = None
+    """When it ended, in seconds since 1970; never before it began, also where the clock was set back meanwhile."""
 
 
 @dataclass
@@ -121,14 +125,15 @@ class RunState:
                 self.provenance = event
                 self.jobs_waiting.clear()  # those of a process that is gone
             case "trial_started":
-                facts = {name: event[name] for name in ("point", "params", "seed", "baseline")}
-                self.trials[event["trial"]] = TrialState(event["trial"], **facts)
+                self._start_trial(event)
             case "trial_done":
                 trial = self.trials[event["trial"]]
                 trial.status, trial.metrics, trial.error = "done", event["metrics"], ""
+                trial.ended_at = trial.ended_at or max(event["time"], trial.started_at)
             case "trial_failed":
                 trial = self.trials[event["trial"]]
                 trial.status, trial.error = "failed", event["error"]
+                trial.ended_at = max(event["time"], trial.started_at)
             case "job_waits":
                 self.jobs_waiting[event["key"]] = event
             case "job_started":
@@ -138,6 +143,14 @@ class RunState:
                 self.jobs_failed.pop(event["key"], None)
             case "job_failed" if event["final"]:
                 self.jobs_failed[event["key"]] = event
+
+    def _start_trial(self, event: Event) -> None:
+        facts = {name: event[name] for name in ("point", "params", "seed", "baseline")}
+        before = self.trials.get(event["trial"])
+        trial = TrialState(event["trial"], **facts, started_at=event["time"])
+        if before is not None and before.metrics:  # it was done once
+            trial.started_at, trial.ended_at, trial.metrics = before.started_at, before.ended_at, before.metrics
+        self.trials[event["trial"]] = trial
 
 
 def run_state(path: Path) -> RunState:

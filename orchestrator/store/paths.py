@@ -54,6 +54,11 @@ class RunPaths:
         return self.root / "logs" / "midre.log"
 
     @property
+    def export_lock(self) -> Path:
+        """Held by the one process that sends the run to MLflow."""
+        return self.root / "logs" / "mlflow.lock"
+
+    @property
     def reruns(self) -> Path:
         """Folder of trials that `midre rerun` computed again."""
         return self.root / "reruns"
@@ -75,14 +80,24 @@ class Workspace:
         return self.root / "store"
 
     @property
+    def mlflow_database(self) -> Path:
+        """File of the MLflow database, where neither spec nor shell names another."""
+        return (self.root / "mlflow.db").absolute()
+
+    @property
     def mlflow_uri(self) -> str:
-        """Address of the MLflow database, where the spec names no other."""
-        return f"sqlite:///{(self.root / 'mlflow.db').absolute()}"
+        """Address of that database."""
+        return f"sqlite:///{_in_uri(self.mlflow_database)}"
 
     @property
     def mlflow_artifacts(self) -> Path:
         """Folder for files that MLflow keeps."""
         return (self.root / "mlflow-artifacts").absolute()
+
+
+def _in_uri(path: Path) -> str:
+    """A path as a URI holds it, where `%`, `?` and `#` mean something else."""
+    return str(path).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
 
 
 def without_password(uri: str) -> str:

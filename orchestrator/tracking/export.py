@@ -1,0 +1,254 @@
+"""MLflow brought up to date with ledger and store. A second export changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag, ViewType
+from mlflow.tracking import MlflowClient
+
+from orchestrator.results.sweep_result import SweepResult
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.ledger import RunState
+from orchestrator.store.paths import RunPaths
+from orchestrator.tracking.client import open_experiment, refusals_named
+from orchestrator.tracking.content import RunContent, job_contents, sweep_content, trial_contents
+
+BATCH = 1000
+"""Metrics in one request: the server's limit."""
+RUNS_AT_ONCE = 8
+"""Runs that are sent to a server at the same time."""
+MODELS_AT_ONCE = 50
+"""Names of models that are looked for in one request."""
+SHAPE = "2"
+"""What runs look like. An export by a version of midre that gives them another shape writes them again."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an export reads."""
+
+    result: Callable[[], SweepResult]
+    """Collects the results, which takes a while; not called if MLflow is up to date."""
+    state: RunState
+    store: ArtifactStore
+    paths: RunPaths
+    sweep: str
+    at_work: bool
+    """Whether a process runs the sweep now."""
+    jobs: bool
+    """Whether jobs are runs too."""
+
+
+def export(source: Source, *, uri: str, experiment: str, artifact_location: str | None = None) -> int:
+    """Bring MLflow up to date: a run for the sweep, a run in it for each trial, a logged model for each target.
+
+    Runs are recognised by their tags, and metrics carry the times at which they were made, so that a second export adds
+    nothing. Returns the number of runs that were written.
+
+    Raises:
+        TrackingRefused: if asking again will not help.
+        TrackingUnavailable: if the server cannot be reached or written to.
+    """
+    with refusals_named(uri), _alone(source.paths):
+        client, experiment_id = open_experiment(uri, experiment, artifact_location)
+        at_once = RUNS_AT_ONCE if uri.startswith("http") else 1  # a database of this machine's has one writer
+        return _Exporter(client, experiment_id, source, at_once).export()
+
+
+def download_run(run: str, *, uri: str, folder: Path) -> None:
+    """Download the resolved spec and the summary of the sweep that an MLflow run belongs to into `folder`.
+
+    Raises:
+        TrackingRefused or TrackingUnavailable: if the server does not answer, or has no such run of ours.
+    """
+    with refusals_named(uri):
+        client = MlflowClient(uri)
+        while parent := client.get_run(run).data.tags.get("mlflow.parentRunId"):
+            run = parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("resolved.json", "summary.json"):
+            client.download_artifacts(run, name, str(folder))
+
+
+class _Exporter:
+    """One export of one sweep, with the runs that MLflow has of it."""
+
+    def __init__(self, client: MlflowClient, experiment: str, source: Source, at_once: int) -> None:
+        self._client, self._experiment, self._source, self._at_once = client, experiment, source, at_once
+        self._runs = dict(self._existing_runs())
+        self._models: dict[str, str] = {}
+        self._written = 0
+
+    def export(self) -> int:
+        source = self._source
+        stamp = self._stamp()
+        sweep = self._runs.get(source.sweep)
+        begun = {f"{source.sweep}/{trial}" for trial in source.state.trials}
+        if sweep is not None and sweep.tags.get("midre.exported") == stamp and begun <= set(self._runs):
+            return 0
+        result = source.result()
+        content = sweep_content(result, source.state, source.paths, at_work=source.at_work)
+        run = self._export_run(content, parent=None)
+        self._log_datasets(run, result)
+        trials = list(trial_contents(result, source.state, source.store, at_work=source.at_work))
+        jobs = list(job_contents(result, source.store)) if source.jobs else []
+        self._models = self._existing_models([trial.model.name for trial in trials if trial.model])
+        with ThreadPoolExecutor(self._at_once) as pool:
+            list(pool.map(lambda child: self._export_run(child, parent=run), (*trials, *jobs)))
+        if not source.at_work:
+            self._log_files(run)
+        self._client.set_tag(run, "midre.exported", stamp)
+        return self._written
+
+    def _stamp(self) -> str:
+        """What an export was made from: MLflow with the same stamp is up to date."""
+        source = self._source
+        ledger = hashlib.sha256(source.paths.ledger.read_bytes()).hexdigest() if source.paths.ledger.exists() else ""
+        report = source.paths.report.stat().st_mtime_ns if source.paths.report.exists() else 0
+        return f"{SHAPE} {ledger[:32]} {report} {source.at_work} {source.jobs}"
+
+    def _export_run(self, content: RunContent, *, parent: str | None) -> str:
+        """Write a run unless MLflow has it as it is; returns its id."""
+        existing = self._runs.get(content.identity)
+        stamp = f"{SHAPE} {content.digest()}"
+        tags = {**content.tags, "midre.content": stamp, **({"mlflow.parentRunId": parent} if parent else {})}
+        tags = {name: value for name, value in tags.items() if value}
+        if existing and tags.items() <= existing.tags.items():
+            return existing.id
+        run = existing.id if existing else self._create(content, parent)
+        model = self._model_of(content, run)
+        if content.status != "RUNNING":
+            ended = int(content.ended * 1000) if content.ended else None
+            self._client.set_terminated(run, content.status, ended)
+        elif existing and existing.status != "RUNNING":
+            self._client.update_run(run, status="RUNNING")
+        for name, table in content.tables.items():
+            self._client.log_text(run, json.dumps(table), name)
+        self._log_pictures(run, content.pictures)
+        self._log(run, content, tags, set(existing.params) if existing else set(), model)
+        self._written += 1
+        return run
+
+    def _log(self, run: str, content: RunContent, tags: Mapping[str, str], logged: set[str], model: str | None) -> None:
+        """Send points, parameters that are not there yet, and tags, last since they say that all is there."""
+        numbers = [_metric(point.name, point.value, point.time, point.step) for point in content.points]
+        if model is not None:
+            numbers = [_linked(metric, model, run) if metric.step == 0 else metric for metric in numbers]
+        batches = [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)] or [[]]
+        for batch in batches[:-1]:
+            self._client.log_batch(run, metrics=batch)
+        params = [Param(name, value) for name, value in content.params.items() if name not in logged]
+        marks = [RunTag(name, value) for name, value in tags.items()]
+        for start in range(100, len(params), 100):
+            self._client.log_batch(run, params=params[start : start + 100])
+        self._client.log_batch(run, metrics=batches[-1], params=params[:100], tags=marks)
+
+    def _create(self, content: RunContent, parent: str | None) -> str:
+        tags = {"midre.id": content.identity, "midre.sweep": self._source.sweep}
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        start = int(content.started * 1000) if content.started else None
+        run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=content.name)
+        return str(run.info.run_id)
+
+    def _model_of(self, content: RunContent, run: str) -> str | None:
+        """The id of the logged model of a run's target, which is made once however many trials and sweeps have it."""
+        model = content.model
+        if model is None:
+            return None
+        if model.name not in self._models:
+            created = self._client.create_logged_model(
+                self._experiment,
+                name=model.name,
+                source_run_id=run,
+                params=dict(model.params),
+                tags={**model.tags, "midre.sweep": self._source.sweep},
+                model_type="target model",
+            )
+            self._client.finalize_logged_model(created.model_id, "READY")
+            self._models[model.name] = created.model_id
+        return self._models[model.name]
+
+    def _existing_runs(self) -> Iterator[tuple[str, _Existing]]:
+        """Every run of this sweep that MLflow has, by the identity in its tag."""
+        query = f"tags.`midre.sweep` = '{self._source.sweep}'"
+        page: str | None = None
+        while True:
+            runs = self._client.search_runs([self._experiment], query, ViewType.ACTIVE_ONLY, 1000, page_token=page)
+            for run in runs:
+                yield run.data.tags["midre.id"], _Existing.of(run)
+            page = runs.token
+            if not page:
+                return
+
+    def _existing_models(self, names: Sequence[str]) -> dict[str, str]:
+        """Ids of the models of these names that the experiment has."""
+        models = {}
+        distinct = list(dict.fromkeys(names))
+        for start in range(0, len(distinct), MODELS_AT_ONCE):
+            listed = ", ".join(f"'{name}'" for name in distinct[start : start + MODELS_AT_ONCE])
+            for model in self._client.search_logged_models([self._experiment], f"name IN ({listed})"):
+                models[model.name] = model.model_id
+        return models
+
+    def _log_datasets(self, run: str, result: SweepResult) -> None:
+        inputs = self._client.get_run(run).inputs
+        if inputs and inputs.dataset_inputs:
+            return
+        data, resolved = result.resolved.spec.data, result.resolved
+        for role, config, digest in (
+            ("private", data.private, resolved.private_digest),
+            ("public", data.public, resolved.public_digest),
+        ):
+            dataset = Dataset(f"{role}: {config.kind}", digest[:32], "local", config.model_dump_json())
+            self._client.log_inputs(run, datasets=[DatasetInput(dataset)])
+
+    def _log_files(self, run: str) -> None:
+        paths = self._source.paths
+        for file in (paths.spec, paths.resolved, paths.summary, paths.frontier, paths.report):
+            if file.exists():
+                self._client.log_artifact(run, str(file))
+
+    def _log_pictures(self, run: str, pictures: Mapping[str, str]) -> None:
+        for name, key in pictures.items():
+            self._client.log_artifact(run, str(self._source.store.open(key) / name))
+
+
+@dataclass(frozen=True)
+class _Existing:
+    """A run that MLflow has."""
+
+    id: str
+    status: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(run: Run) -> _Existing:
+        return _Existing(run.info.run_id, run.info.status, run.data.tags, run.data.params)
+
+
+@contextlib.contextmanager
+def _alone(paths: RunPaths) -> Iterator[None]:
+    """Wait for another export of the same run: MLflow cannot create a run only if it is not there."""
+    paths.export_lock.parent.mkdir(parents=True, exist_ok=True)
+    with paths.export_lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _metric(name: str, value: float, time: float, step: int) -> Metric:
+    return Metric(name, value, int(time * 1000), step)
+
+
+def _linked(metric: Metric, model: str, run: str) -> Metric:
+    """A number that is one of the model as well, so that models can be searched by it."""
+    return Metric(metric.key, metric.value, metric.timestamp, metric.step, model_id=model, run_id=run)
