@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 import threading
 from pathlib import Path
@@ -37,9 +38,10 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_peak_of_a_job_is_not_that_of_the_job_before_it() -> None:
-    """64 MiB are written to and freed; then a job allocates nothing."""
-    with usage_of(CPU) as large:
-        torch.ones(16 * 2**20).sum()
+    """64 MiB of new pages are written to and freed; then a job allocates nothing."""
+    with usage_of(CPU) as large, mmap.mmap(-1, 64 * 2**20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
+        for page in range(0, len(pages), mmap.PAGESIZE):
+            pages[page] = 1
     with usage_of(CPU) as small:
         pass
     assert large["memory_gb"] - small["memory_gb"] == pytest.approx(64 / 1024, abs=16 / 1024)
