@@ -356,6 +356,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/metrics/fid.py",
         "workloads/metrics/test_set_metrics.py",
         joint=("- 2 * joint", "- joint"),
+        factor=("math.sqrt(len(rows) - 1)", "math.sqrt(len(rows))"),
     ),
     *_mutants(
         "workloads/metrics/psnr.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ SAMPLE_BATCH = 100
 
 class FitPriorConfig(JobConfig):
     """Which prior to fit, and on what."""
+
+    version: ClassVar[int] = 2
 
     kind: Literal["fit_prior"] = "fit_prior"
     data: DataInput

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
@@ -17,9 +18,11 @@ from workloads.metrics.intervals import Estimate
 class FidConfig(ExtractorMetricConfig):
     """Which features `fid` compares, and how its interval is made."""
 
+    version: ClassVar[int] = 2
     kind: Literal["fid"] = "fid"
     resamples: PositiveInt = 100
-    """Resamples of identities for the interval; each costs an eigendecomposition of a (features x features) matrix."""
+    """Resamples of identities for the interval; each costs the singular values of a matrix with at most as many rows
+    and columns as there are images, or features if these are fewer."""
 
 
 @METRICS.register(FidConfig)
@@ -70,13 +73,13 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     if min(len(first), len(second)) < 2:
         raise ShapeError(f"a Frechet distance needs two rows in each set, got {len(first)} and {len(second)}.")
     between_means = (first.mean(0) - second.mean(0)).square().sum()
-    root = _root(torch.atleast_2d(first.T.cov()))
-    joint = torch.linalg.eigvalsh(root @ torch.atleast_2d(second.T.cov()) @ root).clamp(min=0).sqrt().sum()
+    # The root of the product of covariances A'A and B'B has as its trace the sum of the singular values of AB'.
+    joint = torch.linalg.svdvals(_factor(first) @ _factor(second).T).sum()
     spread = first.var(0).sum() + second.var(0).sum() - 2 * joint
     return max(float(between_means + spread), 0.0)
 
 
-def _root(covariance: Tensor) -> Tensor:
-    """The symmetric square root. Shape: (F, F), unchanged."""
-    values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+def _factor(rows: Tensor) -> Tensor:
+    """A matrix A with as few rows as it can have, such that A'A is the covariance. Shape: (N, F) to (min(N, F), F)."""
+    centred = (rows - rows.mean(0)) / math.sqrt(len(rows) - 1)
+    return centred if len(rows) <= rows.shape[1] else torch.linalg.qr(centred, mode="r").R

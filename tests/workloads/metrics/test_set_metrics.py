@@ -65,8 +65,26 @@ def test_a_frechet_distance_of_two_normal_distributions_by_hand() -> None:
     assert frechet_distance(first, second) == pytest.approx(25 + 4)
 
 
-def test_few_images_of_many_features_have_a_distance_too() -> None:
-    assert frechet_distance(points("few", 3, 20), points("more", 5, 20)) > 0
+def test_few_images_of_many_features_have_a_distance_by_hand() -> None:
+    # Two rows at m - u and m + u, each times the root of 1/2, have the covariance uu'; the root of uu'vv' has the
+    # trace |u . v|. So the distance is 5^2 between the means, plus |u|^2 + |v|^2 - 2 |u . v| = 9 + 32 - 2 x 12.
+    u, v, mean = (torch.zeros(20, dtype=torch.float64) for _ in range(3))
+    u[0], v[:2], mean[7] = 3, 4, 5
+    first, second = (torch.stack((-way, way)) / math.sqrt(2) for way in (u, v))
+    assert frechet_distance(first, second + mean) == pytest.approx(25 + 17, rel=1e-12)
+
+
+def test_a_frechet_distance_of_fewer_images_than_features_to_more_is_numpys() -> None:
+    first, second = points("few", 6, 8), points("more", 40, 8)
+    covariances = [np.cov(rows.numpy(), rowvar=False) for rows in (first, second)]
+    apart = ((first.mean(0) - second.mean(0)) ** 2).sum().item()
+    # Eigenvalues rather than scipy's root, which is inexact where a covariance has no inverse.
+    joint = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)).sum()
+    expected = apart + np.trace(covariances[0] + covariances[1]) - 2 * joint
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_frechet_distance_of_one_image_is_refused() -> None:
     with pytest.raises(ShapeError, match="needs two rows in each set, got 1 and 5"):
         frechet_distance(points("one", 1), points("more", 5))
 
