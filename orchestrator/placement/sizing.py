@@ -24,12 +24,15 @@ MEMORY_STEP_GB = 1.0
 
 @dataclass(frozen=True)
 class Needs:
-    """What a spec sets of a job's resources, with the meaning of `Request`; None where it leaves it to the machine."""
+    """What a spec sets of a job's resources, with the meaning of `Request`, None where it leaves it to the machine; and
+    whether the job can use a GPU."""
 
     cpus: int | None = None
     gpus: float | None = None
     memory_gb: float | None = None
     gpu_memory_gb: float | None = None
+    uses_gpu: bool = True
+    """Whether jobs of its kind compute on a GPU if they have one: the planner sets it, not the spec."""
 
     @property
     def batch_memory_gb(self) -> float:
@@ -63,7 +66,8 @@ class Sized:
     reason: str
     """A phrase for people."""
     unused_gpu: str = ""
-    """Why it asks for no GPU though there are some, in a sentence; empty if there are none, or the spec decides."""
+    """Why it asks for no GPU though there are some, in a sentence; empty if there are none, the spec decides,
+    or it has no use for one."""
 
 
 def size(needs: Needs, nodes: Sequence[Node], *, usage: Usage | None = None, estimate_gb: float | None = None) -> Sized:
@@ -89,6 +93,8 @@ def _gpu(needs: Needs, nodes: Sequence[Node], usage: Usage, estimate_gb: float |
     """Share of a GPU, memory on it in GiB, and why."""
     if needs.gpus is not None:
         return needs.gpus, needs.gpu_memory_gb or 0.0, "GPUs set by the spec"
+    if not needs.uses_gpu:
+        return 0.0, 0.0, "nothing in it is computed on a GPU"
     usable = _usable_gpus(nodes)
     if not usable:
         return 0.0, 0.0, "no GPU"
@@ -108,8 +114,8 @@ def _usable_gpus(nodes: Sequence[Node]) -> list[Gpu]:
 
 
 def _unused_gpu(needs: Needs, nodes: Sequence[Node]) -> str:
-    """Why a job whose spec leaves it open asks for none of the GPUs that there are; empty if that is not so."""
-    if needs.gpus is not None or _usable_gpus(nodes):
+    """Why a job whose spec leaves it open asks for none of the GPUs that there are; empty if it has no use for them."""
+    if needs.gpus is not None or not needs.uses_gpu or _usable_gpus(nodes):
         return ""
     return next((node.without_cuda for node in nodes if node.without_cuda), "")
 

@@ -20,7 +20,7 @@ class PlannedJob:
     inputs: Mapping[str, str]
     """Keys of the jobs whose artifacts it reads, by the role they have for it."""
     needs: Needs = field(default_factory=Needs)
-    """What the spec sets of its resources."""
+    """What the spec sets of its resources, and whether it can use a GPU."""
     shape: str = ""
     """The same for jobs that take about the same memory; empty if nothing is to be learned from it."""
     estimate_gb: float | None = None

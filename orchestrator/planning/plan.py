@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.planning.code import code_of
@@ -11,7 +12,7 @@ from orchestrator.spec.model import ResolvedSpec, Spec
 from workloads.context import DataInput
 from workloads.core.config import content, digest, plugins_in
 from workloads.inversion.attack import AttackConfig
-from workloads.jobs.base import JobConfig
+from workloads.jobs.base import JOBS, JobConfig
 from workloads.jobs.evaluate_attack import EvaluateAttackConfig
 from workloads.jobs.evaluate_classifier import EvaluateClassifierConfig
 from workloads.jobs.fit_prior import FitPriorConfig
@@ -102,12 +103,12 @@ class _Planner:
         key = job_key(config, inputs, numerics=self._numerics(config.kind))
         if all(job.key != key for job in self.jobs):
             self._shapes[key] = shape = job_shape(config, {role: self._shapes[input] for role, input in inputs.items()})
-            needs, settings = self._spec.resources.of(config.kind).needs(), config.model_dump(mode="json")
+            needs = replace(self._spec.resources.of(config.kind).needs(), uses_gpu=JOBS.class_of(config).uses_gpu)
             self.jobs.append(
                 PlannedJob(
                     key,
                     config.kind,
-                    settings,
+                    config.model_dump(mode="json"),
                     inputs,
                     needs,
                     shape,

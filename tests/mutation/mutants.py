@@ -530,6 +530,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "if usage.gpu_memory_gb is not None:",
             "if usage.gpu_memory_gb is not None and not estimate_gb:",
         ),
+        no_use_for_gpus=("if not needs.uses_gpu:", "if False:"),
         batch=("return DEFAULT_MEMORY_GB if self.memory_gb is None", "return 4.0 if self.memory_gb is None"),
     ),
     *_mutants(

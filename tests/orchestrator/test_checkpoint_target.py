@@ -78,6 +78,14 @@ def test_a_model_may_be_trained_beside_it(tmp_path: Path) -> None:
     assert [plan.job(plan.keys.target).kind for plan in target.plans()] == ["import_classifier", "train_classifier"]
 
 
+def test_reading_a_checkpoint_holds_no_gpu_and_the_other_jobs_get_one(tmp_path: Path) -> None:
+    checkpoint(tmp_path)
+    (plan,) = sweep(tmp_path).plans()
+    uses_gpu = {job.kind: job.needs.uses_gpu for job in plan.jobs}
+    computing = {"train_classifier", "fit_prior", "run_attack", "evaluate_classifier", "evaluate_attack"}
+    assert uses_gpu == {"import_classifier": False, **dict.fromkeys(computing, True)}
+
+
 def test_another_checkpoint_is_another_sweep_and_the_same_elsewhere_is_not(tmp_path: Path) -> None:
     ids = []
     for name, bias in (("a", 0.0), ("b", 0.0), ("c", 1.0)):

@@ -21,6 +21,8 @@ class Job(ABC):
 
     inputs: ClassVar[tuple[str, ...]] = ()
     """Roles of the artifacts it reads."""
+    uses_gpu: ClassVar[bool] = True
+    """Whether it computes on a GPU if it has one; a job that does not is given none unless the spec says so."""
 
     def __init__(self, config: JobConfig) -> None:
         self.config = config

@@ -31,6 +31,7 @@ class ImportClassifier(Job):
     Source: this project.
     """
 
+    uses_gpu = False
     config: ImportClassifierConfig
 
     def run(self, context: JobContext) -> None:

@@ -33,6 +33,7 @@ class Probe(Job):
     Source: no paper; this measures the orchestrator's overhead, not a model.
     """
 
+    uses_gpu = False
     config: ProbeConfig
 
     def run(self, context: JobContext) -> None:

@@ -45,6 +45,14 @@ def test_the_first_of_its_shape_asks_for_an_estimate() -> None:
     assert sized.reason == "15 GiB estimated, as none of its shape has finished"
 
 
+def test_a_job_that_computes_nothing_on_a_gpu_asks_for_none_unless_the_spec_does() -> None:
+    sized = size(Needs(uses_gpu=False), [SERVER])
+    assert sized.request == Request(cpus=1, gpus=0.0, memory_gb=1.0, gpu_memory_gb=0.0)
+    assert (sized.reason, sized.unused_gpu) == ("nothing in it is computed on a GPU", "")
+    assert size(Needs(gpus=0.5, uses_gpu=False), [SERVER]).request.gpus == 0.5
+    assert size(Needs(uses_gpu=False), [NO_DRIVER]).unused_gpu == ""
+
+
 def test_what_cannot_be_estimated_gets_a_gpu_for_itself() -> None:
     assert size(Needs(), [SERVER]).request.gpus == 1.0
 
