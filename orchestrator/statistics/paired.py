@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ def differences(reference: Floats, points: Floats, *, smallest_step: float = 0.0
     seed_part = (2 * training / seeds) ** 2 / np.maximum(degrees_of_seeds, 1)
     degrees[varies] = (squared**2 / (from_units**2 / (units - 1) + seed_part))[varies]
     level = _simultaneous_level(changes, beyond, squared)
-    criticals, errors = stats.t.ppf(1 - level / 2, degrees), np.sqrt(squared)
+    criticals, errors = special.stdtrit(degrees, 1 - level / 2), np.sqrt(squared)
     noise = 2 * within / seeds
     return [
         Difference(
@@ -134,7 +134,7 @@ def _pooled(between: Floats, degrees: int) -> tuple[Floats, Floats]:
     unusual = np.zeros(len(alone), dtype=bool)
     if degrees and count > 2:
         others = (between.sum() - 2 * alone) / (count - 2)
-        unusual = alone > others * stats.f.ppf(_UNUSUAL, 2 * degrees, (count - 2) * degrees)
+        unusual = alone > others * special.fdtri(2 * degrees, (count - 2) * degrees, _UNUSUAL)
     return np.where(unusual, alone, between.mean()), np.where(unusual, 2.0 * degrees, 1.0 * count * degrees)
 
 
@@ -149,4 +149,4 @@ def _simultaneous_level(changes: Floats, beyond: Floats, squared: Floats) -> flo
     scales, directions = np.linalg.eigh(shared / np.sqrt(np.outer(squared, squared)))
     draws = np.random.default_rng(0).standard_normal((_DRAWS, count)) * np.sqrt(scales.clip(min=0.0))
     largest = np.quantile(np.abs(draws @ directions.T).max(1), 1 - LEVEL)
-    return float(2 * stats.norm.sf(largest))
+    return float(2 * special.ndtr(-largest))
