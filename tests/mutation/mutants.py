@@ -315,7 +315,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ratio=("sums - mean * sizes", "sums / sizes - mean"),
         wilson=("z**2 / (4 * n**2)", "z**2 / (4 * n)"),
         logarithm=("mean * math.exp(-half / mean)", "mean - half"),
-        degrees=("stats.t.ppf(0.975, count - 1) *", "stats.t.ppf(0.975, count) *"),
+        degrees=("special.stdtrit(count - 1, 0.975) *", "special.stdtrit(count, 0.975) *"),
     ),
     *_mutants(
         "workloads/metrics/correlated_trials.py",
