@@ -64,6 +64,20 @@ class DamagedArtifact(MidreError):
         return DamagedArtifact, (self.key, self.reason)
 
 
+class StoreUnavailable(MidreError):
+    """An artifact store that cannot be reached, is full, or refuses what is asked of it."""
+
+    def __init__(self, root: str, cause: OSError) -> None:
+        self.root = root
+        self.cause = cause
+        reason = " ".join(str(cause).split()).rstrip(".")
+        way_out = " Check its address and bucket, and the credentials in the environment." if "://" in root else ""
+        super().__init__(f"{root}: the artifact store cannot be used: {reason}.{way_out}")
+
+    def __reduce__(self) -> tuple[type[StoreUnavailable], tuple[str, OSError]]:
+        return StoreUnavailable, (self.root, self.cause)
+
+
 class TrackingUnavailable(MidreError):
     """MLflow that cannot be reached, or refuses what it is sent."""
 

@@ -28,7 +28,7 @@ ONLY_IN = {
     "mlflow": ("orchestrator.tracking",),
     "torchvision": ("workloads.models", "workloads.datasets"),
     "pyarrow": (
-        "orchestrator.store.artifacts",
+        "orchestrator.store",
         "orchestrator.results.parquet_tables",
         "workloads.datasets.parquet",
         "workloads.datasets.preparation",

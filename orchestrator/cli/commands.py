@@ -143,6 +143,25 @@ def sync(run: RunFolder) -> None:
     sync_run(run)
 
 
+@app.command()
+def gc(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--runs", help="Folder of runs; name all that use the store. MIDRE_RUNS or ./runs if omitted."),
+    ] = None,
+    store: Annotated[str | None, typer.Option("--store", help="The store, if it is not beside the runs.")] = None,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Leave alone what was written since.")
+    ] = 1.0,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; otherwise it is only listed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what a store holds that no run needs, or remove it."""
+    from orchestrator.cli.tidying import collect_garbage
+
+    collect_garbage(runs or (), store=store, older_than_days=older_than, delete=delete, as_json=as_json)
+
+
 @app.command("list")
 def list_components(components: ComponentType, as_json: AsJson = False) -> None:
     """List available components."""

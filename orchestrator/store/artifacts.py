@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from pyarrow import fs
 
 from orchestrator.errors import DamagedArtifact
+from orchestrator.store.files import StoreFiles
 
 Facts = Mapping[str, Any]
 """How an artifact was made, as plain JSON values: seconds, machine, versions. Never part of a result."""
@@ -73,22 +74,27 @@ class ArtifactStore:
     """
 
     def __init__(self, root: str | Path, *, filesystem: fs.FileSystem | None = None) -> None:
-        self.root = str(root)
-        if filesystem is not None:
-            base, path = filesystem, self.root
-        elif "://" in self.root:
-            base, path = fs.FileSystem.from_uri(self.root)
-        else:
-            base, path = fs.LocalFileSystem(), str(Path(root).expanduser().absolute())
-            self.root = path
-        base.create_dir(path, recursive=True)
-        self._fs = fs.SubTreeFileSystem(path, base)
-        self._local = Path(path) if isinstance(base, fs.LocalFileSystem) else None
+        """Open a store, and create its folder where there is none.
+
+        Raises:
+            StoreUnavailable: if it cannot be reached; every other method may as well.
+        """
+        self._files = StoreFiles(root, filesystem=filesystem)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def root(self) -> str:
+        """Path or URI of the store."""
+        return self._files.root
+
+    @property
+    def files(self) -> StoreFiles:
+        """All its files, for those who tidy up."""
+        return self._files
 
     def location(self, manifest: Manifest) -> str:
         """Path or URI of the folder with an artifact's files, for people and for other tools."""
-        return f"{self.root.rstrip('/')}/{_folder(manifest.key)}/{manifest.attempt}"
+        return self._files.location(f"{_folder(manifest.key)}/{manifest.attempt}")
 
     def manifest(self, key: str) -> Manifest | None:
         """Read the manifest of a finished artifact without checking its files; None if there is no such artifact.
@@ -97,10 +103,9 @@ class ArtifactStore:
             DamagedArtifact: if it cannot be read.
         """
         path = f"{_folder(key)}/manifest.json"
-        if not self._exists(path):
+        if not self._files.exists(path):
             return None
-        with self._fs.open_input_stream(path) as stream:
-            text = stream.read()
+        text = self._files.read(path)
         try:
             return Manifest.from_json(text.decode())
         except (ValueError, TypeError, KeyError) as error:
@@ -116,7 +121,7 @@ class ArtifactStore:
         if manifest is None:
             return None
         for name, file in manifest.files.items():
-            with self._open_file(manifest, name) as stream:
+            with self._files.stream(self._path(manifest, name)) as stream:
                 sha256 = _sha256(stream)
             if sha256 != file.sha256:
                 raise DamagedArtifact(key, f"{name} has SHA-256 {sha256[:12]}, its manifest says {file.sha256[:12]}")
@@ -132,13 +137,13 @@ class ArtifactStore:
         if manifest is None:
             raise DamagedArtifact(key, "it is not in the store")
         path = f"{_folder(key)}/{manifest.attempt}"
-        if self._local is not None:
-            return self._local / path
+        if self._files.local is not None:
+            return self._files.local / path
         folder = self._scratch_folder() / path
         if not folder.exists():
             # Renamed when complete, so that a copy that broke off is not taken for the artifact at the next try.
             copy = Path(tempfile.mkdtemp(dir=self._scratch_folder()))
-            fs.copy_files(path, str(copy), source_filesystem=self._fs, destination_filesystem=fs.LocalFileSystem())
+            self._files.fetch(path, copy)
             folder.parent.mkdir(parents=True, exist_ok=True)
             copy.rename(folder)
         return folder
@@ -152,15 +157,14 @@ class ArtifactStore:
         manifest = self.manifest(key)
         if manifest is None or name not in manifest.files:
             raise DamagedArtifact(key, f"{name} is not in the store")
-        with self._open_file(manifest, name) as stream:
-            data = stream.read()
+        data = self._files.read(self._path(manifest, name))
         if hashlib.sha256(data).hexdigest() != manifest.files[name].sha256:
             raise DamagedArtifact(key, f"{name} is not what its manifest says")
         return json.loads(data)
 
     def new_attempt(self, key: str) -> Path:
         """Make an empty local folder for a job to write into, and then to hand to `commit`."""
-        folder = (self._local or self._scratch_folder()) / _folder(key) / uuid.uuid4().hex[:12]
+        folder = (self._files.local or self._scratch_folder()) / _folder(key) / uuid.uuid4().hex[:12]
         folder.mkdir(parents=True)
         return folder
 
@@ -171,101 +175,71 @@ class ArtifactStore:
             with path.open("rb") as stream:
                 files[path.name] = StoredFile(_sha256(stream), path.stat().st_size)
         manifest = Manifest(key, kind, folder.name, files, facts)
-        target = f"{_folder(key)}/{folder.name}"
-        if self._local is None:
-            self._fs.create_dir(target, recursive=True)
-            fs.copy_files(str(folder), target, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._fs)
-        self._write(f"{_folder(key)}/manifest.json", json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
+        if self._files.local is None:
+            self._files.put(folder, f"{_folder(key)}/{folder.name}")
+        self._files.write(
+            f"{_folder(key)}/manifest.json", json.dumps(asdict(manifest), indent=1, sort_keys=True).encode()
+        )
         self._delete_checkpoint(key)
         if shape := facts.get("shape"):
-            self._write(f"shapes/{shape}", key.encode())
-        if self._local is None:
+            self._files.write(f"shapes/{shape}", key.encode())
+        if self._files.local is None:
             shutil.rmtree(folder)
         return manifest
 
     def latest_of(self, shape: str) -> Manifest | None:
         """Read the manifest of the job of a shape that finished last; None if there is none that can be read."""
         path = f"shapes/{shape}"
-        if not shape or not self._exists(path):
+        if not shape or not self._files.exists(path):
             return None
-        with self._fs.open_input_stream(path) as stream:
-            key = stream.read().decode()
         try:
-            return self.manifest(key)
+            return self.manifest(self._files.read(path).decode())
         except DamagedArtifact:
             return None
 
     def set_aside(self, key: str) -> str:
         """Move a damaged artifact to `damaged/`, where it can be looked at; returns its path or URI there."""
         target = f"damaged/{key[:16]}-{time.time_ns()}"
-        if self._exists(_folder(key)):  # not if another process that shares the store was faster
-            # Copied, since an object store has no folders to move.
-            fs.copy_files(_folder(key), target, source_filesystem=self._fs, destination_filesystem=self._fs)
-            self._fs.delete_dir(_folder(key))
-        return f"{self.root.rstrip('/')}/{target}"
+        if self._files.exists(_folder(key)):  # not if another process that shares the store was faster
+            self._files.move_folder(_folder(key), target)
+        return self._files.location(target)
 
     def checkpoint_file(self, key: str) -> Path:
         """Return a local path for a job's checkpoint; the last one that was saved, on any node, is fetched to it."""
-        local = (self._local or self._scratch_folder()) / _checkpoint(key)
-        if self._local is None and self._exists(_checkpoint(key)):
-            local.parent.mkdir(parents=True, exist_ok=True)
-            fs.copy_files(
-                _checkpoint(key), str(local), source_filesystem=self._fs, destination_filesystem=fs.LocalFileSystem()
-            )
+        local = (self._files.local or self._scratch_folder()) / _checkpoint(key)
+        if self._files.local is None and self._files.exists(_checkpoint(key)):
+            self._files.fetch(_checkpoint(key), local)
         return local
 
     def keep_checkpoint(self, key: str, file: Path) -> None:
         """Copy a checkpoint just saved to `file` into the store; nothing to do where the store is a local folder."""
-        if self._local is None:
-            self._fs.create_dir("checkpoints", recursive=True)
-            fs.copy_files(
-                str(file), _checkpoint(key), source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._fs
-            )
+        if self._files.local is None:
+            self._files.put(file, _checkpoint(key))
 
     def leave_note(self, name: str, text: str) -> None:
-        """Write a small file for other processes that may share the store, which is how they find out whether they do.
-
-        Raises:
-            OSError: if the store cannot be written to.
-        """
-        self._fs.create_dir("notes", recursive=True)
-        with self._fs.open_output_stream(f"notes/{name}") as stream:
-            stream.write(text.encode())
+        """Write a small file, by which processes find out whether they share the store."""
+        self._files.write(f"notes/{name}", text.encode())
 
     def read_note(self, name: str) -> str | None:
         """Read a note; None if there is none of this name."""
-        if not self._exists(f"notes/{name}"):
-            return None
-        with self._fs.open_input_stream(f"notes/{name}") as stream:
-            return str(stream.read().decode())
+        path = f"notes/{name}"
+        return self._files.read(path).decode() if self._files.exists(path) else None
 
     def remove_notes(self, prefix: str) -> None:
         """Remove all notes whose names begin in this way."""
-        notes = self._fs.get_file_info(fs.FileSelector("notes", allow_not_found=True))
-        for note in (note.path for note in notes if note.base_name.startswith(prefix)):
-            self._fs.delete_file(note)
+        for note in self._files.below("notes"):
+            if note.path.startswith(f"notes/{prefix}"):
+                self._files.delete(note.path)
 
-    def _open_file(self, manifest: Manifest, name: str) -> fs.NativeFile:
+    def _path(self, manifest: Manifest, name: str) -> str:
         path = f"{_folder(manifest.key)}/{manifest.attempt}/{name}"
-        if not self._exists(path):
+        if not self._files.exists(path):
             raise DamagedArtifact(manifest.key, f"{name} is missing")
-        return self._fs.open_input_stream(path)
-
-    def _write(self, path: str, content: bytes) -> None:
-        """Write a file under another name and move it into place, so that none is ever half there."""
-        folder = path.rpartition("/")[0]
-        temporary = f"{folder}/{uuid.uuid4().hex[:12]}.tmp"
-        self._fs.create_dir(folder, recursive=True)
-        with self._fs.open_output_stream(temporary) as stream:
-            stream.write(content)
-        self._fs.move(temporary, path)
-
-    def _exists(self, path: str) -> bool:
-        return bool(self._fs.get_file_info(path).type != fs.FileType.NotFound)
+        return path
 
     def _delete_checkpoint(self, key: str) -> None:
-        if self._exists(_checkpoint(key)):
-            self._fs.delete_file(_checkpoint(key))
+        if self._files.exists(_checkpoint(key)):
+            self._files.delete(_checkpoint(key))
 
     def _scratch_folder(self) -> Path:
         if self._scratch is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.errors import RequestError
+from orchestrator.errors import RequestError, StoreUnavailable
 from orchestrator.store.artifacts import ArtifactStore
 from workloads.core.errors import DataError
 
@@ -113,8 +113,8 @@ def _store_problem(store: str, note: str) -> str:
         if shared.read_note(note) != note:
             return f"the store {store} is another folder there: set storage.artifacts to one that all nodes share."
         shared.leave_note(f"{note}-{ray.get_runtime_context().get_node_id()}", note)
-    except OSError as error:
-        return f"the store {store} cannot be written to there: {str(error).partition(chr(10))[0]}"
+    except StoreUnavailable as error:
+        return f"the store {store} cannot be written to there: {error.cause}"
     return ""
 
 

@@ -151,7 +151,7 @@ def test_a_node_with_other_data_or_another_store_is_named_before_the_first_job(a
         check_nodes(sweep.store, data)
         with pytest.raises(RequestError, match=r"^node \S+: digits .*has other files there than here"):
             check_nodes(sweep.store, [data[0].model_copy(update={"digest": "0" * 64})])
-        sweep.store.root = str(tmp_path / "elsewhere")  # as if the same path were another folder there
+        sweep.store.files.root = str(tmp_path / "elsewhere")  # as if the same path were another folder there
         with pytest.raises(RequestError, match=r"^node \S+: the store \S+elsewhere is another folder there"):
             check_nodes(sweep.store, data)
     assert not list((tmp_path / "runs" / "store" / "notes").iterdir()), "notes are taken away"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import stat
 from pathlib import Path
 
 import pytest
 from pyarrow import fs
 
-from orchestrator.errors import DamagedArtifact
+from orchestrator.errors import DamagedArtifact, StoreUnavailable
 from orchestrator.store.artifacts import ArtifactStore
 
 KEY = "ab" * 32
@@ -90,7 +92,7 @@ def test_a_download_that_broke_off_is_started_again(store: ArtifactStore, monkey
     def fail(*arguments: object, **options: object) -> None:
         raise OSError("connection lost")
 
-    with monkeypatch.context() as patch, contextlib.suppress(OSError):
+    with monkeypatch.context() as patch, contextlib.suppress(StoreUnavailable):
         patch.setattr(fs, "copy_files", fail)
         store.open(KEY)
     assert (store.open(KEY) / "result.txt").read_text() == "hello"
@@ -146,3 +148,13 @@ def test_a_note_is_read_back_until_it_is_removed(store: ArtifactStore) -> None:
     assert (store.read_note("abc-1"), store.read_note("abc-2")) == ("hello", None)
     store.remove_notes("abc")
     assert (store.read_note("abc-1"), store.read_note("other")) == (None, "stays")
+
+
+def test_where_the_umask_lets_the_group_write_it_can_write_all_of_the_store(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        put(ArtifactStore(tmp_path / "store"))
+    finally:
+        os.umask(before)
+    unshared = [path for path in (tmp_path / "store").rglob("*") if not path.stat().st_mode & stat.S_IWGRP]
+    assert unshared == []
