@@ -55,6 +55,7 @@ def run(
     Raises:
         SpecError: with every problem of the spec.
         RequestError: for an executor that is none, or a cluster that cannot be joined.
+        KeyboardInterrupt: if a signal stopped the run, after jobs at work have saved where they stand.
     """
     started = time.monotonic()
     if executor not in list(ExecutorName):
@@ -67,7 +68,9 @@ def run(
     resolved = resolve(spec, source, nodes=None if address else [this_machine()])
     sweep = Sweep.of(resolved, None if runs is None else Path(runs))
     chosen = executor_of(ExecutorName(executor), address, sweep)
-    run_watched(sweep, chosen, spec_file=spec_file, started=started, console=stderr)
+    finished = run_watched(sweep, chosen, spec_file=spec_file, started=started, console=stderr)
+    if finished.stop.is_requested:
+        raise KeyboardInterrupt(f"{sweep.id} was stopped; the same call continues it")
     return Run(sweep)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor, Session, Snapshot
+from orchestrator.executors.stopping import Stop
 from orchestrator.planning.code import Currency, changed_jobs
 from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import data_inputs, plan
@@ -131,6 +132,7 @@ class Sweep:
         spec_file: Path | None,
         accepted_changes: Sequence[str] = (),
         announce: Callable[[str], None] = lambda text: None,
+        stop: Stop | None = None,
     ) -> Snapshot:
         """Run or continue the sweep; finished work is not done again. Returns what was done in this process.
 
@@ -138,6 +140,7 @@ class Sweep:
             spec_file: is copied into the run folder.
             accepted_changes: changed files whose old results are used all the same, such as `random_erasing`.
             announce: tells the user in a line what takes long.
+            stop: asks the run to end before it is done; by default nothing does.
         """
         self._prepare(spec_file, type(executor).__name__)
         search = self.search()
@@ -157,6 +160,7 @@ class Sweep:
                 self.plans,
                 data=data,
                 announce=announce,
+                stop=stop or Stop(self.resolved.spec.storage.grace_s),
                 accepted_changes=accepted_changes,
             )
         )

@@ -15,6 +15,7 @@ import torch
 
 from workloads.core.checkpoints import State, load_state, save_state
 from workloads.core.config import FrozenConfig
+from workloads.core.errors import JobStopped
 from workloads.core.randomness import generator, global_draws, rewind
 from workloads.datasets.base import DATASETS, DatasetConfig, ImageSet
 
@@ -71,6 +72,8 @@ class JobContext:
     """Called with the file of every checkpoint that was saved."""
     checkpoint_every_s: float = 20.0
     """Seconds between checkpoints, at least."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Whether the job is to end at its next checkpoint."""
     code: str = ""
     """Digest of the code that computes the job: a checkpoint that other code left is not continued."""
     _history: list[HistoryRow] = field(default_factory=list)
@@ -98,11 +101,18 @@ class JobContext:
         self.on_progress(Progress(step, steps, metrics))
 
     def checkpoint(self, state: Callable[[], State]) -> None:
-        """Save where the job stands, unless it was saved a moment ago; `state` is called only if it is due."""
-        if time.monotonic() - self._saved_at >= self.checkpoint_every_s:
+        """Save where the job stands, unless it was saved a moment ago; `state` is called only if it is due.
+
+        Raises:
+            JobStopped: after it was saved, if the job is to end.
+        """
+        stops = self.should_stop()
+        if stops or time.monotonic() - self._saved_at >= self.checkpoint_every_s:
             save_state(self.checkpoint_file, {"job": state(), "history": self._history, "code": self.code})
             self.on_checkpoint(self.checkpoint_file)
             self._saved_at = time.monotonic()
+        if stops:
+            raise JobStopped("asked to end; it has saved where it stands")
 
     def nested(self, name: str, *, saved: State | None, wrap: Callable[[State], State]) -> JobContext:
         """Make the context of a step of this job that reports and checkpoints by itself.

@@ -44,9 +44,9 @@ class Publisher:
         self._thread.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         self._over.set()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(PATIENCE_S if error is None else 0)
 
     def _publish_now_and_then(self) -> None:
         while not self._over.wait(LOOK_EVERY_S):

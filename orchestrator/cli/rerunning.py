@@ -46,5 +46,7 @@ def rerun_and_compare(
     else:
         stdout.print(comparison_table(rows, title=f"rerun of {sweep.id}"))
         print_line(f"results: {sweep.paths.root}")
+    if finished.stop.is_requested:
+        raise typer.Exit(finished.exit_status)
     if any(row.verdict in ("different", "missing") for row in rows):
         raise typer.Exit(TRIALS_FAILED)

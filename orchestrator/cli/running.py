@@ -24,6 +24,7 @@ from orchestrator.cli.results import show_results
 from orchestrator.errors import TrackingRefused, TrackingUnavailable
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.executors.stopping import Stop
 from orchestrator.placement.machine import devices_in_words
 from orchestrator.results.numerics import remarks
 from orchestrator.results.sweep_result import SweepResult, kept_changes
@@ -36,12 +37,15 @@ class FinishedRun:
 
     result: SweepResult
     summary: dict[str, Any]
+    stop: Stop
+    """Whether it was asked to end before it was done."""
 
     @property
-    def failed(self) -> bool:
-        """Whether a job failed or a trial has no results."""
+    def exit_status(self) -> int:
+        """That of the signal that stopped it, else 1 if a job failed or a trial has no results, else 0."""
         unfinished = any(trial["status"] != "done" for trial in self.summary["trials"])
-        return bool(self.summary["jobs"]["failed"]) or unfinished
+        failed = bool(self.summary["jobs"]["failed"]) or unfinished
+        return self.stop.exit_status or (TRIALS_FAILED if failed else 0)
 
 
 def run_spec(
@@ -59,7 +63,7 @@ def run_spec(
 
     Raises:
         RequestError: if a change is accepted that there is not.
-        typer.Exit: if a job or a trial failed.
+        typer.Exit: if a job or a trial failed, or a signal stopped the run.
     """
     nodes = nodes_at_address(address)
     sweep = open_sweep(spec, overrides, runs=runs, nodes=nodes)
@@ -75,16 +79,20 @@ def run_spec(
         started=started,
         console=stderr,
     )
+    settings = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
+    where = f" --executor {executor.value}" if executor is not ExecutorName.ray else ""
+    where += f" --address {address}" if address else ""
+    run_again = f"midre run {spec}{settings} --runs {sweep.workspace.root}{where}"
     if as_json:
         print_json(finished.summary)
         for remark in (*remarks(finished.result.numerics), *kept_changes(finished.result)):
             print_line(remark, console=stderr)
     else:
-        settings = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
-        run_again = f"midre run {spec}{settings} --runs {sweep.workspace.root}"
-        show_results(sweep, finished.result, console=stdout, run_again=run_again)
-    if finished.failed:
-        raise typer.Exit(TRIALS_FAILED)
+        show_results(sweep, finished.result, console=stdout, run_again="" if finished.stop.is_requested else run_again)
+    if finished.stop.is_requested:
+        print_line(f"Stopped by {finished.stop.reason}. Continue with: {run_again}", console=stderr)
+    if finished.exit_status:
+        raise typer.Exit(finished.exit_status)
 
 
 def run_watched(
@@ -98,29 +106,40 @@ def run_watched(
 ) -> FinishedRun:
     """Run a sweep under the live display, publish its results and bring MLflow up to date.
 
+    A signal ends it in order: jobs at work save where they stand, and what is done is published.
+
     Args:
         spec_file: is copied into the run folder.
         accepted_changes: changed files whose old results are used.
         started: `time.monotonic()` when the command began.
         console: shows the display, and a line if MLflow cannot be reached.
     """
-    with (
-        _log_file(sweep.paths.log),
-        Display(sweep.id, sweep.search().size, executor.snapshot, console),
-        Publisher(sweep, executor.snapshot, console, started=started),
-    ):
-        done = sweep.run(
-            executor,
-            spec_file=spec_file,
-            accepted_changes=accepted_changes,
-            announce=lambda text: print_line(text, console=console),
-        )
-    result = sweep.result()
-    jobs = {"run": done.jobs_run, "cached": done.jobs_cached, "failed": done.jobs_failed}
-    summary = sweep.publish(result, seconds=time.monotonic() - started, jobs=jobs)
-    if sweep.resolved.spec.tracking.enabled:
-        _sync_or_say(sweep, result, console)
-    return FinishedRun(result, summary)
+    stop = Stop(sweep.resolved.spec.storage.grace_s)
+    with stop.listening(), _log_file(sweep.paths.log):
+        with (
+            stop.followed_by(lambda: print_line(_stopping(stop), console=console)),
+            Display(sweep.id, sweep.search().size, executor.snapshot, console),
+            Publisher(sweep, executor.snapshot, console, started=started),
+        ):
+            done = sweep.run(
+                executor,
+                spec_file=spec_file,
+                accepted_changes=accepted_changes,
+                announce=lambda text: print_line(text, console=console),
+                stop=stop,
+            )
+        result = sweep.result()
+        jobs = {"run": done.jobs_run, "cached": done.jobs_cached, "failed": done.jobs_failed}
+        summary = sweep.publish(result, seconds=time.monotonic() - started, jobs=jobs)
+        if sweep.resolved.spec.tracking.enabled:
+            _sync_or_say(sweep, result, console)
+    return FinishedRun(result, summary, stop)
+
+
+def _stopping(stop: Stop) -> str:
+    return (
+        f"{stop.reason}: stopping; jobs at work have {stop.grace_s:g} s to save where they stand. Again stops at once."
+    )
 
 
 def executor_of(name: ExecutorName, address: str | None, sweep: Sweep) -> Executor:

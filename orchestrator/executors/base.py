@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.executors.stopping import Stop
 from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore
 
@@ -74,6 +75,8 @@ class Session:
     """The data sets that jobs read, which every node must have alike."""
     announce: Callable[[str], None] = lambda text: None
     """Tells the user in a line what takes long."""
+    stop: Stop = field(default_factory=Stop)
+    """Whether the run is asked to end."""
     accepted_changes: Sequence[str] = ()
     """Changed files whose old results are used, such as `random_erasing`."""
 
@@ -83,7 +86,7 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, session: Session) -> None:
-        """Run until the search has no more trials."""
+        """Run until the search has no more trials, or the run is asked to end."""
 
     @abstractmethod
     def snapshot(self) -> Snapshot:

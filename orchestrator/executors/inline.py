@@ -19,6 +19,7 @@ from orchestrator.placement.machine import this_machine
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 from workloads.context import DataInput, Progress
+from workloads.core.errors import JobStopped
 from workloads.datasets.base import ImageSet
 
 logger = logging.getLogger(__name__)
@@ -38,16 +39,23 @@ class InlineExecutor(Executor):
             self._recorder = recorder = SessionRecorder(session.store, ledger.append, session.accepted_changes)
             nodes = (this_machine(),)
             self._sizer = Sizer(session.store.latest_of, lambda: nodes)
-            while (trial := session.search.next()) is not None:
-                plan = session.plan(trial)
-                recorder.start_trial(plan)
-                self._run_jobs(plan, session, recorder)
-                session.search.finish(trial.id, recorder.finish_trial(plan))
+            try:
+                with session.stop.cutting_short():
+                    self._run_trials(session, recorder)
+            except JobStopped:
+                recorder.stop_sweep(session.stop.reason)
 
     def snapshot(self) -> Snapshot:
         """The one job that runs, and what is done."""
         running = (self._running,) if self._running else ()
         return self._recorder.snapshot(running) if self._recorder else Snapshot()
+
+    def _run_trials(self, session: Session, recorder: SessionRecorder) -> None:
+        while (trial := session.search.next()) is not None:
+            plan = session.plan(trial)
+            recorder.start_trial(plan)
+            self._run_jobs(plan, session, recorder)
+            session.search.finish(trial.id, recorder.finish_trial(plan))
 
     def _run_jobs(self, plan: TrialPlan, session: Session, recorder: SessionRecorder) -> None:
         by_key = {job.key: job for job in plan.jobs}
@@ -56,6 +64,8 @@ class InlineExecutor(Executor):
                 continue
             if not all(map(recorder.is_done, job.inputs.values())):
                 continue
+            if session.stop.is_requested:
+                raise JobStopped("asked to end between two jobs")
             try:
                 self._run(job, session, recorder)
             except DamagedArtifact as damage:  # an input went bad since it was checked: make it again, once
@@ -78,8 +88,12 @@ class InlineExecutor(Executor):
                 device=device_for(request.gpus),
                 where={"node": "inline", **unused},
                 checkpoint_every_s=session.checkpoint_every_s,
+                should_stop=lambda: session.stop.is_requested,
             )
         except DamagedArtifact:
+            raise
+        except JobStopped:
+            recorder.stop_job(job)
             raise
         except Exception as error:  # noqa: BLE001 - whatever a job's code raises is that job's failure, recorded in full
             logger.error("job %s %s failed\n%s", job.kind, job.key[:12], traceback.format_exc())

@@ -129,6 +129,14 @@ class SessionRecorder:
         self._append("job_failed", key=job.key, kind=job.kind, error=error, cause=cause, final=True)
         self.errors[job.key] = f"{job.kind} {job.key[:12]}: {error}"
 
+    def stop_job(self, job: PlannedJob) -> None:
+        """Record that a job ended before it was done, since the run is asked to end."""
+        self._append("job_stopped", key=job.key, kind=job.kind)
+
+    def stop_sweep(self, reason: str) -> None:
+        """Record that the run ends before it is done."""
+        self._append("sweep_stopped", reason=reason)
+
     def finish_trial(self, plan: TrialPlan) -> dict[str, float] | None:
         """Record how a trial ended; returns its results by name, or None if one of its jobs failed."""
         errors = [self.errors[job.key] for job in plan.jobs if job.key in self.errors]

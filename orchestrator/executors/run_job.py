@@ -38,6 +38,7 @@ def run_job(
     device: torch.device,
     where: Facts,
     checkpoint_every_s: float,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Manifest:
     """Run a job from the last checkpoint of an earlier try, if there is one, and commit what it leaves.
 
@@ -48,6 +49,7 @@ def run_job(
         request: what it occupies; its CPUs are torch's threads.
         load_images: reads a data set, or returns one that this process has read.
         where: facts about the place for the artifact's manifest, such as the node.
+        should_stop: whether the job is to end at its next checkpoint, with `JobStopped`.
     """
     started = time.perf_counter()
     check_installed(job.plugins, where=f"node {socket.gethostname()}")
@@ -68,6 +70,7 @@ def run_job(
             device=device,
             on_progress=on_progress,
             checkpoint_every_s=checkpoint_every_s,
+            should_stop=should_stop,
             code=digest(dict(job.code)) if job.code else "",
         )
         with usage_of(device) as usage, deterministic(device) as record:

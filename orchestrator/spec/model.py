@@ -289,6 +289,8 @@ class StorageConfig(FrozenConfig):
     """Folder or URI (s3://, gs://) of the artifact store; the folder `store` beside the runs if omitted."""
     checkpoint_every_s: PositiveFloat = 20.0
     """Seconds between checkpoints of a running job, so the most work that a killed worker loses."""
+    grace_s: NonNegativeFloat = 10.0
+    """Seconds that running jobs have to save where they stand when a run is stopped (Ctrl-C, SIGTERM)."""
 
     @field_validator("artifacts")
     @classmethod

@@ -35,5 +35,9 @@ class PluginError(MidreError):
     """A package with components that is missing, has another version, or cannot be imported."""
 
 
+class JobStopped(MidreError):
+    """A job that was asked to end before it was done; it goes on from its checkpoint."""
+
+
 class DivergedError(MidreError):
     """A loss that is no longer a number."""

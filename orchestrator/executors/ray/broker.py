@@ -25,6 +25,7 @@ from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import Outcome, PlannedJob, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore, Facts
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
+from workloads.core.errors import JobStopped
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ IDLE_CHECK_EVERY_S = 0.5
 """How often to look for idle workers while there are jobs of later trials."""
 SAY_WAITING_AFTER_S = 10.0
 """How long a worker may take to start before its job is said to wait; others may hold what it needs."""
+STOPPED = "the run was stopped"
 MAX_CONCURRENCY = 10_000
 """Calls that the broker answers at a time: one for each trial in flight, and those of workers and displays."""
 
@@ -63,6 +65,7 @@ class Broker:
         self._data: dict[str, ray.ObjectRef[ImageArrays]] = {}
         self._offers = {name: asyncio.Event() for name in offers}
         self._running: dict[str, RunningJob] = {}
+        self._stopping = asyncio.Event()
         self._pool = Pool(
             lambda *worker: (store, ray.get_runtime_context().current_actor, checkpoint_every_s, *worker), gpus
         )
@@ -79,7 +82,7 @@ class Broker:
         """
         self._recorder.expect(jobs)
         for job in jobs:
-            while job.key not in self._tasks:
+            while job.key not in self._tasks and not self._stopping.is_set():
                 if self._pool.has_room(self._sizer.size(job).request):
                     self._tasks[job.key] = asyncio.create_task(self._run_after_inputs(job, {job.key: job}))
                     await asyncio.sleep(0)
@@ -90,7 +93,12 @@ class Broker:
         """Run those jobs of a trial that are not done yet; returns when every job is done or has failed."""
         self._recorder.start_trial(plan)
         by_key = {job.key: job for job in plan.jobs}
-        await asyncio.gather(*(self._finish(job, by_key) for job in plan.jobs))
+        try:
+            await asyncio.gather(*(self._finish(job, by_key) for job in plan.jobs))
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            return Outcome(None, STOPPED)
         metrics = self._recorder.finish_trial(plan)
         errors = self._recorder.errors
         error = next((errors[job.key] for job in plan.jobs if job.key in errors), "")
@@ -137,11 +145,32 @@ class Broker:
         """Describe what is done and what is running, for a display."""
         return self._recorder.snapshot(tuple(self._running.values()))
 
+    async def stop(self, reason: str, grace_s: float) -> None:
+        """Start no more jobs, have those at work save where they stand, and give up those that do not within `grace_s`.
+
+        Trials that are under way end without an outcome; the ledger holds them as begun.
+        """
+        self._stopping.set()
+        at_work = [self._tasks[key] for key in self._running]
+        for task in set(self._tasks.values()) - set(at_work):
+            task.cancel()
+        if at_work:
+            await asyncio.wait(at_work, timeout=grace_s)
+        for task in at_work:
+            task.cancel()
+        self._recorder.stop_sweep(reason)
+
+    async def until_stopped(self) -> None:
+        """Return when the run is asked to end."""
+        await self._stopping.wait()
+
     async def _finish(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
         """Start a job unless another trial has; returns when it is done or has failed."""
+        if job.key not in self._tasks and self._stopping.is_set():
+            raise asyncio.CancelledError
         if job.key not in self._tasks:
             self._tasks[job.key] = asyncio.create_task(self._run_after_inputs(job, by_key))
-        await self._tasks[job.key]
+        await asyncio.shield(self._tasks[job.key])  # one that waits may be given up without the job
 
     async def _run_after_inputs(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
         """Run a job as soon as its inputs are done, unless it is done already or one of them failed."""
@@ -167,7 +196,13 @@ class Broker:
             attempt = following
 
     async def _attempt(self, job: PlannedJob, attempt: Attempt) -> Failure | None:
-        """Run a job once, on the next worker that is free; returns why it failed, or None if it is done."""
+        """Run a job once, on the next worker that is free; returns why it failed, or None if it is done.
+
+        Raises:
+            CancelledError: if the run is asked to end.
+        """
+        if self._stopping.is_set():
+            raise asyncio.CancelledError
         try:
             slot = await self._pool.acquire(attempt.request)
         except NowhereToRun as error:
@@ -175,6 +210,9 @@ class Broker:
         try:
             facts = await self._run_on(slot, job, attempt)
         except exceptions.RayTaskError as error:
+            if isinstance(error.cause, JobStopped):
+                self._recorder.stop_job(job)
+                raise asyncio.CancelledError from error
             failure = failure_of(error.cause)
             # What failed for want of GPU memory may still hold some of it.
             (self._pool.discard if failure.cause == "gpu memory" else self._pool.release)(slot)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # five files a trial, and none of them is read
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths of specs must keep their meaning
 
@@ -31,6 +32,7 @@ from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.sizer import Sizer
+from orchestrator.executors.stopping import Stop
 from orchestrator.placement.machine import LocalGpus
 from orchestrator.placement.nodes import why_not
 from orchestrator.planning.estimates import Estimator
@@ -68,7 +70,11 @@ class RayExecutor(Executor):
             return
         with preparation(session, first) as preparing:
             session.announce(f"joining Ray at {self._address}" if self._address else "starting Ray on this machine ...")
-            with mps_daemon() if self._start_mps else nullcontext(), connected(self._address):
+            with (
+                mps_daemon() if self._start_mps else nullcontext(),
+                connected(self._address),
+                session.stop.listening(),  # Ray has put a handler of its own in between
+            ):
                 self._run_connected(session, first, preparing)
 
     def snapshot(self) -> Snapshot:
@@ -104,6 +110,8 @@ class RayExecutor(Executor):
         first = completed(first)
         self._check_placement(first, Sizer(session.store.latest_of, lambda: nodes))
         check_nodes(session.store, session.data)
+        if session.stop.is_requested:
+            return
         planned = session.plan
         session = replace(session, plan=lambda trial: completed(planned(trial)))
         broker = self._start_broker(session, gpus, offers=list(preparing.images))
@@ -146,7 +154,10 @@ class RayExecutor(Executor):
         before = self._latest
         self._broker = broker
         searcher = SweepSearcher(session, broker)
-        with tempfile.TemporaryDirectory(prefix="midre-tune-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="midre-tune-") as folder,
+            session.stop.followed_by(lambda: _end_in_order(broker, session.stop)),
+        ):
             tune.Tuner(
                 tune.with_resources(ThinTrial, tune.PlacementGroupFactory([{HEAD: 0.001}])),
                 tune_config=tune.TuneConfig(
@@ -164,6 +175,12 @@ class RayExecutor(Executor):
         ray.kill(broker)
         if before.trials_done:
             self._latest = _sum(before, self._latest)
+
+
+def _end_in_order(broker: Any, stop: Stop) -> None:
+    """Have the broker end its jobs, which makes all trials end."""
+    with suppress(ray.exceptions.RayError):  # a broker that is gone has ended them
+        ray.get(broker.stop.remote(stop.reason, stop.grace_s))
 
 
 def _unchanged(plan: TrialPlan) -> TrialPlan:

@@ -21,7 +21,7 @@ class SweepSearcher(Searcher):
     # Tune takes the string FINISHED for an answer, though its annotation does not say so.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The plan of the next trial with work left; cached trials are finished on the way."""
-        while (trial := self._session.search.next()) is not None:
+        while not self._session.stop.is_requested and (trial := self._session.search.next()) is not None:
             plan = self._session.plan(trial)
             outcome = ray.get(self._broker.finish_cached.remote(plan))
             if outcome is None:

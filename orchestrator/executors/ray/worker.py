@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -45,6 +46,9 @@ class Worker:
             gpu_share: the part of a GPU that the process may fill; 0 for none, 1 for a GPU to itself.
         """
         broker.worker_started.remote(number)
+        self._should_stop = threading.Event()
+        # The answer comes when the run is asked to end, or an error when the broker is gone.
+        broker.until_stopped.remote().future().add_done_callback(lambda _: self._should_stop.set())
         self._store, self._broker = ArtifactStore(store), broker
         self._checkpoint_every_s = checkpoint_every_s
         self._images: dict[str, ImageSet] = {}
@@ -76,6 +80,7 @@ class Worker:
                 device=device_for(request.gpus),
                 where=where,
                 checkpoint_every_s=self._checkpoint_every_s,
+                should_stop=self._should_stop.is_set,
             )
         finally:
             if torch.cuda.is_initialized():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,6 +14,9 @@ from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.placement.nodes import Gpu, Node, Request
 from orchestrator.planning.graph import Outcome, PlannedJob, Trial, TrialKeys, TrialPlan
 from orchestrator.store.ledger import RunState, read_events
+
+if TYPE_CHECKING:  # Ray is heavy
+    from orchestrator.executors.ray.broker import Broker
 
 FACTS = {"usage": {"gpu_memory_gb": 30.0, "memory_gb": 0.5}}
 
@@ -76,16 +79,20 @@ def run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, plan: TrialPlan, *errors: Exception | None
 ) -> tuple[Pool, Outcome, list[dict[str, Any]]]:
     """Run a trial; returns its pool, its outcome and what the ledger says of its jobs."""
-    from orchestrator.executors.ray import broker as module
-
     pool = Pool()
     pool.errors = list(errors)
+    outcome = asyncio.run(broker_with(folder, monkeypatch, pool).run_trial(plan))
+    events = read_events(folder / "ledger.jsonl")
+    return pool, outcome, [event for event in events if event["event"].startswith("job")]
+
+
+def broker_with(folder: Path, monkeypatch: pytest.MonkeyPatch, pool: Pool) -> Broker:
+    """A broker with workers of this pool, its store and ledger in a folder."""
+    from orchestrator.executors.ray import broker as module
+
     monkeypatch.setattr(module, "Pool", lambda *arguments: pool)
     monkeypatch.setattr("orchestrator.executors.recorder.trial_metrics", lambda plan, store: {})
-    ledger = folder / "ledger.jsonl"
-    broker = module.Broker(str(folder / "store"), str(ledger), 20.0)
-    outcome = asyncio.run(broker.run_trial(plan))
-    return pool, outcome, [event for event in read_events(ledger) if event["event"].startswith("job")]
+    return module.Broker(str(folder / "store"), str(folder / "ledger.jsonl"), 20.0)
 
 
 def test_a_job_out_of_gpu_memory_runs_again_alone_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +132,32 @@ def test_code_that_fails_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert pool.returned == ["released"]
     assert outcome.error == "run_attack a: ValueError: a mistake"
     assert events[-1]["cause"] == "code"
+
+
+def test_a_run_that_stops_lets_no_job_begin_and_gives_up_those_that_save_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work_for_ever(*arguments: object) -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()
+
+    async def begin_and_stop() -> Outcome:
+        trial = asyncio.create_task(broker.run_trial(chained))
+        while not broker._running:
+            await asyncio.sleep(0)
+        told = asyncio.create_task(broker.until_stopped())
+        await broker.stop("SIGINT", grace_s=0.01)
+        await told
+        return await trial
+
+    plan = plan_of("first", "second")
+    first, second = plan.jobs
+    chained = replace(plan, jobs=(first, replace(second, inputs={"prior": "first"})))
+    monkeypatch.setattr(Pool, "remote", staticmethod(work_for_ever))
+    broker = broker_with(tmp_path, monkeypatch, Pool())
+    outcome = asyncio.run(begin_and_stop())
+    assert outcome == Outcome(None, "the run was stopped")
+    events = [event["event"] for event in read_events(tmp_path / "ledger.jsonl")]
+    assert events == ["trial_started", "job_started", "sweep_stopped"], "the trial has not failed"
 
 
 def test_a_job_whose_worker_cannot_start_is_said_to_wait_and_begins_when_it_can(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,6 +31,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return sweep
 
 
+LONG_PRIOR = {"kind": "wgan_gp", "width": 2, "steps": 300, "batch_size": 8, "latent_size": 8}
+"""One that a signal finds at work."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed_long(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    folder = tmp_path_factory.mktemp("undisturbed-long")
+    sweep = toy_sweep(folder, folder / "runs", prior=LONG_PRIOR)
+    sweep.run(InlineExecutor(), spec_file=None)
+    return sweep
+
+
 def kill_a_run_once(sweep: Sweep, spec: Path, executor: str, claim: Callable[[], bool]) -> None:
     """Start `midre run` in another process and SIGKILL it as soon as `claim` holds."""
     command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--runs", str(sweep.workspace.root)]
@@ -50,6 +63,56 @@ def kill_a_run_once(sweep: Sweep, spec: Path, executor: str, claim: Callable[[],
     finally:
         end([*children, *children_of(process), process])
         process.wait()
+
+
+def stop_a_run(sweep: Sweep, spec: Path, executor: str, number: signal.Signals) -> tuple[int, str]:
+    """Start `midre run`, send it a signal while it fits its prior, and return its exit status and what it printed."""
+    command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--runs", str(sweep.workspace.root)]
+    with tempfile.TemporaryFile("w+") as output:
+        process = psutil.Popen([*command, "--executor", executor], stdout=output, stderr=output)
+        children: list[psutil.Process] = []
+        try:
+            wait_until(lambda: process.poll() is not None or fits_its_prior(sweep))
+            assert process.poll() is None, "the run ended before it could be stopped"
+            children = children_of(process)
+            process.send_signal(number)
+            status = process.wait(PATIENCE_S)
+            _, alive = psutil.wait_procs(children, timeout=5)
+            assert not alive, "processes outlived their driver"
+        finally:
+            end([*children, *children_of(process), process])
+        output.seek(0)
+        return status, output.read()
+
+
+def fits_its_prior(sweep: Sweep) -> bool:
+    events = [event["event"] for event in read_events(sweep.paths.ledger) if event.get("kind") == "fit_prior"]
+    return events == ["job_started"]
+
+
+@pytest.mark.parametrize(
+    ("executor", "number", "expected"),
+    [
+        ("inline", signal.SIGTERM, 143),
+        pytest.param("ray", signal.SIGINT, 130, marks=pytest.mark.ray),
+    ],
+)
+def test_a_run_that_is_stopped_saves_its_jobs_says_how_to_continue_and_does(
+    undisturbed_long: Sweep, tmp_path: Path, executor: str, number: signal.Signals, expected: int
+) -> None:
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", prior=LONG_PRIOR)
+    status, output = stop_a_run(sweep, tmp_path / "toy.yaml", executor, number)
+    assert status == expected
+    assert f"Stopped by {number.name}. Continue with: midre run" in output
+    assert "Traceback" not in output
+    assert sweep.paths.summary.exists()
+    assert sweep.paths.report.exists()
+    stopped = {event["key"] for event in read_events(sweep.paths.ledger) if event["event"] == "job_stopped"}
+    assert stopped == {file.stem for file in (sweep.workspace.store / "checkpoints").iterdir()}, "where they stood"
+    assert stopped
+    sweep.run(InlineExecutor(), spec_file=None)
+    assert digests(sweep) == digests(undisturbed_long)
+    assert set(finished_jobs(sweep).values()) == {1}
 
 
 @pytest.mark.parametrize("after_jobs", [1, 8])
