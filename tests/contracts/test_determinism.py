@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.support.components import config_for
-from tests.support.golden_networks import golden_networks, white_box
+from tests.support.device_traffic import DEVICE, traffic_counted
 from tests.support.gpu_kernels import DeterministicOnGpus, NotDeterministicOnGpus
 from tests.support.interruptions import context_at
-from tests.support.short_attacks import prior_for, short_attacks
+from tests.support.searches import CLASSES, SEARCHES, access_of
 from tests.support.tiny_networks import use_tiny_bodies
 from tests.support.training_steps import public_classifier, step
 from workloads.core import resampling
@@ -24,10 +23,10 @@ from workloads.core.randomness import generator
 from workloads.core.resampling import LookUp
 from workloads.defenses.base import DEFENSES
 from workloads.defenses.random_erasing import RandomErasingConfig, painter
-from workloads.inversion.attack import Attack
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.models.torchvision import TorchvisionConfig
+from workloads.observation.losses import LOSSES
 from workloads.observation.oracles import WhiteBoxOracle
 from workloads.priors.adversarial import AdversarialPrior
 from workloads.priors.base import PRIORS
@@ -51,6 +50,10 @@ def test_the_lens_finds_torchs_own_operations() -> None:
     larger = F.interpolate(shown, (6, 6), mode="bilinear")
     with DeterministicOnGpus(), pytest.raises(NotDeterministicOnGpus, match="upsample_bilinear2d_backward"):
         larger.sum().backward()
+    with DeterministicOnGpus(), pytest.raises(NotDeterministicOnGpus, match="cumsum"):
+        shown.detach().cumsum(1)
+    with DeterministicOnGpus():
+        shown.detach().long().cumsum(1)
 
 
 @pytest.mark.parametrize("config", BODIES, ids=lambda config: config.label)
@@ -118,14 +121,20 @@ def test_a_prior_fitted_in_half_precision_keeps_its_weights_in_full(kind: str, t
     assert any(not torch.equal(value, single.state_dict()[name]) for name, value in floats.items())
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
-@pytest.mark.parametrize("attack", short_attacks(), ids=lambda attack: attack.config.kind)
-def test_an_attack_descends_by_gradients_that_are_the_same_at_every_run(tmp_path: Path, attack: Attack[Any]) -> None:
-    networks = golden_networks(torch.float32)
-    public = torch.full((4, 3, 8, 8), 51, dtype=torch.uint8)
-    access = replace(white_box(networks, image_size=8, public_images=public), prior=prior_for(attack))
-    with deterministic(), DeterministicOnGpus():
-        attack.run(access, torch.arange(2), context=context_at(tmp_path))
+@pytest.mark.parametrize("name", SEARCHES)
+def test_an_attack_is_computed_by_operations_that_are_the_same_at_every_run(tmp_path: Path, name: str) -> None:
+    """On tensors without numbers, which take the form that they have on GPUs."""
+    search, context = SEARCHES[name], context_at(tmp_path)
+    context.device = DEVICE
+    with deterministic(), traffic_counted(), DeterministicOnGpus():
+        search.attack.run(access_of(search, DEVICE), torch.arange(CLASSES), context=context)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_has_gradients_that_are_the_same_at_every_run(name: str) -> None:
+    logits = torch.rand(3, 4, requires_grad=True)
+    with DeterministicOnGpus():
+        LOSSES[name](logits, torch.arange(3)).sum().backward()
 
 
 def test_an_attacker_looks_through_blurred_boxes_by_gradients_that_are_the_same_at_every_run() -> None:

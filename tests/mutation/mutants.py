@@ -499,6 +499,12 @@ MUTANTS: tuple[Mutant, ...] = (
         plugins=("    check_installed(job.plugins,", "    check_installed((),"),
     ),
     *_mutants(
+        "workloads/core/cumulative_sum.py",
+        "workloads/core/test_cumulative_sum.py",
+        without_the_blocks_before=("F.pad(until, (1, -1))", "F.pad(until, (0, 0))"),
+        in_single_precision=("_by_blocks(values.double())", "_by_blocks(values.float())"),
+    ),
+    *_mutants(
         "workloads/core/philox.py",
         "workloads/core/test_philox.py",
         rounds=("ROUNDS = 10", "ROUNDS = 9"),

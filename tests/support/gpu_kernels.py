@@ -1,7 +1,8 @@
 """Operations whose gradients are not the same at every run on a GPU, made to fail on a CPU.
 
 On CUDA torch says so itself, but a CPU runs other kernels. The names are those of torch's list in the documentation of
-`use_deterministic_algorithms`, for what throws there.
+`use_deterministic_algorithms`, for what throws there; and float `cumsum`, which takes memory by the square of a row's
+length instead (torch 2.11).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ WITHOUT_DETERMINISTIC_FORM = frozenset(
     }
 )
 """Names of operations in ATen."""
+OF_FLOATS = frozenset({"cumsum", "cumsum_"})
+"""Operations that have no usable form for floating point numbers alone."""
 
 
 class NotDeterministicOnGpus(AssertionError):
@@ -37,6 +40,9 @@ class DeterministicOnGpus(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet, overload = func.overloadpacket.__name__, func._overloadname
-        if packet in WITHOUT_DETERMINISTIC_FORM or f"{packet}.{overload}" in WITHOUT_DETERMINISTIC_FORM:
+        of_floats = packet in OF_FLOATS and args[0].is_floating_point()
+        weighted = packet == "bincount" and len(args) > 1 and args[1] is not None
+        of_products = packet.startswith("scatter_reduce") and "prod" in args
+        if {packet, f"{packet}.{overload}"} & WITHOUT_DETERMINISTIC_FORM or of_floats or weighted or of_products:
             raise NotDeterministicOnGpus(f"{packet} has no deterministic form on GPUs")
         return func(*args, **(kwargs or {}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workloads.core.cumulative_sum import cumulative_sum
 from workloads.core.randomness import Draws
 
 TINY = 1e-30  # added to probabilities, so that no weight is 0 over 0
@@ -39,7 +40,7 @@ class GenerationDraws:
 
 def parents_of(fitness: Tensor, draws: Tensor) -> Tensor:
     """Members drawn in proportion to their fitness. Shape: (B, N), (B, ..., M) in [0, 1) to (B, ..., M) int64."""
-    rising = (fitness + TINY).cumsum(1)
+    rising = cumulative_sum(fitness + TINY)
     thresholds = draws.flatten(1) * rising[:, -1:]
     return torch.searchsorted(rising, thresholds, right=True).clamp(max=fitness.shape[1] - 1).view_as(draws)
 
