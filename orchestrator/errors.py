@@ -64,6 +64,17 @@ class DamagedArtifact(MidreError):
         return DamagedArtifact, (self.key, self.reason)
 
 
+class JobTimeout(MidreError):
+    """A job that took longer than `resources.<kind>.timeout_s`."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        super().__init__(f"took longer than timeout_s: {timeout_s:g}; its log has what each of its threads was doing")
+
+    def __reduce__(self) -> tuple[type[JobTimeout], tuple[float]]:
+        return JobTimeout, (self.timeout_s,)
+
+
 class StoreUnavailable(MidreError):
     """An artifact store that cannot be reached, is full, or refuses what is asked of it."""
 

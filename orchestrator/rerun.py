@@ -30,7 +30,7 @@ class OriginalRun:
     def rerun(self) -> Sweep:
         """The same sweep with a new folder and store, so that nothing is done yet. It is not sent to MLflow."""
         number = 1 + max((int(folder.name) for folder in self.reruns.glob("[0-9]*")), default=0)
-        changes = {"storage": StorageConfig(), "tracking": TrackingConfig(enabled=False)}
+        changes = {"storage": StorageConfig(), "tracking": TrackingConfig(enabled=False), "on_end": ""}
         spec = self.resolved.spec.model_copy(update=changes)
         resolved = self.resolved.model_copy(update={"spec": spec, "machine": machine_of(spec)})
         return Sweep(resolved, Workspace((self.reruns / str(number)).absolute()))

@@ -38,7 +38,9 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit status 2."""
     from workloads.core.errors import MidreError
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)  # what happens in a run is said at INFO, and kept in its log
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", handlers=[terminal])
     try:
         app()
     except MidreError as error:

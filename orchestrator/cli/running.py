@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import json
+import os
 import shlex
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,19 @@ from orchestrator.cli.results import show_results
 from orchestrator.errors import TrackingRefused, TrackingUnavailable
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.executors.logs import run_log
 from orchestrator.executors.stopping import Stop
 from orchestrator.placement.machine import devices_in_words
 from orchestrator.results.numerics import remarks
 from orchestrator.results.sweep_result import SweepResult, kept_changes
 from orchestrator.sweep import Sweep
+
+STATUS_VARIABLE = "MIDRE_STATUS"
+"""Tells the command of `on_end` the exit status of the run."""
+STDERR = 2
+"""Where what it prints goes: stdout is for results."""
+ON_END_PATIENCE_S = 60.0
+"""How long that command may take."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ def run_watched(
         console: shows the display, and a line if MLflow cannot be reached.
     """
     stop = Stop(sweep.resolved.spec.storage.grace_s)
-    with stop.listening(), _log_file(sweep.paths.log):
+    with stop.listening(), run_log(sweep.paths.log):
         with (
             stop.followed_by(lambda: print_line(_stopping(stop), console=console)),
             Display(sweep.id, sweep.search().size, executor.snapshot, console),
@@ -133,7 +142,10 @@ def run_watched(
         summary = sweep.publish(result, seconds=time.monotonic() - started, jobs=jobs)
         if sweep.resolved.spec.tracking.enabled:
             _sync_or_say(sweep, result, console)
-    return FinishedRun(result, summary, stop)
+    finished = FinishedRun(result, summary, stop)
+    if command := sweep.resolved.spec.on_end:
+        tell(command, summary, finished.exit_status, console)
+    return finished
 
 
 def _stopping(stop: Stop) -> str:
@@ -161,15 +173,17 @@ def _sync_or_say(sweep: Sweep, result: SweepResult, console: Console) -> None:
         print_line(f"{error}\nNothing is lost: run `midre sync {sweep.paths.root}` when it is back.", console=console)
 
 
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Keep with the run what the libraries log meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+def tell(command: str, summary: dict[str, Any], status: int, console: Console) -> None:
+    """Run the spec's `on_end` with the summary on stdin; that it fails is a line, and nothing else."""
     try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
+        subprocess.run(
+            shlex.split(command),
+            input=json.dumps(summary) + "\n",
+            text=True,
+            env={**os.environ, STATUS_VARIABLE: str(status)},
+            timeout=ON_END_PATIENCE_S,
+            check=True,
+            stdout=STDERR,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        print_line(f"on_end: {error}", console=console)

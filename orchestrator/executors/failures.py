@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from orchestrator.errors import DamagedArtifact
+from orchestrator.errors import DamagedArtifact, JobTimeout
 from orchestrator.placement.nodes import Request
 from orchestrator.placement.sizing import Sized, whole_gpu
 
-Cause = Literal["code", "memory", "gpu memory", "lost worker", "placement"]
+Cause = Literal["code", "memory", "gpu memory", "lost worker", "placement", "timeout"]
 MOST_LOST_WORKERS = 5
 """How often a job may lose its worker before the job itself is taken for the cause."""
 GPU_MEMORY_MESSAGES = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -33,7 +33,9 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _cause_of(error: BaseException) -> Cause:
-    """GPU memory, main memory, or the code itself. Names are compared, since not every process imports torch."""
+    """Time, GPU memory, main memory, or the code itself. Not every process imports torch: names are compared."""
+    if isinstance(error, JobTimeout):
+        return "timeout"
     if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return "gpu memory"
     if isinstance(error, RuntimeError) and any(message in str(error) for message in GPU_MEMORY_MESSAGES):

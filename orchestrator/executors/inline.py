@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,14 +13,13 @@ from orchestrator.executors.failures import failure_of
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.run_job import device_for, read_images, run_job
 from orchestrator.executors.sizer import Sizer
+from orchestrator.executors.time_limit import time_limit
 from orchestrator.placement.machine import this_machine
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 from workloads.context import DataInput, Progress
 from workloads.core.errors import JobStopped
 from workloads.datasets.base import ImageSet
-
-logger = logging.getLogger(__name__)
 
 
 class InlineExecutor(Executor):
@@ -79,24 +76,24 @@ class InlineExecutor(Executor):
         request, unused = sized.request, {"missing_gpu": sized.unused_gpu} if sized.unused_gpu else {}
         recorder.start_job(job, request, node="inline")
         try:
-            manifest = run_job(
-                job,
-                session.store,
-                request=request,
-                load_images=_cached_images(),
-                on_progress=self._progress,
-                device=device_for(request.gpus),
-                where={"node": "inline", **unused},
-                checkpoint_every_s=session.checkpoint_every_s,
-                should_stop=lambda: session.stop.is_requested,
-            )
+            with time_limit(job.needs.timeout_s):
+                manifest = run_job(
+                    job,
+                    session.store,
+                    request=request,
+                    load_images=_cached_images(),
+                    on_progress=self._progress,
+                    device=device_for(request.gpus),
+                    where={"node": "inline", **unused},
+                    checkpoint_every_s=session.checkpoint_every_s,
+                    should_stop=lambda: session.stop.is_requested,
+                )
         except DamagedArtifact:
             raise
         except JobStopped:
             recorder.stop_job(job)
             raise
         except Exception as error:  # noqa: BLE001 - whatever a job's code raises is that job's failure, recorded in full
-            logger.error("job %s %s failed\n%s", job.kind, job.key[:12], traceback.format_exc())
             failure = failure_of(error)
             recorder.fail_job(job, failure.message, cause=failure.cause)
         else:

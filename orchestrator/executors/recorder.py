@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ class AppendEvent(Protocol):
     def __call__(self, event: str, **facts: Any) -> object: ...
 
 
+logger = logging.getLogger(__name__)
+
+
 class SessionRecorder:
     """Knows which jobs of a session are in the store or have failed, and tells the ledger of all that happens."""
 
@@ -27,6 +31,7 @@ class SessionRecorder:
         self._store, self._append = store, append
         self._currency = Currency(self._facts_of, accepted)
         self._jobs: dict[str, PlannedJob] = {}
+        self._trials: dict[str, str] = {}
         self._facts: dict[str, Facts] = {}
         self._outdated: set[str] = set()
         self._done: set[str] = set()
@@ -63,6 +68,7 @@ class SessionRecorder:
         if changes and key not in self._outdated:
             self._outdated.add(key)
             self._append("artifact_outdated", key=key, changed=sorted(changes))
+            logger.info("job %s runs again: %s changed", key[:12], ", ".join(sorted(changes)))
         return bool(changes)
 
     def _facts_of(self, key: str) -> Facts | None:
@@ -82,9 +88,9 @@ class SessionRecorder:
         self._facts.pop(damage.key, None)
         self._done.discard(damage.key)
         self._cached.discard(damage.key)
-        self._append(
-            "artifact_damaged", key=damage.key, reason=damage.reason, moved_to=self._store.set_aside(damage.key)
-        )
+        moved_to = self._store.set_aside(damage.key)
+        self._append("artifact_damaged", key=damage.key, reason=damage.reason, moved_to=moved_to)
+        logger.warning("%s; moved to %s", damage, moved_to)
 
     def is_cached(self, plan: TrialPlan) -> bool:
         """True if no job of the plan has to be run."""
@@ -95,6 +101,8 @@ class SessionRecorder:
         """Record that a trial begins."""
         self.expect(plan.jobs)
         trial = plan.trial
+        self._trials = {job.key: trial.id for job in plan.jobs} | self._trials
+        logger.info("trial %s: started", trial.id)
         self._append(
             "trial_started",
             trial=trial.id,
@@ -107,10 +115,15 @@ class SessionRecorder:
     def wait_job(self, job: PlannedJob, request: Request, reason: str) -> None:
         """Record that a job has a place, but that its worker cannot start there yet."""
         self._append("job_waits", key=job.key, kind=job.kind, request=vars(request), reason=reason)
+        logger.info("%s: %s", self._in_words(job), reason)
 
     def start_job(self, job: PlannedJob, request: Request, **where: Any) -> None:
         """Record that a job begins with these resources; `where` are facts about the place, such as its node."""
         self._append("job_started", key=job.key, kind=job.kind, request=vars(request), **where)
+        node = where.get("node", "")[:12]
+        logger.info(
+            "%s: started on node %s with %g CPUs, %g GPUs", self._in_words(job), node, request.cpus, request.gpus
+        )
 
     def finish_job(self, job: PlannedJob, facts: Facts) -> None:
         """Record that a job's artifact is in the store, and how it was made."""
@@ -119,23 +132,29 @@ class SessionRecorder:
         self._facts[job.key] = facts
         self._done.add(job.key)
         self._run.add(job.key)
+        logger.info("%s: done in %.1f s", self._in_words(job), facts.get("seconds", 0.0))
 
     def retry_job(self, job: PlannedJob, error: str, *, cause: str) -> None:
         """Record that a job failed and is tried again."""
         self._append("job_failed", key=job.key, kind=job.kind, error=error, cause=cause, final=False)
+        logger.warning("%s: %s; tried again: %s", self._in_words(job), cause, error)
 
     def fail_job(self, job: PlannedJob, error: str, *, cause: str) -> None:
         """Record that a job failed for good."""
         self._append("job_failed", key=job.key, kind=job.kind, error=error, cause=cause, final=True)
+        log = self._store.log(job.key)
+        logger.error("%s: failed: %s: %s%s", self._in_words(job), cause, error, f"; log: {log}" if log else "")
         self.errors[job.key] = f"{job.kind} {job.key[:12]}: {error}"
 
     def stop_job(self, job: PlannedJob) -> None:
         """Record that a job ended before it was done, since the run is asked to end."""
         self._append("job_stopped", key=job.key, kind=job.kind)
+        logger.info("%s: stopped", self._in_words(job))
 
     def stop_sweep(self, reason: str) -> None:
         """Record that the run ends before it is done."""
         self._append("sweep_stopped", reason=reason)
+        logger.info("the run is stopped: %s", reason)
 
     def finish_trial(self, plan: TrialPlan) -> dict[str, float] | None:
         """Record how a trial ended; returns its results by name, or None if one of its jobs failed."""
@@ -143,11 +162,17 @@ class SessionRecorder:
         if errors:
             self._append("trial_failed", trial=plan.trial.id, error=errors[0])
             self._trials_failed.add(plan.trial.id)
+            logger.error("trial %s: failed: %s", plan.trial.id, errors[0])
             return None
         metrics = trial_metrics(plan, self._store)
         self._append("trial_done", trial=plan.trial.id, metrics=metrics)
         self._trials_done.add(plan.trial.id)
+        logger.info("trial %s: done", plan.trial.id)
         return metrics
+
+    def _in_words(self, job: PlannedJob) -> str:
+        """The job as lines of the log begin with it: its kind, its key, and the first trial that asked for it."""
+        return f"job {job.kind} {job.key[:12]} of trial {self._trials.get(job.key, 'to come')}"
 
     def snapshot(self, running: tuple[RunningJob, ...]) -> Snapshot:
         """Count what was recorded, for a display."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from orchestrator.executors.logs import job_log
 from orchestrator.executors.usage import usage_of
 from orchestrator.placement.nodes import Request
 from orchestrator.planning.code import facts_of_code
@@ -39,6 +40,7 @@ def run_job(
     where: Facts,
     checkpoint_every_s: float,
     should_stop: Callable[[], bool] = lambda: False,
+    takes_stderr: bool = False,
 ) -> Manifest:
     """Run a job from the last checkpoint of an earlier try, if there is one, and commit what it leaves.
 
@@ -50,6 +52,7 @@ def run_job(
         load_images: reads a data set, or returns one that this process has read.
         where: facts about the place for the artifact's manifest, such as the node.
         should_stop: whether the job is to end at its next checkpoint, with `JobStopped`.
+        takes_stderr: whether what this process writes to stderr meanwhile goes to the job's log.
     """
     started = time.perf_counter()
     check_installed(job.plugins, where=f"node {socket.gethostname()}")
@@ -59,6 +62,7 @@ def run_job(
     output = store.new_attempt(job.key)
     with contextlib.ExitStack() as attempt:
         attempt.callback(shutil.rmtree, output, ignore_errors=True)
+        log = job_log(store, job.key, timeout_s=job.needs.timeout_s, takes_stderr=takes_stderr)
         context = JobContext(
             key=job.key,
             inputs={role: store.open(key) for role, key in job.inputs.items()},
@@ -73,7 +77,7 @@ def run_job(
             should_stop=should_stop,
             code=digest(dict(job.code)) if job.code else "",
         )
-        with usage_of(device) as usage, deterministic(device) as record:
+        with log, usage_of(device) as usage, deterministic(device) as record:
             job_from(job.config).run(context)
         seconds = time.perf_counter() - started
         code = facts_of_code(job, {role: _facts_in(store, key) for role, key in job.inputs.items()})

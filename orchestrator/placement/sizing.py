@@ -33,6 +33,8 @@ class Needs:
     gpu_memory_gb: float | None = None
     uses_gpu: bool = True
     """Whether jobs of its kind compute on a GPU if they have one: the planner sets it, not the spec."""
+    timeout_s: float | None = None
+    """Seconds that it may take, from its start; None if there is no limit."""
 
     @property
     def batch_memory_gb(self) -> float:

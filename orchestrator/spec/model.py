@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -38,7 +39,7 @@ from workloads.priors.base import PRIORS, PriorConfig
 from workloads.recipes.optimization import TrainingConfig
 from workloads.training.checkpoint_files import CheckpointConfig, CheckpointFile
 
-WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage"})
+WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage", "on_end"})
 """Sections that describe a sweep or say where and how it runs; they change neither its results nor its id."""
 
 EXTENDS = "extends"
@@ -194,6 +195,9 @@ class ResourceConfig(FrozenConfig):
     gpu_memory_gb: PositiveFloat | None = None
     """Memory on each GPU per job, in GiB; a job that needs more runs again alone on a GPU. If omitted, 1.2 times what a
     job of its shape took, and an estimate for the first."""
+    timeout_s: PositiveFloat | None = None
+    """Seconds that a job may take; one that takes longer fails, and its log says what each of its threads was doing.
+    If omitted, there is no limit."""
 
     @field_validator("gpus")
     @classmethod
@@ -204,7 +208,7 @@ class ResourceConfig(FrozenConfig):
 
     def needs(self) -> Needs:
         """The same numbers, as planner and executors take them."""
-        return Needs(self.cpus, self.gpus, self.memory_gb, self.gpu_memory_gb)
+        return Needs(self.cpus, self.gpus, self.memory_gb, self.gpu_memory_gb, timeout_s=self.timeout_s)
 
 
 AutoResources = Annotated[
@@ -342,6 +346,18 @@ class Spec(FrozenConfig):
     """Whether and where results are sent to MLflow."""
     storage: StorageConfig = StorageConfig()
     """Where runs and artifacts are stored, and how often jobs save checkpoints."""
+    on_end: str = ""
+    """A command that is run when the sweep ends, such as a notification: it reads the summary, as JSON, on stdin, and
+    MIDRE_STATUS is the exit status of the run. It is kept with the results: put secrets into the environment."""
+
+    @field_validator("on_end")
+    @classmethod
+    def _is_a_command(cls, on_end: str) -> str:
+        try:
+            shlex.split(on_end)
+        except ValueError as error:
+            raise ValueError(f"{on_end} is no command: {error}") from error
+        return on_end
 
     @field_validator("defenses")
     @classmethod

@@ -216,6 +216,24 @@ class ArtifactStore:
         if self._files.local is None:
             self._files.put(file, _checkpoint(key))
 
+    def log_file(self, key: str) -> Path:
+        """A local path for a job's log, which holds what earlier tries of this process left there."""
+        file = (self._files.local or self._scratch_folder()) / _log(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    def keep_log(self, key: str) -> None:
+        """Bring a job's log into the store; an empty one is removed."""
+        file = self.log_file(key)
+        if not file.exists() or file.stat().st_size == 0:
+            file.unlink(missing_ok=True)
+        elif self._files.local is None:
+            self._files.put(file, _log(key))
+
+    def log(self, key: str) -> str:
+        """Path or URI of a job's log; empty if it has none."""
+        return self._files.location(_log(key)) if self._files.exists(_log(key)) else ""
+
     def leave_note(self, name: str, text: str) -> None:
         """Write a small file, by which processes find out whether they share the store."""
         self._files.write(f"notes/{name}", text.encode())
@@ -249,6 +267,10 @@ class ArtifactStore:
 
 def _folder(key: str) -> str:
     return f"objects/{key[:2]}/{key}"
+
+
+def _log(key: str) -> str:
+    return f"logs/{key}.log"
 
 
 def _checkpoint(key: str) -> str:

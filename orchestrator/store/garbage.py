@@ -20,6 +20,7 @@ class Reason(StrEnum):
     broken_off = "left by jobs that broke off"
     finished = "checkpoints of finished jobs"
     abandoned = "checkpoints of jobs that no run refers to"
+    log = "logs of jobs that no run refers to"
     damaged = "copies of damaged results"
 
 
@@ -47,6 +48,7 @@ def garbage(store: ArtifactStore, *, referenced: Collection[str], before: dt.dat
     items = [
         *_results(store, store.files.below("objects"), referenced),
         *_checkpoints(store, store.files.below("checkpoints"), referenced),
+        *_logs(store.files.below("logs"), referenced),
         *_folders(store.files.below("damaged"), depth=2, reason=Reason.damaged),
     ]
     return [item for item, changed in items if changed < before]
@@ -94,6 +96,12 @@ def _checkpoints(store: ArtifactStore, entries: Iterable[StoredEntry], reference
             yield _gathered(entry.path, Reason.abandoned, [entry])
         elif _kept(store, "", key):
             yield _gathered(entry.path, Reason.finished, [entry])
+
+
+def _logs(entries: Iterable[StoredEntry], referenced: Collection[str]) -> Iterator[Dated]:
+    for entry in entries:
+        if entry.path.rpartition("/")[2].partition(".")[0] not in referenced:
+            yield _gathered(entry.path, Reason.log, [entry])
 
 
 def _folders(entries: Iterable[StoredEntry], *, depth: int, reason: Reason) -> Iterator[Dated]:

@@ -13,9 +13,10 @@ from typing import Any
 import ray
 from ray import exceptions
 
-from orchestrator.errors import DamagedArtifact
+from orchestrator.errors import DamagedArtifact, JobTimeout
 from orchestrator.executors.base import RunningJob, Snapshot
 from orchestrator.executors.failures import Attempt, Cause, Failure, failure_of
+from orchestrator.executors.logs import keep_log
 from orchestrator.executors.ray.pool import NowhereToRun, Pool, Slot
 from orchestrator.executors.ray.worker import ImageArrays, read_data
 from orchestrator.executors.recorder import SessionRecorder
@@ -25,6 +26,7 @@ from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import Outcome, PlannedJob, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore, Facts
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
+from orchestrator.store.paths import RunPaths
 from workloads.core.errors import JobStopped
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ IDLE_CHECK_EVERY_S = 0.5
 """How often to look for idle workers while there are jobs of later trials."""
 SAY_WAITING_AFTER_S = 10.0
 """How long a worker may take to start before its job is said to wait; others may hold what it needs."""
+DUMP_PATIENCE_S = 3.0
+"""How long the worker of a job that took too long may go on, in which it writes its stacks to the job's log."""
 STOPPED = "the run was stopped"
 MAX_CONCURRENCY = 10_000
 """Calls that the broker answers at a time: one for each trial in flight, and those of workers and displays."""
@@ -58,6 +62,7 @@ class Broker:
             offers: names of the data sets that the driver reads, of each of which `offer_images` will tell.
             accepted_changes: changed files whose old results are used.
         """
+        keep_log(RunPaths(Path(ledger).parent).log)
         self._store = ArtifactStore(store)
         self._ledger = Ledger(Path(ledger), patience_s=LEDGER_PATIENCE_S)
         self._recorder = SessionRecorder(self._store, self._ledger.append, accepted_changes)
@@ -209,6 +214,9 @@ class Broker:
             return Failure("placement", str(error))
         try:
             facts = await self._run_on(slot, job, attempt)
+        except JobTimeout as error:
+            self._pool.discard(slot)
+            return failure_of(error)
         except exceptions.RayTaskError as error:
             if isinstance(error.cause, JobStopped):
                 self._recorder.stop_job(job)
@@ -216,7 +224,6 @@ class Broker:
             failure = failure_of(error.cause)
             # What failed for want of GPU memory may still hold some of it.
             (self._pool.discard if failure.cause == "gpu memory" else self._pool.release)(slot)
-            logger.error("%s", error)
             return failure
         except exceptions.RayError as error:  # its worker or node is gone
             self._pool.discard(slot)
@@ -238,9 +245,23 @@ class Broker:
             await self._start(slot, job, request, over=facts)
             self._running[job.key] = RunningJob(job.key, job.kind, time.time())
             self._recorder.start_job(job, request, node=slot.node, worker=slot.number)
-            return await facts
+            return await self._within(job.needs.timeout_s, facts)
         finally:
             del self._running[job.key]
+
+    @staticmethod
+    async def _within(timeout_s: float | None, facts: asyncio.Future[Facts]) -> Facts:
+        """The facts of a job; the worker of one that takes too long has a moment to write down what it was doing.
+
+        Raises:
+            JobTimeout: if it does.
+        """
+        if timeout_s is None:
+            return await facts
+        try:
+            return await asyncio.wait_for(facts, timeout_s + DUMP_PATIENCE_S)
+        except TimeoutError:
+            raise JobTimeout(timeout_s) from None
 
     async def _start(self, slot: Slot, job: PlannedJob, request: Request, *, over: asyncio.Future[Facts]) -> None:
         """Wait until the worker of a job has started, or the job is over; if it takes long, say what it waits for."""

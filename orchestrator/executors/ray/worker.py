@@ -81,6 +81,7 @@ class Worker:
                 where=where,
                 checkpoint_every_s=self._checkpoint_every_s,
                 should_stop=self._should_stop.is_set,
+                takes_stderr=True,
             )
         finally:
             if torch.cuda.is_initialized():

@@ -12,6 +12,7 @@ import torch
 
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.placement.nodes import Gpu, Node, Request
+from orchestrator.placement.sizing import Needs
 from orchestrator.planning.graph import Outcome, PlannedJob, Trial, TrialKeys, TrialPlan
 from orchestrator.store.ledger import RunState, read_events
 
@@ -132,6 +133,23 @@ def test_code_that_fails_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert pool.returned == ["released"]
     assert outcome.error == "run_attack a: ValueError: a mistake"
     assert events[-1]["cause"] == "code"
+
+
+def test_a_job_that_takes_too_long_fails_for_its_time_and_its_worker_is_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*arguments: object) -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr("orchestrator.executors.ray.broker.DUMP_PATIENCE_S", 0.0)
+    plan = plan_of("a")
+    limited = replace(plan, jobs=(replace(plan.jobs[0], needs=Needs(timeout_s=0.01)),))
+    pool = Pool()
+    monkeypatch.setattr(Pool, "remote", staticmethod(hang))
+    outcome = asyncio.run(broker_with(tmp_path, monkeypatch, pool).run_trial(limited))
+    assert "took longer than timeout_s: 0.01" in outcome.error
+    assert pool.returned == ["discarded"]
+    assert [event["cause"] for event in read_events(tmp_path / "ledger.jsonl") if "cause" in event] == ["timeout"]
 
 
 def test_a_run_that_stops_lets_no_job_begin_and_gives_up_those_that_save_nothing(
