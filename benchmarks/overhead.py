@@ -44,7 +44,7 @@ def plan(trial: Trial) -> TrialPlan:
     """Plan a trial of one job that does nothing."""
     config = {"kind": "probe", "name": trial.id, "value": 0.5}
     job = PlannedJob(digest(config), "probe", config, {}, Needs(cpus=1, gpus=0, memory_gb=0.5))
-    keys = TrialKeys(evaluation=job.key, target=job.key, natural=job.key, judge=job.key)
+    keys = TrialKeys(judges=(), target=job.key, natural=job.key)
     return TrialPlan(trial, (), (job,), keys)
 
 

@@ -244,5 +244,5 @@ class RunAttack:
     @cached_property
     def _rows(self) -> dict[str, Tensor]:
         """All reconstructions, a row each."""
-        folder = self.trial.run.sweep.store.open(self.trial.result.plan.keys.attacks[self.label].attack)
+        folder = self.trial.run.sweep.store.open(self.trial.result.plan.keys.attacks[self.label].first.attack)
         return load_file(folder / "reconstructions.safetensors")

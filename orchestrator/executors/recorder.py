@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from statistics import fmean
 from typing import Any, Protocol
 
 from orchestrator.errors import DamagedArtifact
@@ -187,13 +188,13 @@ class SessionRecorder:
 
 
 def trial_metrics(plan: TrialPlan, store: ArtifactStore) -> dict[str, float]:
-    """Read every result of a finished trial, by its name.
+    """Read every result of a finished trial, by its name: means over judges and priors.
 
     Raises:
         DamagedArtifact: if one cannot be read.
     """
-    return {
-        f"{prefix}{name}": estimate["value"]
-        for prefix, key in plan.measured().items()
-        for name, estimate in store.read_json(key, "metrics.json")["estimates"].items()
-    }
+    metrics: dict[str, float] = {}
+    for prefix, keys in plan.measured().items():
+        draws = [store.read_json(key, "metrics.json")["estimates"] for key in keys]
+        metrics |= {f"{prefix}{name}": fmean(draw[name]["value"] for draw in draws) for name in draws[0]}
+    return metrics

@@ -59,47 +59,91 @@ class MemberKeys:
 
 
 @dataclass(frozen=True)
+class DrawKeys:
+    """Keys of the jobs of one attack with one draw of what it prepares."""
+
+    seed: int
+    """Seed of its priors and surrogates."""
+    attack: str
+    """The job that runs it."""
+    judged: tuple[str, ...]
+    """The jobs that judge its reconstructions, one for each evaluation model."""
+    members: Mapping[str, MemberKeys]
+    """What the attacks that run are prepared by, by their labels: several for a battery."""
+
+
+@dataclass(frozen=True)
 class AttackKeys:
     """Keys of the jobs of one attack of a spec."""
 
-    attack: str
-    """The job that runs it."""
-    judged: str
-    """The job that judges its reconstructions by the evaluation model."""
-    members: Mapping[str, MemberKeys]
-    """What the attacks that run are prepared by, by their labels: several for a battery."""
+    draws: tuple[DrawKeys, ...]
+    """With each seed of its prior."""
+
+    @property
+    def first(self) -> DrawKeys:
+        """With the first seed: that of pictures, where one is enough to look at."""
+        return self.draws[0]
+
+
+@dataclass(frozen=True)
+class JudgeKeys:
+    """Keys of the jobs of one evaluation model."""
+
+    seed: int
+    """Its training seed."""
+    model: str
+    """Trains it."""
+    measured: str
+    """Measures it on held-out images."""
 
 
 @dataclass(frozen=True)
 class TrialKeys:
     """Keys of the jobs of a trial by what they are to it. Two roles may be one job."""
 
-    evaluation: str
-    """Trains the evaluation model."""
+    judges: tuple[JudgeKeys, ...]
+    """The evaluation models, by their seeds."""
     target: str
     """Trains the target model."""
     natural: str
     """Measures the target model on held-out images."""
-    judge: str
-    """Measures the evaluation model on held-out images."""
     attacks: Mapping[str, AttackKeys] = field(default_factory=dict)
     """By the attacks' labels."""
     public: str | None = None
     """Trains the classifier on public data that a defense starts from; None where none does."""
 
     def named(self) -> dict[str, str]:
-        """Every key by the name of its role, as people read it: 'target', 'prior/gmi', 'attack/gmi', 'judged/gmi'."""
-        keys = {"evaluation": self.evaluation}
+        """Every key by the name of its role, as people read it: 'target', 'prior/gmi', 'attack/gmi', 'judged/gmi'.
+
+        Where there are several of a role, seeds tell them apart: 'evaluation 1', 'prior/gmi 1', 'judged/gmi 1 by 2'.
+        """
+        several_judges = len(self.judges) > 1
+        keys = {_named("evaluation", judge.seed, several_judges): judge.model for judge in self.judges}
         if self.public is not None:
             keys["public"] = self.public
-        keys |= {"target": self.target, "natural": self.natural, "judge": self.judge}
+        keys |= {"target": self.target, "natural": self.natural}
+        keys |= {_named("judge", judge.seed, several_judges): judge.measured for judge in self.judges}
         for label, attack in self.attacks.items():
-            for member_label, member in attack.members.items():
-                if member.prior is not None:
-                    keys[f"prior/{member_label}"] = member.prior
-                keys |= {f"surrogate.{number}/{member_label}": key for number, key in enumerate(member.surrogates)}
-            keys |= {f"attack/{label}": attack.attack, f"judged/{label}": attack.judged}
+            for draw in attack.draws:
+                keys |= self._named_draw(label, draw, several=len(attack.draws) > 1)
         return keys
+
+    def _named_draw(self, label: str, draw: DrawKeys, *, several: bool) -> dict[str, str]:
+        keys: dict[str, str] = {}
+        for member_label, member in draw.members.items():
+            if member.prior is not None:
+                keys[_named(f"prior/{member_label}", draw.seed, several)] = member.prior
+            for number, key in enumerate(member.surrogates):
+                keys[_named(f"surrogate.{number}/{member_label}", draw.seed, several)] = key
+        keys[_named(f"attack/{label}", draw.seed, several)] = draw.attack
+        for judge, key in zip(self.judges, draw.judged, strict=True):
+            by = f" by {judge.seed}" if len(self.judges) > 1 else ""
+            keys[_named(f"judged/{label}", draw.seed, several) + by] = key
+        return keys
+
+
+def _named(role: str, seed: int, several: bool) -> str:
+    return f"{role} {seed}" if several else role
 
 
 @dataclass(frozen=True)
@@ -116,10 +160,16 @@ class TrialPlan:
         """The job with this key."""
         return next(job for job in self.jobs if job.key == key)
 
-    def measured(self) -> dict[str, str]:
-        """Keys of the jobs that leave metrics, by the prefix of their names: '' or the attack's label and a dot."""
-        judged = {f"{label}.": attack.judged for label, attack in self.keys.attacks.items()}
-        return {"": self.keys.natural} | judged
+    def measured(self) -> dict[str, tuple[str, ...]]:
+        """Keys of the jobs that leave metrics, by the prefix of their names: '' or the attack's label and a dot.
+
+        The trial's numbers are the means over the jobs of a prefix.
+        """
+        judged = {
+            f"{label}.": tuple(key for draw in attack.draws for key in draw.judged)
+            for label, attack in self.keys.attacks.items()
+        }
+        return {"": (self.keys.natural,)} | judged
 
 
 @dataclass(frozen=True)

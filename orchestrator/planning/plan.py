@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.planning.code import code_of
-from orchestrator.planning.graph import AttackKeys, MemberKeys, PlannedJob, Trial, TrialKeys, TrialPlan
+from orchestrator.planning.graph import (
+    AttackKeys,
+    DrawKeys,
+    JudgeKeys,
+    MemberKeys,
+    PlannedJob,
+    Trial,
+    TrialKeys,
+    TrialPlan,
+)
 from orchestrator.spec.model import ResolvedSpec, Spec
 from workloads.context import DataInput
 from workloads.core.config import content, digest, plugins_in
@@ -21,7 +30,7 @@ from workloads.jobs.import_classifier import ImportClassifierConfig
 from workloads.jobs.run_attack import RunAttackConfig, prior_input, surrogate_input
 from workloads.jobs.train_classifier import TrainClassifierConfig
 from workloads.metrics.base import METRICS, ClassifierMetric
-from workloads.priors.base import PRIORS
+from workloads.priors.base import PRIORS, PriorConfig
 
 
 def plan(resolved: ResolvedSpec, trial: Trial, spec: Spec) -> TrialPlan:
@@ -81,22 +90,18 @@ class _Planner:
         self._shapes: dict[str, str] = {}
 
     def plan(self) -> TrialKeys:
-        evaluation = self._add(self._train_evaluation_model())
+        models = {seed: self._add(self._train_evaluation_model(seed)) for seed in self._spec.evaluation.seeds}
         public = self._starting_point()
         target = self._add(self._make_target_model(), **({"public": public} if public else {}))
         utility = tuple(
             metric for metric in self._spec.metrics if issubclass(METRICS.class_of(metric), ClassifierMetric)
         )
         measure = EvaluateClassifierConfig(data=self._private, split=self._spec.data.split, metrics=utility)
-        return TrialKeys(
-            evaluation=evaluation,
-            target=target,
-            natural=self._add(measure, model=target),
-            # How good the judge is bounds what its verdicts are worth, so it is measured as well.
-            judge=self._add(measure, model=evaluation),
-            attacks={attack.label: self._attack(attack, target, evaluation) for attack in self._spec.attacks},
-            public=public,
-        )
+        natural = self._add(measure, model=target)
+        # How good a judge is bounds what its verdicts are worth, so it is measured as well.
+        judges = tuple(JudgeKeys(seed, model, self._add(measure, model=model)) for seed, model in models.items())
+        attacks = {attack.label: self._attack(attack, target, judges) for attack in self._spec.attacks}
+        return TrialKeys(judges=judges, target=target, natural=natural, attacks=attacks, public=public)
 
     def _add(self, config: JobConfig, **inputs: str) -> str:
         """Plan a job, once however often it is added; its key."""
@@ -124,10 +129,15 @@ class _Planner:
         resources = self._spec.resources.of(kind)
         return None if self._machine is None else {**self._machine, **resources.model_dump()}
 
-    def _train_evaluation_model(self) -> TrainClassifierConfig:
-        classifier, split = self._spec.evaluation, self._spec.data.split
+    def _train_evaluation_model(self, seed: int) -> TrainClassifierConfig:
+        classifier = self._spec.evaluation
         return TrainClassifierConfig(
-            role="evaluation", data=self._private, split=split, model=classifier.model, training=classifier.training
+            role="evaluation",
+            data=self._private,
+            split=self._spec.data.split,
+            model=classifier.model,
+            training=classifier.training,
+            seed=seed,
         )
 
     def _make_target_model(self) -> JobConfig:
@@ -157,11 +167,17 @@ class _Planner:
             TrainClassifierConfig(role="public", data=self._public, split=None, model=model, training=training)
         )
 
-    def _attack(self, attack: AttackConfig, target: str, evaluation: str) -> AttackKeys:
-        """An attack on the target model, what prepares it, and the judgement of what it rebuilds."""
+    def _attack(self, attack: AttackConfig, target: str, judges: Sequence[JudgeKeys]) -> AttackKeys:
+        """An attack on the target model with each seed of its prior, and the judgement of what it rebuilds."""
         spec = self._spec
-        config = attack.against(spec.defenses).with_prior(spec.prior)
-        members = {member.label: self._prepare(member, target) for member in config.members()}
+        config = attack.against(spec.defenses).with_prior(spec.prior and spec.prior.model_copy(update={"seeds": None}))
+        return AttackKeys(
+            tuple(self._draw(config, seed, target, judges) for seed in attack_seeds(config, spec.prior)),
+        )
+
+    def _draw(self, config: AttackConfig, seed: int, target: str, judges: Sequence[JudgeKeys]) -> DrawKeys:
+        """An attack with one draw of its priors and surrogates, judged by every evaluation model."""
+        members = {member.label: self._prepare(member, seed, target) for member in config.members()}
         inputs = {"target": target}
         for member in config.members():
             keys = members[member.label]
@@ -169,21 +185,25 @@ class _Planner:
                 inputs[prior_input(member)] = keys.prior
             inputs |= {surrogate_input(member, number): key for number, key in enumerate(keys.surrogates)}
         run = self._add(RunAttackConfig(attack=config, public=self._public), **inputs)
+        spec = self._spec
         metrics = tuple(metric for metric in spec.metrics if not issubclass(METRICS.class_of(metric), ClassifierMetric))
         judge = EvaluateAttackConfig(data=self._private, split=spec.data.split, metrics=metrics)
-        return AttackKeys(run, self._add(judge, attack=run, evaluation=evaluation), members)
+        return DrawKeys(
+            seed, run, tuple(self._add(judge, attack=run, evaluation=keys.model) for keys in judges), members
+        )
 
-    def _prepare(self, member: AttackConfig, target: str) -> MemberKeys:
+    def _prepare(self, member: AttackConfig, seed: int, target: str) -> MemberKeys:
         """The prior and the surrogates of one attack that runs."""
         prior = None
         if member.prior is not None:
             asks_target = PRIORS.class_of(member.prior).target_access is not None
             erasing = member.teacher_erasing if asks_target else None
-            fit = FitPriorConfig(data=self._public, prior=member.prior, erasing=erasing)
+            config = member.prior.model_copy(update={"seeds": None})
+            fit = FitPriorConfig(data=self._public, prior=config, erasing=erasing, seed=seed if config.fitted else 0)
             prior = self._add(fit, **({"target": target} if asks_target else {}))
         surrogates = []
         for number, surrogate in enumerate(member.surrogates):
-            config = FitSurrogateConfig(
+            train = FitSurrogateConfig(
                 data=self._public,
                 number=number,
                 erasing=member.teacher_erasing,
@@ -191,7 +211,22 @@ class _Planner:
                 model=surrogate.model,
                 training=surrogate.training,
                 generated_per_class=surrogate.generated_per_class,
+                seed=seed,
             )
             from_prior = {"prior": prior} if surrogate.generated_per_class and prior is not None else {}
-            surrogates.append(self._add(config, target=target, **from_prior))
+            surrogates.append(self._add(train, target=target, **from_prior))
         return MemberKeys(prior, tuple(surrogates))
+
+
+def attack_seeds(config: AttackConfig, prior: PriorConfig | None) -> tuple[int, ...]:
+    """The seeds that an attack's priors and surrogates are drawn with; one where it draws nothing.
+
+    Args:
+        config: the attack with its prior filled in.
+        prior: the prior of the spec, whose seeds count for attacks whose priors set none.
+    """
+    members = config.members()
+    if not any(member.surrogates or (member.prior is not None and member.prior.fitted) for member in members):
+        return (0,)
+    own = [member.prior.seeds for member in members if member.prior is not None and member.prior.seeds]
+    return max(own, key=len, default=(prior.seeds if prior is not None else None) or (0,))

@@ -47,7 +47,7 @@ def _extremes(result: SweepResult, label: str) -> list[TrialResult]:
 
 def _stored(trial: TrialResult, store: ArtifactStore, label: str) -> Iterator[tuple[str, Sequence[Panel]]]:
     """The network whose features they are and the panels, for each that the artifact has."""
-    key = trial.plan.keys.attacks[label].judged
+    key = trial.plan.keys.attacks[label].first.judged[0]
     manifest = store.manifest(key)
     for file in sorted(manifest.files) if manifest else ():
         if file.startswith(f"{METRIC}_"):

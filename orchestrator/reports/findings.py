@@ -138,19 +138,29 @@ def _verdict(result: SweepResult, best: PointResult, x: Objective, y: Objective)
 
 
 def _surely(change: Difference, name: str) -> str:
-    """A change with its interval, and whether it holds for training or for the trained models alone."""
+    """A change with its interval, and what it holds for alone."""
     low, high = (_size(name, end) for end in sorted((abs(change.low), abs(change.high))))
     verb = "rises" if change.sign > 0 else "falls"
-    scope = "" if change.seeds > 1 else ", of these trained models and not of training"
+    alone = " and ".join(_drawn_once(change, name))
+    scope = f", for {alone} alone" if alone else ""
     return f"{in_words(name)} {verb} by {low} to {high}, with 95 % confidence for all points together{scope}"
+
+
+def _drawn_once(change: Difference, name: str) -> Iterator[str]:
+    """What there is one of, for which alone a change holds."""
+    training, *others = change.draws
+    if training.count == 1:
+        yield "these trained models"
+    for part, noun in zip(others, ("prior", "judge"), strict=True):
+        if part.count == 1 and "." in name:
+            yield f"this {noun}"
 
 
 def _undecided(change: Difference, name: str) -> str:
     """The interval of a change that may be none, and what would decide it."""
     low, high = (f"{'-' if end < 0 else '+'}{_size(name, abs(end))}" for end in (change.low, change.high))
-    additions = {"identities" if "." in name else "images": change.more_units}
-    if change.seeds > 1:
-        additions["seeds"] = change.more_seeds
+    nouns = ("identities" if "." in name else "images", "training seeds", "priors", "judges")
+    additions = {noun: change.more(part) for noun, part in zip(nouns, (change.units, *change.draws), strict=True)}
     ways = [f"{count} more {noun}" for noun, count in additions.items() if count is not None and count < MOST_TO_ADD]
     more = f"About {' or '.join(ways)} would decide a change of this size" if ways else "It may be too small to matter"
     text = f"{_capital(in_words(name))}: not decided by this sweep"
@@ -183,7 +193,11 @@ def _caveats(result: SweepResult) -> Iterator[str]:
     points = result.points()
     if len(points) > 2:
         yield "The best of several points was picked by the very numbers shown, which flatters its means."
-    if points and max(len(point.trials) for point in points) == 1:
+    if not points:
+        return
+    if max(len(point.trials) for point in points) == 1:
         yield "There is one training seed: how much another would change the numbers is not known."
-    if points:
-        yield "The judge and each prior were trained once: what another training would change, no interval holds."
+    attacks = [attack for point in points for trial in point.trials for attack in trial.attacks.values()]
+    for noun, kind in (("judge", "judge"), ("prior of some attack", "prior")):
+        if any(len({getattr(draw, kind) for draw in attack.draws}) == 1 for attack in attacks):
+            yield f"There is one {noun}: what another training of it would change, no interval holds."

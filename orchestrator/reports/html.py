@@ -82,7 +82,11 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
         "frontier": Picture(_uri(frontier), "The trade between the objectives"),
         "heat_maps": Picture(_uri(_png(maps)), "Both objectives over the searched fields") if maps else None,
         "tables": _tables(result),
-        "judge": [(in_words(name), with_interval(name, estimate)) for name, estimate in result.judge.items()],
+        "judges": [
+            (seed, in_words(name), with_interval(name, estimate))
+            for seed, estimates in result.judges.items()
+            for name, estimate in estimates.items()
+        ],
         "pairs": list(_pairs(result, store)),
         "feature_spaces": [Picture(_uri(_png(figure)), caption) for caption, figure in feature_spaces(result, store)],
         "defenses": list(_defenses(result, store)),
@@ -115,7 +119,7 @@ def _pairs(result: SweepResult, store: ArtifactStore) -> Iterator[tuple[str, Pic
         for label, attack in trial.attacks.items():
             accuracy = with_interval("attack_accuracy", attack.estimates.get("attack_accuracy"))
             full = f"{attack_label(label, trial, names)}, attack accuracy {accuracy}"
-            yield full, _picture(store, trial.plan.keys.attacks[label].judged, "pairs.png", full)
+            yield full, _picture(store, trial.plan.keys.attacks[label].first.judged[0], "pairs.png", full)
 
 
 def _picture(store: ArtifactStore, key: str, name: str, caption: str) -> Picture | None:
@@ -149,7 +153,7 @@ def _samples(result: SweepResult, store: ArtifactStore) -> Iterator[Picture]:
     users: dict[str, list[str]] = {}
     for trial in result.finished:
         for attack in trial.plan.keys.attacks.values():
-            for label, member in attack.members.items():
+            for label, member in ((label, member) for draw in attack.draws for label, member in draw.members.items()):
                 if member.prior is not None and label not in users.setdefault(member.prior, []):
                     users[member.prior].append(label)
     for key, labels in users.items():

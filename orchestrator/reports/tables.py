@@ -12,7 +12,8 @@ from rich.text import Text
 
 from orchestrator.results.comparison import Comparison
 from orchestrator.results.paired_points import against_baseline, intervals_of_mean
-from orchestrator.results.sweep_result import EstimateRecord, PointResult, SweepResult, TrialResult
+from orchestrator.results.pooling import EstimateRecord
+from orchestrator.results.sweep_result import PointResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
 from orchestrator.results.units import FRACTION, unit_of
 from orchestrator.search.space import Objective

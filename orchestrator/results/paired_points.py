@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.results.pooling import Ends, UnitValues, unit_values, within_bounds
 from orchestrator.results.sweep_result import PointResult, TrialResult
 from orchestrator.results.units import FRACTION, unit_of
 from orchestrator.search.space import Objective
@@ -27,40 +29,36 @@ def against_baseline(points: Sequence[PointResult], name: str) -> dict[int, Diff
     """
     values = {point.point: _values(point, name) for point in points}
     baseline = next((values[point.point] for point in points if point.baseline), None)
-    if baseline is None:
+    if baseline is None or len(baseline.units) < 2:
         return {}
     defended = {
         point.point: paired
         for point in points
-        if not point.baseline and (paired := values[point.point]) is not None and paired.keys() == baseline.keys()
+        if not point.baseline and (paired := values[point.point]) is not None and paired.same_draws(baseline)
     }
-    if not defended or len(next(iter(baseline))[1]) < 2:
+    if not defended:
         return {}
-    reference, others = _array(baseline), np.stack([_array(paired) for paired in defended.values()])
     step = 1.0 if unit_of(name) == FRACTION else 0.0
-    return dict(zip(defended, differences(reference, others, smallest_step=step), strict=True))
+    others = np.stack([paired.values for paired in defended.values()])
+    return dict(zip(defended, differences(baseline.values, others, smallest_step=step), strict=True))
 
 
 def membership(points: Sequence[PointResult], objectives: Sequence[Objective]) -> dict[int, float]:
     """The probability of each point to be on the frontier; none unless all share people, images and seeds."""
     columns = [[_values(point, objective.metric) for point in points] for objective in objectives]
-    paired = [[values for values in column if values] for column in columns]
+    paired = [[values for values in column if values is not None] for column in columns]
     if not points or any(
-        len(column) < len(points) or len({tuple(values) for values in column}) > 1 for column in paired
+        len(column) < len(points) or not all(values.same_draws(column[0]) for values in column) for column in paired
     ):
         return {}
-    numbers = [np.stack([_array(values) for values in column]) for column in paired]
+    numbers = [np.stack([values.values for values in column]) for column in paired]
     signs = [1 if objective.goal == "max" else -1 for objective in objectives]
     shares = frontier_membership(numbers, signs)
     return {point.point: float(share) for point, share in zip(points, shares, strict=True)}
 
 
-Ends = tuple[float, float]
-"""Lower and upper end of an interval."""
-
-
 def intervals_of_mean(point: PointResult, name: str) -> tuple[Ends | None, Ends] | None:
-    """The intervals of a point's mean: over seeds alone, and over seeds with people or images.
+    """The intervals of a point's mean: over training seeds alone, and over all that was drawn, people included.
 
     The first is None where all seeds gave the same number, which a spread cannot be told from. The second holds the
     mean interval of the trials, since t with few seeds, or with values at 0 or 1, can be narrower than people or images
@@ -69,14 +67,14 @@ def intervals_of_mean(point: PointResult, name: str) -> tuple[Ends | None, Ends]
     None for a single seed, and for a number that has no values of the same people or images with every seed.
     """
     values = _values(point, name)
-    if values is None or len(values) < 2 or len({units for _, units in values}) > 1 or len(next(iter(values))[1]) < 2:
+    if values is None or len(values.seeds) < 2 or len(values.units) < 2:
         return None
     seeds = np.array([trial.value(name) for trial in point.trials])
-    low, high = total_interval(_array(values))
+    low, high = total_interval(values.values)
     alone_low, alone_high = mean_interval(point, name)
     alike = bool((seeds == seeds[0]).all())
-    alone = None if alike else _possible(name, seed_interval(seeds))
-    return alone, _possible(name, (min(low, alone_low), max(high, alone_high)))
+    alone = None if alike else within_bounds(name, seed_interval(seeds))
+    return alone, within_bounds(name, (min(low, alone_low), max(high, alone_high)))
 
 
 def mean_interval(point: PointResult, name: str) -> Ends:
@@ -86,34 +84,39 @@ def mean_interval(point: PointResult, name: str) -> Ends:
     return low, high
 
 
-def _possible(name: str, ends: Ends) -> Ends:
-    """The part of an interval that a number can lie in."""
-    return (max(ends[0], 0.0), min(ends[1], 1.0)) if unit_of(name) == FRACTION else ends
+@dataclass(frozen=True)
+class _PointValues:
+    """Values of single people or images with every draw, of a point."""
+
+    seeds: tuple[int, ...]
+    """Training seeds."""
+    priors: tuple[int, ...]
+    judges: tuple[int, ...]
+    units: tuple[str, ...]
+    values: NDArray[np.float64]
+    """Shape: (seeds, priors, judges, units)."""
+
+    def same_draws(self, other: _PointValues) -> bool:
+        """Whether the values of both can be compared one by one."""
+        return all(getattr(self, kind) == getattr(other, kind) for kind in ("seeds", "priors", "judges", "units"))
 
 
-_Paired = dict[tuple[int, tuple[str, ...]], tuple[float, ...]]
-"""Values of units, by the seed and the names of the units."""
-
-
-def _values(point: PointResult, name: str) -> _Paired | None:
-    """The values of each seed of a point; None if the number has none of single units."""
-    rows = {trial.plan.trial.seed: _units(trial, name) for trial in point.trials}
-    if not all(rows.values()):
+def _values(point: PointResult, name: str) -> _PointValues | None:
+    """The values of every draw of a point; None if the number has none of single units, or seeds differ in them."""
+    trials = sorted(point.trials, key=lambda trial: trial.plan.trial.seed)
+    rows = [values for trial in trials if (values := _units(trial, name)) is not None]
+    if len(rows) < len(trials) or len({(row.units, row.priors, row.judges) for row in rows}) > 1:
         return None
-    return {(seed, tuple(units)): tuple(units.values()) for seed, units in sorted(rows.items())}
+    seeds = tuple(trial.plan.trial.seed for trial in trials)
+    return _PointValues(seeds, rows[0].priors, rows[0].judges, rows[0].units, np.stack([row.values for row in rows]))
 
 
-def _units(trial: TrialResult, name: str) -> dict[str, float]:
-    """The value of each image, or the mean of each person attacked."""
+def _units(trial: TrialResult, name: str) -> UnitValues | None:
+    """The value of each image, which no prior and no judge changes, or of each person attacked with every draw."""
     label, dot, metric = name.partition(".")
-    if not dot:
-        return {str(number): float(value) for number, value in enumerate(trial.images.get(name, ()))}
-    return {
-        str(record["identity"]): float(record["estimates"][metric]["value"])
-        for record in trial.attacks[label].identities
-        if metric in record["estimates"]
-    }
-
-
-def _array(paired: _Paired) -> NDArray[np.float64]:
-    return np.array(list(paired.values()), dtype=np.float64)
+    if dot:
+        return unit_values(trial.attacks[label].draws, metric)
+    images = trial.images.get(name, ())
+    if not images:
+        return None
+    return UnitValues(tuple(map(str, range(len(images)))), (0,), (0,), np.array(images, dtype=np.float64)[None, None])

@@ -10,7 +10,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from orchestrator.results.numerics import JobNumerics, numerics_rows
-from orchestrator.results.sweep_result import AttackResult, EstimateRecord, SweepResult, TrialResult
+from orchestrator.results.pooling import EstimateRecord
+from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.results.units import unit_of
 from orchestrator.store.paths import RunPaths
 from workloads.core.files import replace_when_written

@@ -6,20 +6,18 @@ import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from orchestrator.planning.code import changed_modules
 from orchestrator.planning.graph import AttackKeys, TrialPlan
 from orchestrator.results.numerics import JobNumerics
+from orchestrator.results.pooling import Draw, EstimateRecord, pooled_estimates, pooled_identities
 from orchestrator.search.pareto import frontier
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore, Manifest
 from orchestrator.store.ledger import RunState
 from workloads.core.words import counted
-
-EstimateRecord = Mapping[str, Any]
-"""A number with its interval: value, low, high, n, method and perhaps people, as `workloads.metrics.intervals.Estimate`
-has them."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +25,26 @@ class AttackResult:
     """The numbers of one attack on one target model."""
 
     label: str
-    estimates: Mapping[str, EstimateRecord]
+    draws: tuple[Draw, ...]
+    """What each evaluation model says of the attack with each fit of its prior."""
     protocol: Mapping[str, Any]
     """What stands beside every number: access, steps, restarts, selection, queries and more."""
-    identities: Sequence[Mapping[str, Any]]
-    """The numbers of each identity by itself."""
     seconds: float
+    """Of one run of the attack, on average."""
+
+    @cached_property
+    def estimates(self) -> Mapping[str, EstimateRecord]:
+        """Each number by its name: the mean over the draws."""
+        return pooled_estimates(self.draws)
+
+    @cached_property
+    def identities(self) -> Sequence[Mapping[str, Any]]:
+        """The numbers of each identity by itself."""
+        return pooled_identities(self.draws)
 
     @property
     def queries(self) -> int:
-        """Images shown to the target model, those for prior and surrogates included."""
+        """Images shown to the target model with one fit of the prior, those for prior and surrogates included."""
         return int(self.protocol["queries"])
 
 
@@ -104,8 +112,8 @@ class SweepResult:
 
     resolved: ResolvedSpec
     trials: tuple[TrialResult, ...]
-    judge: Mapping[str, EstimateRecord]
-    """Numbers of the evaluation model on held-out images, which bound what its verdicts are worth."""
+    judges: Mapping[int, Mapping[str, EstimateRecord]]
+    """Numbers of each evaluation model on held-out images, by its seed: they bound what its verdicts are worth."""
 
     @property
     def numerics(self) -> tuple[JobNumerics, ...]:
@@ -147,8 +155,9 @@ def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState,
     manifest = functools.cache(store.manifest)  # trials share jobs
     trials = tuple(_trial(plan, state, store, manifest) for plan in plans)
     finished = next((trial for trial in trials if trial.status == "done"), None)
-    judge = store.read_json(finished.plan.keys.judge, "metrics.json")["estimates"] if finished else {}
-    return SweepResult(resolved, trials, judge)
+    keys = finished.plan.keys.judges if finished else ()
+    judges = {judge.seed: store.read_json(judge.measured, "metrics.json")["estimates"] for judge in keys}
+    return SweepResult(resolved, trials, judges)
 
 
 def _trial(
@@ -159,7 +168,8 @@ def _trial(
     if status != "done":
         return TrialResult(plan, status, trial_state.error if trial_state else "", {}, {})
     utility = store.read_json(plan.keys.natural, "metrics.json")["estimates"]
-    attacks = {label: _attack_result(label, keys, store) for label, keys in plan.keys.attacks.items()}
+    judges = [judge.seed for judge in plan.keys.judges]
+    attacks = {label: _attack_result(label, keys, judges, store) for label, keys in plan.keys.attacks.items()}
     manifests = {job.key: stored for job in plan.jobs if (stored := manifest(job.key)) is not None}
     numerics = tuple(map(JobNumerics.of, manifests.values()))
     made_by = (changed_modules(job, manifests[job.key].facts) for job in plan.jobs if job.key in manifests)
@@ -167,17 +177,18 @@ def _trial(
     return TrialResult(plan, status, "", utility, attacks, numerics, frozenset[str]().union(*made_by), images)
 
 
-def _attack_result(label: str, keys: AttackKeys, store: ArtifactStore) -> AttackResult:
-    metrics = store.read_json(keys.judged, "metrics.json")
-    manifest = store.manifest(keys.attack)
-    assert manifest is not None, label  # the trial is done
-    return AttackResult(
-        label=label,
-        estimates=metrics["estimates"],
-        protocol=metrics["protocol"],
-        identities=store.read_json(keys.judged, "identities.json"),
-        seconds=manifest.facts["seconds"],
-    )
+def _attack_result(label: str, keys: AttackKeys, judges: Sequence[int], store: ArtifactStore) -> AttackResult:
+    draws, protocols, seconds = [], [], []
+    for draw in keys.draws:
+        manifest = store.manifest(draw.attack)
+        assert manifest is not None, label  # the trial is done
+        seconds.append(manifest.facts["seconds"])
+        for judge, key in zip(judges, draw.judged, strict=True):
+            metrics, identities = (store.read_json(key, f"{name}.json") for name in ("metrics", "identities"))
+            draws.append(Draw(draw.seed, judge, metrics["estimates"], identities))
+        protocols.append(metrics["protocol"])
+    queries = round(statistics.fmean(protocol["queries"] for protocol in protocols))
+    return AttackResult(label, tuple(draws), {**protocols[0], "queries": queries}, statistics.fmean(seconds))
 
 
 def kept_changes(result: SweepResult) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     GetJsonSchemaHandler,
@@ -73,6 +74,30 @@ class ClassifierConfig(FrozenConfig):
     """Architecture, and the weights that it starts from."""
     training: TrainingConfig = TrainingConfig()
     """Epochs, optimizer, learning rate and augmentation of its training."""
+
+
+def distinct_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds unchanged.
+
+    Raises:
+        ValueError: if one is there twice, or is none that a table holds.
+    """
+    if any(not 0 <= seed < 2**63 for seed in seeds):
+        raise ValueError(f"{list(seeds)} has one below 0 or beyond 63 bits: take others")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{list(seeds)} repeats one: each is trained once")
+    return seeds
+
+
+Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(distinct_seeds)]
+"""Seeds of what is drawn several times, each another."""
+
+
+class EvaluationConfig(ClassifierConfig):
+    """The classifiers that judge reconstructions."""
+
+    seeds: Seeds = (0, 1, 2)
+    """One evaluation model is trained with each; numbers are means over them, and intervals hold their spread."""
 
 
 def _file_at(checkpoint: Any) -> Any:
@@ -155,19 +180,10 @@ class SearchConfig(FrozenConfig):
         Objective(metric="gmi.attack_accuracy", goal="min"),
     )
     """Numbers to trade against each other; reports show the first two."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Seeds = (0,)
     """Training seeds. Each point is trained once with each; their spread is reported apart from intervals."""
     baseline: bool = True
     """Add the point without any defense, which every trade-off is measured against."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if any(not -(2**63) <= seed < 2**63 for seed in seeds):
-            raise ValueError(f"{list(seeds)} has one beyond 64 bits, which no table holds: take smaller ones")
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"{list(seeds)} repeats one: each is trained once")
-        return seeds
 
     @model_validator(mode="after")
     def _space_suits_sampler(self) -> SearchConfig:
@@ -320,8 +336,8 @@ class Spec(FrozenConfig):
     """The target model: the classifier that is defended and attacked."""
     defenses: tuple[Annotated[DefenseConfig, DEFENSES], ...] = ()
     """Defenses of the target model, applied together in this order. `kind: none` stands for no defense."""
-    evaluation: ClassifierConfig
-    """The evaluation model: a classifier that judges reconstructions and that no attack can query."""
+    evaluation: EvaluationConfig
+    """The evaluation models: classifiers that judge reconstructions and that no attack can query."""
     prior: Annotated[PriorConfig, PRIORS] | None = None
     """Prior used by every attack that does not set one."""
     attacks: Annotated[tuple[Annotated[AttackConfig, ATTACKS], ...], Field(min_length=1)]

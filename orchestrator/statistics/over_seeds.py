@@ -1,4 +1,4 @@
-"""Intervals of a point's mean over its training seeds: of what training varies alone, and with its people or images."""
+"""Intervals of a mean over what was drawn several times: trainings alone, and priors, judges, people with them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ def seed_interval(values: Floats) -> tuple[float, float]:
 
 
 def total_interval(values: Floats) -> tuple[float, float]:
-    """The 95 % interval of the mean over trainings and over people or images together, by Student's t.
+    """The 95 % interval of the mean over all that was drawn, people or images included, by Student's t.
 
-    The squared error is that of units plus that of seeds, less what both contain, which is the scatter of single units
-    within single seeds. The degrees of freedom are Satterthwaite's.
+    The squared error is the sum of what each axis varies, less what all of them contain, which is the scatter of single
+    values. The degrees of freedom are Satterthwaite's. An axis of one adds nothing: the interval is for it alone.
 
-    Shape: (S, U), at least two of each.
-    Source: Searle, Casella and McCulloch, "Variance Components", 1992, chapter 4, for two crossed factors.
+    Shape: any number of axes, such as (trainings, priors, judges, people); at least one with two.
+    Source: Searle, Casella and McCulloch, "Variance Components", 1992, chapter 4, for crossed factors.
     """
-    seeds, units = values.shape
-    by_unit, by_seed, mean = values.mean(0), values.mean(1), float(values.mean())
-    of_units, of_seeds = by_unit.var(ddof=1) / units, by_seed.var(ddof=1) / seeds
-    scatter = ((values - by_unit - by_seed[:, None] + mean) ** 2).sum() / ((seeds - 1) * (units - 1)) / (seeds * units)
-    squared = max(of_units + of_seeds - scatter, of_units, of_seeds)
+    values = values.squeeze()
+    mean, axes = float(values.mean()), range(values.ndim)
+    by_axis = [values.mean(tuple(other for other in axes if other != axis)) for axis in axes]
+    parts = np.array([means.var(ddof=1) / len(means) for means in by_axis])
+    freedom = np.array([len(means) - 1 for means in by_axis])
+    residuals = values - mean
+    for axis, means in enumerate(by_axis):
+        residuals = residuals - (means - mean).reshape([-1 if other == axis else 1 for other in axes])
+    left = values.size - 1 - freedom.sum()
+    scatter = float((residuals**2).sum()) / left / values.size if left else 0.0
+    squared = max(float(parts.sum()) - (values.ndim - 1) * scatter, float(parts.max()))
     if squared == 0:
         return mean, mean
-    return _student(mean, squared, squared**2 / (of_units**2 / (units - 1) + of_seeds**2 / (seeds - 1)))
+    return _student(mean, squared, squared**2 / float((parts**2 / freedom).sum()))
 
 
 def _student(mean: float, squared: float, degrees: float) -> tuple[float, float]:

@@ -169,7 +169,7 @@ def _most_telling(result: SweepResult, trial: TrialResult) -> list[str]:
 
 def _curves(plan: TrialPlan, store: ArtifactStore) -> Iterator[list[Point]]:
     """Curves of the target's training, then of each attack, one list for each metric."""
-    jobs = {"target": plan.keys.target} | {label: keys.attack for label, keys in plan.keys.attacks.items()}
+    jobs = {"target": plan.keys.target} | {label: keys.first.attack for label, keys in plan.keys.attacks.items()}
     curves: dict[str, list[Point]] = {}
     for label, key in jobs.items():
         manifest = store.manifest(key)

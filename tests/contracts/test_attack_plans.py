@@ -48,7 +48,8 @@ def reached(plan: TrialPlan, key: str) -> list[PlannedJob]:
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
 def test_no_attack_reaches_the_evaluation_model(resolved: ResolvedSpec, kind: str, baseline: bool) -> None:
     plan = planned(resolved, kind, baseline=baseline)
-    assert plan.keys.evaluation not in {job.key for job in reached(plan, plan.keys.attacks[kind].attack)}
+    judges = {judge.model for judge in plan.keys.judges}
+    assert not judges & {job.key for job in reached(plan, plan.keys.attacks[kind].first.attack)}
 
 
 @pytest.mark.parametrize("baseline", [True, False])
@@ -58,7 +59,7 @@ def test_private_data_reach_an_attack_through_the_target_model_alone(
 ) -> None:
     plan = planned(resolved, kind, baseline=baseline)
     private = resolved.spec.data.private.model_dump(mode="json")
-    jobs = reached(plan, plan.keys.attacks[kind].attack)
+    jobs = reached(plan, plan.keys.attacks[kind].first.attack)
     assert {job.key for job in jobs if private in _datasets(job.config)} == {plan.keys.target}
 
 
@@ -68,26 +69,30 @@ def test_an_attack_is_judged_by_the_evaluation_model_and_nothing_else(
     resolved: ResolvedSpec, kind: str, baseline: bool
 ) -> None:
     plan = planned(resolved, kind, baseline=baseline)
-    keys = plan.keys.attacks[kind]
-    assert plan.job(keys.judged).inputs == {"attack": keys.attack, "evaluation": plan.keys.evaluation}
+    keys = plan.keys.attacks[kind].first
+    assert [plan.job(key).inputs for key in keys.judged] == [
+        {"attack": keys.attack, "evaluation": judge.model} for judge in plan.keys.judges
+    ]
 
 
 @pytest.mark.parametrize("baseline", [True, False])
-@pytest.mark.parametrize(("role", "model"), [("natural", "target"), ("judge", "evaluation")])
-def test_utility_is_measured_on_the_target_and_the_judge_on_itself(
-    resolved: ResolvedSpec, role: str, model: str, baseline: bool
-) -> None:
-    plan = planned(resolved, "gmi", baseline=baseline)
-    keys = plan.keys.named()
-    assert plan.job(keys[role]).inputs == {"model": keys[model]}
+def test_utility_is_measured_on_the_target_and_each_judge_on_itself(resolved: ResolvedSpec, baseline: bool) -> None:
+    keys = (plan := planned(resolved, "gmi", baseline=baseline)).keys
+    assert plan.job(keys.natural).inputs == {"model": keys.target}
+    assert [plan.job(judge.measured).inputs for judge in keys.judges] == [
+        {"model": judge.model} for judge in keys.judges
+    ]
 
 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_victim_and_judge_are_trained_apart_as_the_spec_says(resolved: ResolvedSpec, baseline: bool) -> None:
     plan = planned(resolved, "gmi", baseline=baseline)
-    for role, classifier in (("target", resolved.spec.target), ("evaluation", resolved.spec.evaluation)):
-        job = plan.job(plan.keys.named()[role])
-        assert (job.config["role"], job.config["model"]) == (role, classifier.model.model_dump(mode="json"))
+    roles = [("target", plan.keys.target, resolved.spec.target.model)]
+    judges = [("evaluation", judge.model, resolved.spec.evaluation.model) for judge in plan.keys.judges]
+    for role, key, model in (*roles, *judges):
+        job = plan.job(key)
+        assert (job.config["role"], job.config["model"]) == (role, model.model_dump(mode="json"))
+    assert [plan.job(judge.model).config["seed"] for judge in plan.keys.judges] == list(resolved.spec.evaluation.seeds)
 
 
 def _datasets(config: Any) -> list[Any]:
@@ -102,7 +107,7 @@ def _datasets(config: Any) -> list[Any]:
 def test_what_an_attack_is_fitted_with_is_an_input_of_its_own(resolved: ResolvedSpec, kind: str) -> None:
     """Priors and surrogates are jobs that the plan shares, never work done inside the attack."""
     plan = planned(resolved, kind, baseline=False)
-    job = plan.job(plan.keys.attacks[kind].attack)
+    job = plan.job(plan.keys.attacks[kind].first.attack)
     config = job_from(job.config).config
     assert isinstance(config, RunAttackConfig)
     needs_prior = any(member.needs_prior for member in config.attack.members())

@@ -38,12 +38,12 @@ def test_every_attack_yields_every_number(sweep: Sweep) -> None:
 
 @pytest.mark.parametrize("kind", ACCESS)
 def test_an_attack_says_what_it_knew(sweep: Sweep, kind: str) -> None:
-    job = next(plan.keys.attacks[kind].attack for plan in sweep.plans())
+    job = next(plan.keys.attacks[kind].first.attack for plan in sweep.plans())
     (protocol,) = [file for file in Path(sweep.store.root).rglob("protocol.json") if job in str(file)]
     assert json.loads(protocol.read_text())["access"] == ACCESS[kind]
 
 
 def test_an_attack_without_a_prior_waits_for_none(sweep: Sweep) -> None:
     plan = sweep.plans()[0]
-    job = plan.job(plan.keys.attacks["deepinversion"].attack)
+    job = plan.job(plan.keys.attacks["deepinversion"].first.attack)
     assert set(job.inputs) == {"target"}

@@ -27,6 +27,7 @@ TOY: dict[str, Any] = {
     "evaluation": {
         "model": {"kind": "small_cnn", "width": 3, "stages": 2},
         "training": {"epochs": 2, "batch_size": 8},
+        "seeds": [0],
     },
     "prior": {"kind": "wgan_gp", "width": 2, "steps": 6, "batch_size": 8, "latent_size": 8},
     "attacks": [{"kind": "gmi", "steps": 3, "restarts": 2}],

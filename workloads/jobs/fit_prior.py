@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from workloads.context import DataInput, JobContext
+from workloads.core.config import Addition
 from workloads.core.networks import load_network, save_network
 from workloads.core.pictures import save_grid
 from workloads.defenses.random_erasing import RandomErasingConfig
@@ -39,6 +40,8 @@ class FitPriorConfig(JobConfig):
     """Architecture and fitting of the prior."""
     erasing: RandomErasingConfig | None = None
     """If set, the target model answers on images erased like this, as for an attacker who knows its defense."""
+    seed: Annotated[int, Addition()] = 0
+    """Other seeds give other weights and batches."""
 
 
 @JOBS.register(FitPriorConfig)

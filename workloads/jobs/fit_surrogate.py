@@ -46,6 +46,8 @@ class FitSurrogateConfig(JobConfig):
     """Position among the surrogates of an attack, which tells those of one architecture apart."""
     erasing: Annotated[RandomErasingConfig | None, Addition()] = None
     """If set, the target model answers on images erased like this, as for an attacker who knows its defense."""
+    seed: Annotated[int, Addition()] = 0
+    """Other seeds give other weights and batches."""
 
 
 @JOBS.register(FitSurrogateConfig)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
 
 import torch
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from torch import Tensor, nn
 
 from workloads.context import JobContext
-from workloads.core.config import ComponentConfig
+from workloads.core.config import Addition, ComponentConfig
 from workloads.core.registry import Registry
 from workloads.models.base import initialize
 from workloads.observation.oracles import LabelOracle
@@ -17,6 +18,23 @@ from workloads.observation.oracles import LabelOracle
 
 class PriorConfig(ComponentConfig):
     """Architecture and fitting of a prior."""
+
+    seeds: Annotated[tuple[NonNegativeInt, ...] | None, Field(min_length=1), Addition()] = None
+    """Seeds to fit it with, once each, with the surrogates that learn from it; the attack is run from each, and numbers
+    are means over them. For an attack's own prior that sets none, those of the spec's prior; else 0 alone."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if seeds is not None and len(set(seeds)) < len(seeds):
+            raise ValueError(f"{list(seeds)} repeats one: each is fitted once")
+        return seeds
+
+    @model_validator(mode="after")
+    def _fitted_with_each_seed(self) -> Self:
+        if self.seeds is not None and len(self.seeds) > 1 and not self.fitted:
+            raise ValueError("seeds: a prior whose weights are read from a file is the same with each: give one")
+        return self
 
     @property
     def fitted(self) -> bool:

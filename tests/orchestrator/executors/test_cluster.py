@@ -118,8 +118,8 @@ def test_jobs_of_a_sweep_are_placed_on_both_nodes_and_share_a_gpu(finished: Fini
 
 def test_targets_of_later_trials_train_while_all_trials_wait_for_the_prior(finished: Finished) -> None:
     first, *later = finished.sweep.plans()
-    prior = first.keys.attacks["gmi"].members["gmi"].prior
-    assert {plan.keys.attacks["gmi"].members["gmi"].prior for plan in later} == {prior}
+    prior = first.keys.attacks["gmi"].first.members["gmi"].prior
+    assert {plan.keys.attacks["gmi"].first.members["gmi"].prior for plan in later} == {prior}
     moments = {
         (event["event"], event.get("key") or event.get("trial")): moment for moment, event in enumerate(finished.events)
     }

@@ -36,7 +36,7 @@ def test_an_attack_on_a_wider_network_has_another_shape(tmp_path: Path) -> None:
     for width in (2, 4):
         target = {"model": {"kind": "small_cnn", "width": width, "stages": 2}, "training": {"epochs": 1}}
         plan = toy_sweep(tmp_path, tmp_path / "runs", target=target).plans()[0]
-        shapes.add(plan.job(plan.keys.attacks["gmi"].attack).shape)
+        shapes.add(plan.job(plan.keys.attacks["gmi"].first.attack).shape)
     assert len(shapes) == 2
 
 

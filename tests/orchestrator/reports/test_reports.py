@@ -24,6 +24,7 @@ from orchestrator.reports.figures import frontier_figure, heat_maps
 from orchestrator.reports.findings import findings
 from orchestrator.reports.html import write_report
 from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
+from orchestrator.results.pooling import Draw
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
 from orchestrator.spec.apply import applied, undefended
@@ -62,8 +63,9 @@ def leave_artifacts(store: ArtifactStore, plan: TrialPlan, judged: dict[str, byt
     maps = {f"{index}.{kind}.erased_map.png": png() for index, kind in enumerate(plan.defenses)}
     stored(store, plan.keys.target, {"defenses.json": json.dumps(evidence).encode(), **maps})
     for attack in plan.keys.attacks.values():
-        stored(store, attack.judged, {"pairs.png": png(), **judged})
-        for member in attack.members.values():
+        for key in attack.first.judged:
+            stored(store, key, {"pairs.png": png(), **judged})
+        for member in attack.first.members.values():
             if member.prior is not None:
                 stored(store, member.prior, {"samples.png": png()})
 
@@ -85,7 +87,7 @@ def attacked(accuracy: float, half: float) -> AttackResult:
     people = [
         {"identity": str(person), "estimates": {"attack_accuracy": numbers["attack_accuracy"]}} for person in range(20)
     ]
-    return AttackResult("gmi", numbers, protocol, people, 12.5)
+    return AttackResult("gmi", (Draw(0, 0, numbers, people),), protocol, 12.5)
 
 
 def quickstart(**overrides: str) -> ResolvedSpec:
@@ -122,7 +124,7 @@ class World:
     def result(self, *trials: TrialResult, **overrides: str) -> SweepResult:
         resolved = quickstart(**{path.replace("__", "."): text for path, text in overrides.items()})
         judge = {"natural_accuracy": estimate(0.985, 0.01, n=270, method="wilson")}
-        return SweepResult(resolved, trials, judge)
+        return SweepResult(resolved, trials, {0: judge})
 
     def usual(self) -> SweepResult:
         return self.result(
@@ -312,8 +314,8 @@ def test_headlines_say_what_the_numbers_say(world: World) -> None:
     assert "gmi attack accuracy falls by 30.0 percentage points (85.0 % to 55.0 %)" in text
     assert "natural accuracy falls by 3.0 percentage points (97.0 % to 94.0 %)" in text
     assert "It helps: gmi attack accuracy falls by" in text
-    assert "with 95 % confidence for all points together. Natural accuracy: not decided by this sweep" in text
-    assert "more seeds would decide a change of this size." in text
+    assert "for all points together, for this prior and this judge alone. Natural accuracy: not decided by" in text
+    assert "more training seeds would decide a change of this size." in text
 
 
 @pytest.mark.parametrize(
@@ -324,7 +326,7 @@ def test_headlines_say_what_the_numbers_say(world: World) -> None:
               "points."),
         (0.85, "changes by -14.5 points to +4.5 points. About 53 more identities would decide a change of this size."),
         (0.5, "It helps: gmi attack accuracy falls by 30.5 points to 49.5 points, with 95 % confidence for all points "
-              "together, of these trained models and not of training."),
+              "together, for these trained models and this prior and this judge alone."),
         (1.0, "It harms: gmi attack accuracy rises by 0.5 points to 19.5 points"),
     ],
 )  # fmt: skip
@@ -341,12 +343,15 @@ def test_headlines_say_how_sure_a_place_on_the_frontier_is(world: World) -> None
     result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.90, 0.5))
     text = " ".join(findings(result))
     assert "gmi attack accuracy 50.0 %; on the frontier in 100 % of resamples)" in text
-    assert "The judge and each prior were trained once" in text
+    assert "There is one judge: what another training of it would change, no interval holds. There is one prior" in text
 
 
 def test_headlines_do_not_compare_other_people(world: World) -> None:
     defended = world.trial(1, SMALL, 0, 0.95, 0.1)
-    fewer = dataclasses.replace(defended.attacks["gmi"], identities=defended.attacks["gmi"].identities[1:])
+    [draw] = defended.attacks["gmi"].draws
+    fewer = dataclasses.replace(
+        defended.attacks["gmi"], draws=(dataclasses.replace(draw, identities=draw.identities[1:]),)
+    )
     others = dataclasses.replace(defended, attacks={"gmi": fewer})
     text = " ".join(findings(world.result(world.trial(0, {}, 0, 0.95, 0.9), others)))
     assert "Gmi attack accuracy: not decided by this sweep. It has no values of the same people" in text

@@ -16,6 +16,7 @@ from orchestrator.planning.graph import Trial
 from orchestrator.planning.plan import plan as plan_trial
 from orchestrator.results.numerics import JobNumerics
 from orchestrator.results.parquet_tables import write_tables
+from orchestrator.results.pooling import Draw
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.results.units import unit_of
 from orchestrator.spec.apply import applied, undefended
@@ -41,7 +42,7 @@ def attack(value: float) -> AttackResult:
     }
     protocol = {"steps": 200, "restarts": 10, "kept": 5, "selection": "all", "identities": 5, "queries": 10050}
     identities = [{"identity": name, "reconstructions": 5, "estimates": numbers} for name in "01234"]
-    return AttackResult("gmi", numbers, protocol, identities, 12.5)
+    return AttackResult("gmi", (Draw(0, 0, numbers, identities),), protocol, 12.5)
 
 
 def quickstart() -> ResolvedSpec:

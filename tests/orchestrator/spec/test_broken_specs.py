@@ -140,8 +140,8 @@ MALFORMED = {
                                   "only whole GPUs can be had."),
     "identity_twice": ('["0", "1"]', '["0", "1", "1"]', "3: data.private.identities: '1' is named twice: name each "
                        "identity once."),
-    "seed_beyond_64_bits": ("[0, 1]", "[9223372036854775808]", "19: search.seeds: [9223372036854775808] has one beyond "
-                            "64 bits, which no table holds: take smaller ones."),
+    "seed_beyond_64_bits": ("[0, 1]", "[9223372036854775808]", "19: search.seeds: [9223372036854775808] has one below "
+                            "0 or beyond 63 bits: take others."),
     "nesterov_without_momentum": ("epochs: 1", "nesterov: true, momentum: 0.0", "7: target.training: nesterov needs a "
                                   "momentum above 0: raise it, or leave nesterov out."),
     "password_of_mlflow": ("search:\n", "tracking: {uri: 'http://bob:hunter2@host'}\nsearch:\n", "16: tracking.uri: "

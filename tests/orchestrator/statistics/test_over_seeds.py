@@ -37,3 +37,19 @@ def test_the_total_interval_holds_the_mean_of_all_trainings_and_people(
         low, high = total_interval(values)
         held += low <= 0 <= high
     assert 0.92 <= held / 400 <= 0.995  # one standard error is 1.1 points
+
+
+def test_axes_of_one_add_nothing() -> None:
+    values = np.random.default_rng(1).normal(0.5, 0.2, (3, 7))
+    assert total_interval(values[:, None, None]) == pytest.approx(total_interval(values))
+
+
+def test_a_third_axis_adds_its_part() -> None:
+    """Sums of effects of 2 trainings, 3 judges and 4 people without scatter: each axis adds its variance over count."""
+    effects = [np.array([0.0, 0.2]), np.array([0.0, 0.3, 0.6]), np.array([0.1, 0.2, 0.3, 0.4])]
+    values = effects[0][:, None, None] + effects[1][:, None] + effects[2]
+    parts = [float(effect.var(ddof=1)) / len(effect) for effect in effects]
+    squared = sum(parts)
+    degrees = squared**2 / (parts[0] ** 2 / 1 + parts[1] ** 2 / 2 + parts[2] ** 2 / 3)
+    half = stats.t.ppf(0.975, degrees) * squared**0.5
+    assert total_interval(values) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-9)

@@ -74,7 +74,7 @@ def test_what_would_decide_a_difference_is_said() -> None:
     changes = (people - people.mean()) / people.std(ddof=1) * 2.0 + 0.1
     (difference,) = differences(np.zeros((1, 400)), changes[None, None])
     assert difference.sign == 0
-    assert difference.more_units == pytest.approx(400 * (1.966 * 0.1 / 0.1) ** 2 - 400, abs=5)
+    assert difference.more(difference.units) == pytest.approx(400 * (1.966 * 0.1 / 0.1) ** 2 - 400, abs=5)
 
 
 def test_no_number_of_people_decides_what_training_blurs() -> None:
@@ -82,7 +82,7 @@ def test_no_number_of_people_decides_what_training_blurs() -> None:
     numbers[0] += np.array([[-0.4], [0.4]])
     (difference,) = differences(numbers[0], numbers[1:])
     assert difference.sign == 0
-    assert difference.more_units is None
+    assert difference.more(difference.units) is None
 
 
 @pytest.mark.parametrize(("points", "seeds", "training"), [(1, 1, 0.0), (6, 2, 0.05), (20, 3, 0.05)])
@@ -104,3 +104,25 @@ def test_simulated_sweeps_have_no_effect_but_the_one_asked_for() -> None:
     means = numbers.mean((1, 2))
     assert means[0] - means[2] == pytest.approx(0, abs=0.01)
     assert means[0] - means[1] == pytest.approx(0.14, abs=0.015)  # who is near 0 cannot fall by all of it
+
+
+def test_what_all_points_share_of_a_judge_is_no_part_of_a_difference() -> None:
+    """Judges who are 0.3 apart at both points alike add nothing; without them the error is that of people."""
+    people = sweep(1, 1, people=12)[:, :, None]  # one training, one judge
+    judges = np.concatenate([people, people + 0.3, people - 0.3], axis=2)
+    (alone,) = differences(people[0], people[1:])
+    (shared,) = differences(judges[0], judges[1:])
+    assert shared.error == pytest.approx(alone.error, rel=1e-9)
+    assert [part.count for part in shared.draws] == [1, 3]
+
+
+def test_judges_who_see_a_point_otherwise_are_in_its_error() -> None:
+    """Differences of 0, 0.3 and 0.6 by judge, the same for all people: squared error 0.09 / 3, with 2 degrees."""
+    wobble = np.random.default_rng(0).normal(0, 1e-6, 8)
+    baseline = np.stack([wobble] * 3)[None]
+    point = (baseline + np.array([0.0, 0.3, 0.6])[None, :, None])[None]
+    (difference,) = differences(baseline, point)
+    assert difference.value == pytest.approx(0.3)
+    assert difference.error**2 == pytest.approx(0.03, rel=1e-3)
+    assert difference.critical == pytest.approx(stats.t.ppf(0.975, 2), rel=1e-2)
+    assert difference.sign == 0

@@ -145,12 +145,12 @@ def test_a_sweep_ends_with_every_number(sweep: Sweep, attack: str) -> None:
 
 def test_attacks_share_the_prior_that_the_target_taught(sweep: Sweep) -> None:
     (plan,) = sweep.plans()
-    priors = {label: attack.members[label].prior for label, attack in plan.keys.attacks.items()}
+    priors = {label: attack.first.members[label].prior for label, attack in plan.keys.attacks.items()}
     assert priors["kedmi"] == priors["lomma"] != priors["lomma_gmi"]
 
 
 def test_queries_before_the_attack_are_those_of_its_prior_and_surrogates(sweep: Sweep) -> None:
     (plan,) = sweep.plans()
-    said = sweep.store.read_json(plan.keys.attacks["lomma"].attack, "protocol.json")
+    said = sweep.store.read_json(plan.keys.attacks["lomma"].first.attack, "protocol.json")
     assert said["queries_before"] == 3 * 40  # public images, once each for the prior and two surrogates
     assert said["queries"] == 3 * 40 + 40 + 2 * 3 + 2 * 2  # and for their features, identities x steps, final draws

@@ -209,7 +209,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 def protocol(sweep: Sweep, attack: str) -> dict[str, Any]:
     (plan,) = sweep.plans()
-    protocol: dict[str, Any] = sweep.store.read_json(plan.keys.attacks[attack].attack, "protocol.json")
+    protocol: dict[str, Any] = sweep.store.read_json(plan.keys.attacks[attack].first.attack, "protocol.json")
     return protocol
 
 
