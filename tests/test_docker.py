@@ -70,8 +70,8 @@ def test_every_ray_node_asks_for_a_token(services: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("pod", pods())
 def test_pods_follow_the_schema_of_kubernetes_and_do_not_run_as_root(pod: dict[str, Any]) -> None:
-    whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "midre"}, "spec": pod}
-    kubernetes_validate.validate(whole, KUBERNETES, strict=True)
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "midre"}, "spec": pod}
+    kubernetes_validate.validate(document, KUBERNETES, strict=True)
     assert pod["securityContext"]["runAsNonRoot"] is True
 
 

@@ -228,5 +228,5 @@ def attack_seeds(config: AttackConfig, prior: PriorConfig | None) -> tuple[int, 
     members = config.members()
     if not any(member.surrogates or (member.prior is not None and member.prior.fitted) for member in members):
         return (0,)
-    own = [member.prior.seeds for member in members if member.prior is not None and member.prior.seeds]
-    return max(own, key=len, default=(prior.seeds if prior is not None else None) or (0,))
+    of_members = [member.prior.seeds for member in members if member.prior is not None and member.prior.seeds]
+    return max(of_members, key=len, default=(prior.seeds if prior is not None else None) or (0,))

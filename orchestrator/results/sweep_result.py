@@ -30,7 +30,7 @@ class AttackResult:
     protocol: Mapping[str, Any]
     """What stands beside every number: access, steps, restarts, selection, queries and more."""
     seconds: float
-    """Of one run of the attack, on average."""
+    """How long the attack ran, on average over its priors."""
 
     @cached_property
     def estimates(self) -> Mapping[str, EstimateRecord]:

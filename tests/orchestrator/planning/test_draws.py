@@ -68,9 +68,9 @@ def test_names_of_roles_tell_draws_apart_only_where_there_are_several(tmp_path: 
 
 
 def test_an_attack_takes_the_seeds_of_its_own_prior_before_those_of_the_specs() -> None:
-    of_spec, own = WganGpConfig(seeds=(0, 1)), KedGanConfig(seeds=(5, 6, 7))
+    of_spec, of_attack = WganGpConfig(seeds=(0, 1)), KedGanConfig(seeds=(5, 6, 7))
     assert attack_seeds(GmiConfig(prior=WganGpConfig()), of_spec) == (0, 1)
-    assert attack_seeds(KedmiConfig(prior=own), of_spec) == (5, 6, 7)
+    assert attack_seeds(KedmiConfig(prior=of_attack), of_spec) == (5, 6, 7)
     assert attack_seeds(GmiConfig(prior=WganGpConfig()), None) == (0,)
 
 
