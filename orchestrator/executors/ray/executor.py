@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +62,8 @@ class RayExecutor(Executor):
         """Join the cluster at an address, or start a Ray here, with NVIDIA's multi-process service if that is asked."""
         self._address, self._start_mps = address, start_mps and address is None
         self._broker: Any = None
+        self._asking = threading.Lock()
+        """Held while the broker is asked: a thread that asks while Ray shuts down would end the process."""
         self._latest = Snapshot()
 
     def run(self, session: Session) -> None:
@@ -79,12 +82,10 @@ class RayExecutor(Executor):
 
     def snapshot(self) -> Snapshot:
         """What the broker says, or what it said last if it does not answer."""
-        broker = self._broker
-        if broker is not None:
-            try:
-                self._latest = ray.get(broker.snapshot.remote(), timeout=2)
-            except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
-                return self._latest  # a picture a moment old beats none
+        with self._asking:
+            if self._broker is not None:
+                with suppress(ray.exceptions.RayError, ray.exceptions.GetTimeoutError):  # an old picture beats none
+                    self._latest = ray.get(self._broker.snapshot.remote(), timeout=2)
         return self._latest
 
     def _finish_cached(self, session: Session) -> TrialPlan | None:
@@ -116,8 +117,8 @@ class RayExecutor(Executor):
         session = replace(session, plan=lambda trial: completed(planned(trial)))
         broker = self._start_broker(session, gpus, offers=list(preparing.images))
         broker.warm.remote(first)
-        preparing.hand_to(broker, completed)
-        self._run_trials(session, broker)
+        with preparing.handed_to(broker, completed):
+            self._run_trials(session, broker)
 
     @staticmethod
     def _gpus_of_nodes(plan: TrialPlan) -> dict[str, LocalGpus] | None:
@@ -152,11 +153,11 @@ class RayExecutor(Executor):
     def _run_trials(self, session: Session, broker: Any) -> None:
         """Let Tune run all trials, whose jobs belong to the broker."""
         before = self._latest
-        self._broker = broker
         searcher = SweepSearcher(session, broker)
         with (
             tempfile.TemporaryDirectory(prefix="midre-tune-") as folder,
             session.stop.followed_by(lambda: _end_in_order(broker, session.stop)),
+            self._observed(broker),
         ):
             tune.Tuner(
                 tune.with_resources(ThinTrial, tune.PlacementGroupFactory([{HEAD: 0.001}])),
@@ -171,10 +172,19 @@ class RayExecutor(Executor):
                 ),
             ).fit()
         self._latest = ray.get(broker.snapshot.remote())
-        self._broker = None
         ray.kill(broker)
         if before.trials_done:
             self._latest = _sum(before, self._latest)
+
+    @contextmanager
+    def _observed(self, broker: Any) -> Iterator[None]:
+        """Let other threads ask the broker for the time of the block."""
+        self._broker = broker
+        try:
+            yield
+        finally:
+            with self._asking:
+                self._broker = None
 
 
 def _end_in_order(broker: Any, stop: Stop) -> None:

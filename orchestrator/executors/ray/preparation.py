@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,15 +33,31 @@ class Preparation:
     images: dict[str, Future[ImageArrays]]
     """The data sets of the first trial, by the names under which workers ask the broker for them."""
 
-    def hand_to(self, broker: Any, completed: Callable[[TrialPlan], TrialPlan]) -> None:
+    @contextmanager
+    def handed_to(self, broker: Any, completed: Callable[[TrialPlan], TrialPlan]) -> Iterator[None]:
         """Give the broker each data set, and the first jobs of later trials, as soon as they are there.
+
+        What comes after the block is dropped: a thread that calls Ray after it has shut down would end the process.
 
         Args:
             completed: adds to a plan what was not known of its jobs before Ray had started.
         """
+        lock, taken = threading.Lock(), True
+
+        def while_taken(hand_over: Callable[[Future[Any]], None], done: Future[Any]) -> None:
+            with lock:
+                if taken and not done.cancelled():
+                    hand_over(done)
+
         for name, images in self.images.items():
-            images.add_done_callback(functools.partial(_offer, broker, name))
-        self.plans.add_done_callback(lambda done: _look_ahead(broker, map(completed, done.result())))
+            images.add_done_callback(functools.partial(while_taken, functools.partial(_offer, broker, name)))
+        look_ahead = functools.partial(_look_ahead, broker, completed)
+        self.plans.add_done_callback(functools.partial(while_taken, look_ahead))
+        try:
+            yield
+        finally:
+            with lock:
+                taken = False
 
 
 @contextmanager
@@ -74,5 +91,5 @@ def _offer(broker: Any, name: str, images: Future[ImageArrays]) -> None:
         broker.offer_images.remote(name, None)
 
 
-def _look_ahead(broker: Any, plans: Iterable[TrialPlan]) -> None:
-    broker.look_ahead.remote([job for plan in plans for job in plan.jobs if not job.inputs])
+def _look_ahead(broker: Any, completed: Callable[[TrialPlan], TrialPlan], plans: Future[Sequence[TrialPlan]]) -> None:
+    broker.look_ahead.remote([job for plan in map(completed, plans.result()) for job in plan.jobs if not job.inputs])

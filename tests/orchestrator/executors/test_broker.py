@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from orchestrator.executors.base import Snapshot
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.placement.nodes import Gpu, Node, Request
 from orchestrator.placement.sizing import Needs
@@ -231,3 +232,24 @@ def test_data_that_the_driver_reads_are_not_read_by_a_worker(tmp_path: Path, mon
     references = asyncio.run(ask_before_they_are_there())
     assert references == [("read by the driver",), ("read by a worker: lost",), ("read by a worker: other",)]
     assert sorted(read) == ["lost", "other"]
+
+
+def test_an_executor_that_has_ended_is_asked_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A display may still look; Ray, which has shut down, would end the process of whoever calls it."""
+    from orchestrator.executors.ray.executor import RayExecutor
+
+    asked: list[object] = []
+
+    class Broker:
+        snapshot = type("Call", (), {"remote": staticmethod(lambda: Snapshot(jobs_run=3))})
+
+    def get(answer: Snapshot, timeout: float) -> Snapshot:
+        asked.append(answer)
+        return answer
+
+    monkeypatch.setattr("ray.get", get)
+    executor = RayExecutor()
+    with executor._observed(Broker()):
+        assert executor.snapshot().jobs_run == 3
+    assert executor.snapshot().jobs_run == 3
+    assert len(asked) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from orchestrator.executors.base import Session
 from orchestrator.executors.inline import InlineExecutor
-from orchestrator.executors.ray.preparation import preparation
+from orchestrator.executors.ray.preparation import Preparation, preparation
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.planning.plan import plan
 from orchestrator.sweep import Sweep
@@ -59,8 +61,8 @@ def prepared(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> Broker:
     """What the broker was given by the end of the preparation of a sweep; nothing is put into Ray."""
     monkeypatch.setattr("ray.put", lambda arrays: arrays)
     broker = Broker()
-    with preparation(session_of(sweep), sweep.plans()[0]) as preparing:
-        preparing.hand_to(broker, lambda complete: complete)
+    with contextlib.ExitStack() as until_all_is_there, preparation(session_of(sweep), sweep.plans()[0]) as preparing:
+        until_all_is_there.enter_context(preparing.handed_to(broker, lambda complete: complete))
     return broker
 
 
@@ -94,3 +96,13 @@ def test_data_of_jobs_that_are_done_are_not_read(tmp_path: Path, monkeypatch: py
     sweep = toy_sweep(tmp_path, tmp_path / "runs", search=SEARCH)
     sweep.run(InlineExecutor(), spec_file=None)
     assert prepared(sweep, monkeypatch).images == {}
+
+
+def test_what_is_ready_after_ray_has_gone_is_dropped() -> None:
+    """A thread that called Ray then would end the process: `midre run` ended with status 1 and no word."""
+    broker, plans, images = Broker(), Future[Sequence[TrialPlan]](), Future[Any]()
+    with Preparation(plans, {"digits": images}).handed_to(broker, lambda complete: complete):
+        pass
+    images.set_result(None)
+    plans.set_result([])
+    assert (broker.images, broker.ahead) == ({}, [])
