@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RequestError
-from orchestrator.executors.base import Executor, Session, Snapshot
+from orchestrator.executors.base import Executor, Session
+from orchestrator.executors.snapshot import Snapshot
 from orchestrator.executors.stopping import Stop
 from orchestrator.planning.code import Currency, changed_jobs
 from orchestrator.planning.graph import Trial, TrialPlan

@@ -104,11 +104,16 @@ def run(
 
 
 @app.command()
-def status(run: RunFolder, as_json: AsJson = False) -> None:
-    """Show the progress of a run."""
+def status(
+    run: RunFolder,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until the run ends.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Print what happened, one JSON object a line.")] = False,
+) -> None:
+    """Show what a run is doing: trials, jobs at work and those that wait, nodes, cost, last errors."""
     from orchestrator.cli.status import print_status
 
-    print_status(run, as_json=as_json)
+    print_status(run, as_json=as_json, watch=watch, events=events)
 
 
 @app.command()

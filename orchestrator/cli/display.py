@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.executors.base import RunningJob, Snapshot
+from orchestrator.executors.snapshot import RunningJob, Snapshot
 
 LINE_EVERY_S = 60.0
 """Seconds between lines if stderr is not a terminal."""
@@ -21,7 +21,16 @@ LINE_EVERY_S = 60.0
 class Display:
     """Shows an executor's snapshots while a `with` block runs: live on a terminal, else one line a minute."""
 
-    def __init__(self, sweep: str, trials: int, snapshot: Callable[[], Snapshot], console: Console) -> None:
+    def __init__(
+        self,
+        sweep: str,
+        trials: int,
+        snapshot: Callable[[], Snapshot],
+        console: Console,
+        left_s: Callable[[Snapshot], float | None],
+    ) -> None:
+        """`left_s` returns the seconds until the end, or None while that cannot be told."""
+        self._left_s = left_s
         self._sweep, self._trials, self._snapshot = sweep, trials, snapshot
         self._started = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
@@ -49,7 +58,7 @@ class Display:
             finished = now.trials_done + now.trials_failed
             at_work = ", ".join(f"{job.kind} {_share(job)}" for job in now.running) or "nothing"
             self._console.print(
-                f"{self._sweep}: {finished}/{self._trials} trials, {now.jobs_run} jobs run, {self._left(finished)}; "
+                f"{self._sweep}: {finished}/{self._trials} trials, {now.jobs_run} jobs run, {self._left(now)}; "
                 f"at work: {at_work}",
                 soft_wrap=True,
             )
@@ -63,16 +72,13 @@ class Display:
             ProgressBar(total=max(self._trials, 1), completed=finished, width=30),
             f"{finished}/{self._trials} trials",
             f"jobs: {now.jobs_run} run, {now.jobs_cached} cached, {now.jobs_failed} failed",
-            self._left(finished),
+            self._left(now),
         )
         return Group(head, _running(now.running))
 
-    def _left(self, finished: int) -> str:
-        elapsed = time.monotonic() - self._started
-        if finished < 2:
-            return f"{elapsed:.0f} s"
-        left = elapsed / finished * (self._trials - finished)
-        return f"{elapsed:.0f} s, about {left:.0f} s left"
+    def _left(self, now: Snapshot) -> str:
+        left = self._left_s(now)
+        return f"{time.monotonic() - self._started:.0f} s" + (f", about {left:.0f} s left" if left is not None else "")
 
 
 def _running(jobs: tuple[RunningJob, ...]) -> Table:

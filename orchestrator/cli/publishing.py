@@ -11,7 +11,7 @@ from rich.console import Console
 
 from orchestrator.cli.output import print_line
 from orchestrator.errors import TrackingUnavailable
-from orchestrator.executors.base import Snapshot
+from orchestrator.executors.snapshot import Snapshot
 from orchestrator.sweep import Sweep
 
 logger = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from orchestrator.cli.changes import check_accepted, print_changes
 from orchestrator.cli.display import Display
+from orchestrator.cli.live_status import StatusWriter
 from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.options import ExecutorName
 from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, print_notes, stderr, stdout
@@ -127,7 +128,8 @@ def run_watched(
     with stop.listening(), run_log(sweep.paths.log):
         with (
             stop.followed_by(lambda: print_line(_stopping(stop), console=console)),
-            Display(sweep.id, sweep.search().size, executor.snapshot, console),
+            StatusWriter(sweep, executor.snapshot) as status,
+            Display(sweep.id, sweep.search().size, executor.snapshot, console, status.left_s),
             Publisher(sweep, executor.snapshot, console, started=started),
         ):
             done = sweep.run(

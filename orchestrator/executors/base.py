@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.executors.snapshot import Snapshot
 from orchestrator.executors.stopping import Stop
 from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore
@@ -27,36 +28,6 @@ class TrialSource(Protocol):
 
     def finish(self, trial: str, metrics: Mapping[str, float] | None, /) -> None:
         """Tell how a trial ended: its results by name, or None if it failed."""
-
-
-@dataclass(frozen=True)
-class RunningJob:
-    """A job at work, for a display."""
-
-    key: str
-    kind: str
-    since: float
-    """When it was started, in seconds since 1970."""
-    step: int = 0
-    """Steps done, of those in `steps`; both are 0 until the job reports."""
-    steps: int = 0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """Numbers it reported last, such as a loss."""
-    waits_for: str = ""
-    """What its worker waits for before it can begin, in words; empty while it does not."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What an executor has done so far and is doing now, for a display."""
-
-    jobs_run: int = 0
-    jobs_cached: int = 0
-    """Jobs whose artifacts were in the store already."""
-    jobs_failed: int = 0
-    trials_done: int = 0
-    trials_failed: int = 0
-    running: tuple[RunningJob, ...] = ()
 
 
 @dataclass

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from orchestrator.errors import DamagedArtifact
-from orchestrator.executors.base import Executor, RunningJob, Session, Snapshot
+from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.failures import failure_of
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.run_job import device_for, read_images, run_job
 from orchestrator.executors.sizer import Sizer
+from orchestrator.executors.snapshot import RunningJob, Snapshot
 from orchestrator.executors.time_limit import time_limit
 from orchestrator.placement.machine import this_machine
 from orchestrator.planning.graph import PlannedJob, TrialPlan
@@ -71,7 +73,7 @@ class InlineExecutor(Executor):
                 self._run(job, session, recorder)
 
     def _run(self, job: PlannedJob, session: Session, recorder: SessionRecorder) -> None:
-        self._running = RunningJob(job.key, job.kind, time.time())
+        self._running = RunningJob(job.key, job.kind, time.time(), node=platform.node())
         sized = self._sizer.size(job)
         request, unused = sized.request, {"missing_gpu": sized.unused_gpu} if sized.unused_gpu else {}
         recorder.start_job(job, request, node="inline")

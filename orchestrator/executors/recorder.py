@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from orchestrator.errors import DamagedArtifact
-from orchestrator.executors.base import RunningJob, Snapshot
+from orchestrator.executors.snapshot import NodeUse, RunningJob, Snapshot, Tally, WaitingJob, group_of
 from orchestrator.placement.nodes import Request
 from orchestrator.planning.code import CODE, Currency
 from orchestrator.planning.graph import PlannedJob, TrialPlan
@@ -37,6 +37,7 @@ class SessionRecorder:
         self._outdated: set[str] = set()
         self._done: set[str] = set()
         self._run: set[str] = set()
+        self._tallies: dict[str, Tally] = {}
         self._cached: set[str] = set()
         self._trials_done: set[str] = set()
         self._trials_failed: set[str] = set()
@@ -60,7 +61,13 @@ class SessionRecorder:
             return False
         self._done.add(key)
         self._cached.add(key)
+        self._count(self._jobs.get(key))
         return True
+
+    def missing_inputs(self, job: PlannedJob) -> list[str]:
+        """Kinds and keys of those inputs of a job that are not known to be done, without a look at the store."""
+        missing = [key for key in dict.fromkeys(job.inputs.values()) if key not in self._done]
+        return [f"{self._jobs[key].kind if key in self._jobs else 'job'} {key[:8]}" for key in missing]
 
     def _is_outdated(self, key: str) -> bool:
         """True if other code made a job's artifact, which the ledger is told of once; its job will replace it."""
@@ -133,6 +140,7 @@ class SessionRecorder:
         self._facts[job.key] = facts
         self._done.add(job.key)
         self._run.add(job.key)
+        self._count(job, facts.get("seconds"))
         logger.info("%s: done in %.1f s", self._in_words(job), facts.get("seconds", 0.0))
 
     def retry_job(self, job: PlannedJob, error: str, *, cause: str) -> None:
@@ -146,11 +154,17 @@ class SessionRecorder:
         log = self._store.log(job.key)
         logger.error("%s: failed: %s: %s%s", self._in_words(job), cause, error, f"; log: {log}" if log else "")
         self.errors[job.key] = f"{job.kind} {job.key[:12]}: {error}"
+        self._count(job)
 
     def stop_job(self, job: PlannedJob) -> None:
         """Record that a job ended before it was done, since the run is asked to end."""
         self._append("job_stopped", key=job.key, kind=job.kind)
         logger.info("%s: stopped", self._in_words(job))
+
+    def see_node(self, event: str, id: str, host: str) -> None:
+        """Record that a node has joined or left."""
+        self._append(event, node=id, host=host)
+        logger.info("node %s (%s) has %s", host, id[:12], event.removeprefix("node_"))
 
     def stop_sweep(self, reason: str) -> None:
         """Record that the run ends before it is done."""
@@ -175,7 +189,20 @@ class SessionRecorder:
         """The job as lines of the log begin with it: its kind, its key, and the first trial that asked for it."""
         return f"job {job.kind} {job.key[:12]} of trial {self._trials.get(job.key, 'to come')}"
 
-    def snapshot(self, running: tuple[RunningJob, ...]) -> Snapshot:
+    def _count(self, job: PlannedJob | None, seconds: float | None = None) -> None:
+        """Count a job that is over; `seconds` is how long it took, if it was run."""
+        if job is not None:
+            tally = self._tallies.get(group_of(job), Tally())
+            self._tallies[group_of(job)] = Tally(
+                tally.over + 1, tally.timed + (seconds is not None), tally.seconds + (seconds or 0.0)
+            )
+
+    def snapshot(
+        self,
+        running: tuple[RunningJob, ...],
+        waiting: tuple[WaitingJob, ...] = (),
+        nodes: tuple[NodeUse, ...] = (),
+    ) -> Snapshot:
         """Count what was recorded, for a display."""
         return Snapshot(
             jobs_run=len(self._run),
@@ -184,6 +211,9 @@ class SessionRecorder:
             trials_done=len(self._trials_done),
             trials_failed=len(self._trials_failed),
             running=running,
+            waiting=waiting,
+            nodes=nodes,
+            tallies=dict(self._tallies),
         )
 
 

@@ -54,6 +54,8 @@ class Node:
     cpus: float
     gpus: tuple[Gpu, ...]
     memory_gb: float
+    host: str = ""
+    """Name of the machine."""
     without_cuda: str = ""
     """Why torch cannot compute on this node's GPUs; empty if it can, or there are none."""
     mps: bool = False
@@ -96,6 +98,26 @@ def place(request: Request, free: Sequence[Node]) -> Node | None:
     """The node that takes the request: of those with room, the one with the least, so that large jobs still fit."""
     able = [node for node in free if node.fits(request)]
     return min(able, key=lambda node: (sum(gpu.free for gpu in node.gpus), node.cpus, node.id), default=None)
+
+
+def shortage(request: Request, free: Sequence[Node]) -> str:
+    """What keeps a request waiting, in words: what is short on the node that has the most CPUs left."""
+    if not free:
+        return "waits for a node"
+    node = max(free, key=lambda node: (node.cpus, node.memory_gb))
+    gpus_left = sum(gpu.free for gpu in node.gpus)
+    short = [
+        f"{needed:g} {name}, {left:.3g} free"
+        for name, needed, left in (
+            ("CPUs", request.cpus, node.cpus),
+            ("GiB of memory", request.memory_gb, node.memory_gb),
+            ("GPUs", request.gpus, gpus_left),
+        )
+        if needed > left
+    ]
+    if not short and request.gpus and node.gpus_for(request) is None:
+        short = [f"{request.gpus:g} GPUs with {request.gpu_memory_gb:g} GiB each"]
+    return f"waits for {'; '.join(short)} on {node.host or node.id[:12]}" if short else "waits for a worker"
 
 
 def why_not(request: Request, nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:

@@ -124,6 +124,8 @@ class RunState:
                 self.started_at = self.started_at or event["time"]
                 self.provenance = event
                 self.jobs_waiting.clear()  # those of a process that is gone
+            case "sweep_stopped":
+                self.jobs_waiting.clear()
             case "trial_started":
                 self._start_trial(event)
             case "trial_done":

@@ -54,6 +54,11 @@ class RunPaths:
         return self.root / "logs" / "midre.log"
 
     @property
+    def status(self) -> Path:
+        """What the run is doing at this moment, while a process runs it."""
+        return self.root / "status.json"
+
+    @property
     def export_lock(self) -> Path:
         """Held by the one process that sends the run to MLflow."""
         return self.root / "logs" / "mlflow.lock"

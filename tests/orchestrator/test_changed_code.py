@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from orchestrator.cli.commands import app
 from orchestrator.errors import RequestError
-from orchestrator.executors.base import Snapshot
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.executors.run_job import read_images
+from orchestrator.executors.snapshot import Snapshot
 from orchestrator.planning import code
 from orchestrator.results.sweep_result import kept_changes
 from orchestrator.store.ledger import read_events

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ import ray
 from ray import exceptions
 
 from orchestrator.errors import DamagedArtifact, JobTimeout
-from orchestrator.executors.base import RunningJob, Snapshot
 from orchestrator.executors.failures import Attempt, Cause, Failure, failure_of
 from orchestrator.executors.logs import keep_log
 from orchestrator.executors.ray.pool import NowhereToRun, Pool, Slot
 from orchestrator.executors.ray.worker import ImageArrays, read_data
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.sizer import Sizer
+from orchestrator.executors.snapshot import NodeUse, RunningJob, Snapshot, WaitingJob
 from orchestrator.placement.machine import LocalGpus
 from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import Outcome, PlannedJob, TrialPlan
@@ -35,11 +35,21 @@ IDLE_CHECK_EVERY_S = 0.5
 """How often to look for idle workers while there are jobs of later trials."""
 SAY_WAITING_AFTER_S = 10.0
 """How long a worker may take to start before its job is said to wait; others may hold what it needs."""
+LOOK_AT_NODES_EVERY_S = 2.0
 DUMP_PATIENCE_S = 3.0
 """How long the worker of a job that took too long may go on, in which it writes its stacks to the job's log."""
 STOPPED = "the run was stopped"
 MAX_CONCURRENCY = 10_000
 """Calls that the broker answers at a time: one for each trial in flight, and those of workers and displays."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A job that waits: for its inputs, or for room if it has them."""
+
+    job: PlannedJob
+    request: Request | None = None
+    since: float = field(default_factory=time.time)
 
 
 class Broker:
@@ -71,6 +81,9 @@ class Broker:
         self._offers = {name: asyncio.Event() for name in offers}
         self._running: dict[str, RunningJob] = {}
         self._stopping = asyncio.Event()
+        self._waiting: dict[str, _Waiting] = {}
+        self._nodes: tuple[NodeUse, ...] = ()
+        self._watch: asyncio.Task[None] | None = None
         self._pool = Pool(
             lambda *worker: (store, ray.get_runtime_context().current_actor, checkpoint_every_s, *worker), gpus
         )
@@ -78,6 +91,7 @@ class Broker:
 
     async def warm(self, plan: TrialPlan) -> None:
         """Start workers for the first jobs of a plan, which takes seconds, before anybody waits for them."""
+        self._watch = asyncio.create_task(self._watch_nodes())
         self._pool.warm([self._sizer.size(job).request for job in plan.jobs if not job.inputs])
 
     async def look_ahead(self, jobs: list[PlannedJob]) -> None:
@@ -148,7 +162,29 @@ class Broker:
 
     async def snapshot(self) -> Snapshot:
         """Describe what is done and what is running, for a display."""
-        return self._recorder.snapshot(tuple(self._running.values()))
+        waiting = tuple(
+            WaitingJob(waits.job.key, waits.job.kind, waits.since, self._reason(waits.job, waits.request))
+            for waits in self._waiting.values()
+        )
+        return self._recorder.snapshot(tuple(self._running.values()), waiting, self._nodes)
+
+    def _reason(self, job: PlannedJob, request: Request | None) -> str:
+        """What a job waits for: its inputs, or room on a node."""
+        if request is not None:
+            return self._pool.why_queued(request)
+        return f"waits for {', '.join(self._recorder.missing_inputs(job))}"
+
+    async def _watch_nodes(self) -> None:
+        """Look at the nodes now and then, and tell the ledger and the log which come and go."""
+        while True:
+            uses = self._pool.uses()
+            before, now = ({node.id: node.host for node in nodes} for nodes in (self._nodes, uses))
+            for id in now.keys() - before.keys() if before else ():
+                self._recorder.see_node("node_joined", id, now[id])
+            for id in before.keys() - now.keys():
+                self._recorder.see_node("node_left", id, before[id])
+            self._nodes = uses
+            await asyncio.sleep(LOOK_AT_NODES_EVERY_S)
 
     async def stop(self, reason: str, grace_s: float) -> None:
         """Start no more jobs, have those at work save where they stand, and give up those that do not within `grace_s`.
@@ -181,7 +217,11 @@ class Broker:
         """Run a job as soon as its inputs are done, unless it is done already or one of them failed."""
         if self._recorder.is_done(job.key):
             return
-        await asyncio.gather(*(self._finish(by_key[key], by_key) for key in job.inputs.values()))
+        self._waiting[job.key] = _Waiting(job)
+        try:
+            await asyncio.gather(*(self._finish(by_key[key], by_key) for key in job.inputs.values()))
+        finally:
+            self._waiting.pop(job.key, None)
         if all(map(self._recorder.is_done, job.inputs.values())):
             await self._run_with_retries(job, by_key)
 
@@ -208,10 +248,13 @@ class Broker:
         """
         if self._stopping.is_set():
             raise asyncio.CancelledError
+        self._waiting[job.key] = _Waiting(job, attempt.request)
         try:
             slot = await self._pool.acquire(attempt.request)
         except NowhereToRun as error:
             return Failure("placement", str(error))
+        finally:
+            self._waiting.pop(job.key, None)
         try:
             facts = await self._run_on(slot, job, attempt)
         except JobTimeout as error:
@@ -237,17 +280,22 @@ class Broker:
 
     async def _run_on(self, slot: Slot, job: PlannedJob, attempt: Attempt) -> Facts:
         request = attempt.request
-        self._running[job.key] = RunningJob(job.key, job.kind, time.time())
+        self._running[job.key] = self._begun(job, slot)
         facts: asyncio.Future[Facts] = asyncio.ensure_future(
             slot.actor.run.remote(job, request, attempt.first.unused_gpu)
         )
         try:
             await self._start(slot, job, request, over=facts)
-            self._running[job.key] = RunningJob(job.key, job.kind, time.time())
+            self._running[job.key] = self._begun(job, slot)
             self._recorder.start_job(job, request, node=slot.node, worker=slot.number)
             return await self._within(job.needs.timeout_s, facts)
         finally:
             del self._running[job.key]
+
+    def _begun(self, job: PlannedJob, slot: Slot) -> RunningJob:
+        host = next((node.host for node in self._nodes if node.id == slot.node), slot.node[:12])
+        gpus = ", ".join(f"GPU {index}" for index in slot.gpus)
+        return RunningJob(job.key, job.kind, time.time(), node=host, device=gpus or f"{slot.request.cpus} CPUs")
 
     @staticmethod
     async def _within(timeout_s: float | None, facts: asyncio.Future[Facts]) -> Facts:

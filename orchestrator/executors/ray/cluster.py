@@ -64,6 +64,7 @@ def alive_nodes() -> list[Node]:
             cpus=node["Resources"].get("CPU", 0.0),
             gpus=(Gpu(),) * int(node["Resources"].get("GPU", 0.0)),
             memory_gb=node["Resources"].get("memory", 0.0) / 2**30,
+            host=node["NodeManagerHostname"],
         )
         for node in ray.nodes()
         if node["Alive"]

@@ -22,7 +22,7 @@ from ray.tune.execution import class_cache
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import RequestError
-from orchestrator.executors.base import Executor, Session, Snapshot
+from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.ray.broker import MAX_CONCURRENCY, BrokerActor
 from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.devices import described, gpus_of
@@ -33,6 +33,7 @@ from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.sizer import Sizer
+from orchestrator.executors.snapshot import Snapshot
 from orchestrator.executors.stopping import Stop
 from orchestrator.placement.machine import LocalGpus
 from orchestrator.placement.nodes import why_not

@@ -18,8 +18,9 @@ from orchestrator.executors.ray.cluster import alive_nodes
 from orchestrator.executors.ray.devices import LOOK_FOR_S, described, look_at
 from orchestrator.executors.ray.mps import client_environment
 from orchestrator.executors.ray.worker import WorkerActor
+from orchestrator.executors.snapshot import NodeUse
 from orchestrator.placement.machine import LocalGpus
-from orchestrator.placement.nodes import Node, Request, place, why_not
+from orchestrator.placement.nodes import Node, Request, place, shortage, why_not
 from workloads.core.errors import MidreError
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,18 @@ class Pool:
         ours = [other.request for other in self._slots.values() if other.started.is_set()]
         return held_by_others(slot.request, ours, ray.cluster_resources(), ray.available_resources())
 
+    def why_queued(self, request: Request) -> str:
+        """Say what a job waits for that has no worker yet."""
+        nodes = self.nodes()
+        reasons = [f"{resource}: {message}" for resource, message in why_not(request, nodes)]
+        return reasons[0] if reasons else shortage(request, self._free(nodes, self._busy()))
+
+    def uses(self) -> tuple[NodeUse, ...]:
+        """The nodes, with what busy workers leave of each."""
+        nodes = self.nodes()
+        free = {node.id: node for node in self._free(nodes, self._busy())}
+        return tuple(_use(node, free[node.id]) for node in nodes)
+
     def release(self, slot: Slot) -> None:
         """Take back a worker whose job is over and which can run another."""
         slot.idle = True
@@ -225,6 +238,12 @@ class Pool:
                     self._gpus[node.id] = await asyncio.wait_for(look_at(node.id), LOOK_FOR_S)
                 except (ray.exceptions.RayError, TimeoutError):
                     self._gpus[node.id] = LocalGpus()
+
+
+def _use(node: Node, free: Node) -> NodeUse:
+    gpus_free = sum(gpu.free for gpu in free.gpus)
+    memory = (node.memory_gb, free.memory_gb)
+    return NodeUse(node.id, node.host, node.cpus, free.cpus, float(len(node.gpus)), gpus_free, *memory)
 
 
 def held_by_others(

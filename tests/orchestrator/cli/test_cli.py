@@ -114,9 +114,10 @@ def test_report_writes_the_page_anew_and_prints_what_run_printed(finished: Finis
 
 
 def test_status_counts_trials_and_jobs(finished: Finished) -> None:
-    counts = {"started": 0, "done": 2, "failed": 0}
     status = printed("status", finished.run)
-    assert status == {"run": str(finished.run), "trials": counts, "jobs_done": 11, "jobs_failed": 0, "jobs_waiting": []}
+    assert (status["run"], status["state"]) == (str(finished.run), "ended")
+    assert status["trials"] == {"started": 0, "done": 2, "failed": 0, "to_come": 0}
+    assert (status["jobs"], status["jobs_done"], status["jobs_failed"], status["jobs_waiting"]) == (11, 11, 0, [])
 
 
 def test_plan_prints_every_job_before_those_that_read_it(finished: Finished) -> None:
@@ -237,7 +238,7 @@ def test_trials_that_fail_end_with_1_and_say_why(finished: Finished) -> None:
     assert summary["pareto"] == []
     counts = printed("status", summary["run"])
     assert (counts["trials"]["failed"], counts["jobs_failed"]) == (2, 2)
-    assert "0 trials done, 2 failed, 0 at work" in midre("status", summary["run"]).stdout
+    assert "trials: 0 done, 2 failed, 0 not ended" in midre("status", summary["run"]).stdout
 
 
 @pytest.mark.parametrize("components", list(ComponentType))

@@ -12,8 +12,8 @@ from rich.console import Console
 from orchestrator.cli import publishing
 from orchestrator.cli.publishing import Publisher
 from orchestrator.errors import TrackingUnavailable
-from orchestrator.executors.base import Snapshot
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.executors.snapshot import Snapshot
 from orchestrator.sweep import Sweep
 from tests.support.processes import wait_until
 from tests.support.toy import toy_sweep

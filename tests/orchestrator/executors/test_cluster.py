@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from orchestrator.errors import RequestError
-from orchestrator.executors.base import Snapshot
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.executors.snapshot import Snapshot
 from orchestrator.planning.plan import data_inputs
 from orchestrator.store.ledger import read_events
 from orchestrator.sweep import Sweep
