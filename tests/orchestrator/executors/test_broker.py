@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from orchestrator.executors.base import Snapshot
 from orchestrator.executors.recorder import SessionRecorder
+from orchestrator.executors.snapshot import Snapshot
 from orchestrator.placement.nodes import Gpu, Node, Request
 from orchestrator.placement.sizing import Needs
 from orchestrator.planning.graph import Outcome, PlannedJob, Trial, TrialKeys, TrialPlan
