@@ -28,8 +28,9 @@ COPIES_IN_TRAINING = 4
 """Weights, their gradients, and the two moments of Adam."""
 TEMPORARIES = 1.5
 """Gradients on their way back and workspaces of cuDNN, as a multiple of what a forward pass keeps."""
-PASSES_OF_A_CRITIC = 3
-"""Real images, generated ones, and those between them for its gradient penalty."""
+PASSES_OF_A_PRIOR = 4
+"""The critic's: real images, generated ones, and those between them for its gradient penalty. And the generator's, whose
+recorded graph keeps memory of its own."""
 MOST_ROWS = 256
 """Rows that attacks and predictions compute at once, at most."""
 ROWS = 2
@@ -106,7 +107,7 @@ def _bytes(config: JobConfig, network: Cost, inputs: Cost) -> float:
             return network.of_training(config.training.batch_size) + inputs.of_prediction()
         case FitPriorConfig():
             batch_size = getattr(config.prior, "batch_size", DEFAULT_BATCH)
-            return network.of_training(PASSES_OF_A_CRITIC * batch_size) + inputs.of_search(batch_size)
+            return network.of_training(PASSES_OF_A_PRIOR * batch_size) + inputs.of_search(batch_size)
         case RunAttackConfig():
             return inputs.of_search(_rows(config.attack))
         case _:

@@ -26,6 +26,7 @@ SETTINGS = [
 """What is measured in fp32 and in bf16."""
 OTHERS = [
     ("priors", "wgan_gp, critic step"),
+    ("priors", "wgan_gp"),
     ("priors", "wgan_gp, 30000 critic steps"),
     ("priors", "stylegan2"),
     ("sharing", "2 small targets at once over one by one"),

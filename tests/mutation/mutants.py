@@ -517,6 +517,23 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/inversion/test_row_search.py",
         shared=("rows=torch.zeros_like(self.rows)", "rows=self.rows"),
     ),
+    *_mutants(
+        "workloads/priors/recorded_updates.py",
+        "workloads/priors/test_recorded_updates.py",
+        queries=("self._target.queries += self._queries", "pass"),
+        one_kind=("if kind not in self._recordings", "if not self._recordings"),
+        not_put_back=("self._target.queries = queries", "pass"),
+    ),
+    *_mutants(
+        "workloads/priors/residual.py",
+        "workloads/priors/test_recorded_updates.py",
+        elsewhere=("self.left.copy_(left)", "self.left = left"),
+    ),
+    *_mutants(
+        "workloads/priors/tacgan.py",
+        "workloads/priors/test_recorded_updates.py",
+        one_phase=("return self._warmed_up\n", "return True\n"),
+    ),
     # Planning and executors
     *_mutants(
         "orchestrator/placement/nodes.py",

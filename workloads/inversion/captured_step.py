@@ -8,38 +8,17 @@ before each repetition.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from workloads.core import cuda_graphs
 from workloads.core.checkpoints import State
-from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING
+from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING, Recorder
 from workloads.inversion.rows import Rows, copied, overwrite
 from workloads.inversion.step import Move, Step
 from workloads.observation.oracles import LabelOracle
 
 logger = logging.getLogger(__name__)
-
-
-class Recorder(Protocol):
-    """Records work on the device."""
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record what `work` would do on the device, without doing it; returns a function that does it.
-
-        Raises:
-            RuntimeError: if `work` does what cannot be recorded, such as to read a number.
-        """
-
-
-class CudaGraphs(Recorder):
-    """Records CUDA graphs."""
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record a graph."""
-        return cuda_graphs.record(work)
 
 
 class CapturedStep:

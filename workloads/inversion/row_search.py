@@ -12,9 +12,10 @@ from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
+from workloads.core.cuda_graphs import CudaGraphs
 from workloads.core.errors import DivergedError
 from workloads.inversion.attack import Access, Attack, Oracle, Reconstructions, SearchConfig, search_protocol
-from workloads.inversion.captured_step import CapturedStep, CudaGraphs
+from workloads.inversion.captured_step import CapturedStep
 from workloads.inversion.row_step import RowStep
 from workloads.inversion.rows import Rows, place, select
 from workloads.inversion.selection import Ranking, TargetScore, best_of_each
@@ -93,7 +94,7 @@ class RowSearch(Attack[Oracle]):
         """A step of rows of which some may be done, without what is due before and after; recorded where it can be."""
         step = self._row_step(access)
         if access.device.type == GRAPHS and self.capturable(access):
-            return CapturedStep(step, access.target, CudaGraphs())
+            return CapturedStep(step, access.target, CudaGraphs(access.device))
         return step
 
     def _row_step(self, access: Access[Oracle]) -> RowStep:

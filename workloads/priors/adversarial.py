@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
@@ -17,14 +17,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
 from workloads.core.config import Addition, Beta
+from workloads.core.cuda_graphs import CudaGraphs
 from workloads.core.errors import DivergedError
 from workloads.core.numerics import Precision, arithmetic
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import Prior, PriorConfig
+from workloads.priors.recorded_updates import RecordedUpdates, Scalars
 
 REPORT_EVERY = 50  # critic steps
-Scalars = Mapping[str, Tensor]
-"""Scalars to report, by name."""
+GRAPHS = "cuda"  # type of the devices on which updates are recorded
 NetworkName = Literal["generator", "critic"]
 """One of the two networks, by the name of its attribute."""
 
@@ -87,6 +88,19 @@ class PublicBatches:
 
 
 Batches = TypeVar("Batches", bound=PublicBatches)
+Loss = Callable[[Batches, torch.Generator], tuple[Tensor, Scalars]]
+"""Draws a batch and computes a loss on it, a scalar, and scalars to report."""
+
+
+@dataclass(frozen=True)
+class _Fit(Generic[Batches]):
+    """What the updates of one fit have in common."""
+
+    batches: Batches
+    adams: Mapping[NetworkName, torch.optim.Adam]
+    draws: torch.Generator
+    recorded: RecordedUpdates | None
+    """None where updates are computed one operation after another."""
 
 
 class AdversarialPrior(Prior, Generic[Batches]):
@@ -118,6 +132,20 @@ class AdversarialPrior(Prior, Generic[Batches]):
     def begin_step(self, step: int) -> None:
         """Do what is due before a step; steps count from 0."""
 
+    def end_step(self, step: int) -> None:
+        """Do what is due after a step."""
+
+    @property
+    def phase(self) -> Hashable:
+        """What the operations of a loss depend on, beside its name. On GPUs an update is recorded once in each phase,
+        and repeated, so a loss may not depend on any other Python number."""
+        return None
+
+    def losses(self, step: int) -> Iterator[tuple[NetworkName, Loss[Batches]]]:
+        """The losses that are descended on at a step, in order, each with the network that it updates."""
+        for name in self._networks_to_update(step):
+            yield name, self.critic_loss if name == "critic" else self.generator_loss
+
     def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
         """Critic and generator by turns, on batches of public images."""
         self.cpu().draw_weights(context.generator("initialization"))  # generators of the context draw on the CPU
@@ -129,9 +157,10 @@ class AdversarialPrior(Prior, Generic[Batches]):
         first = self._resume(context.resume(), adams, average, target)
         self.train()
         scalars: Scalars = {}
-        draws = context.device_generator()
+        fit = _new_fit(batches, adams, target, context)
         for step in range(first, self.config.steps):
-            scalars = {**scalars, **self._update(step, batches, adams, context.rewind(draws, "step", step))}
+            context.rewind(fit.draws, "step", step)
+            scalars = {**scalars, **self._update(step, fit)}
             if average and "generator" in self._networks_to_update(step):
                 average.update_parameters(self.generator)
             if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.config.steps:
@@ -148,28 +177,36 @@ class AdversarialPrior(Prior, Generic[Batches]):
 
         Weights are not averaged: over few updates, an average would mostly hold the weights from before.
         """
-        adams = self._adams(lr)
-        batches = self.public_batches(images, target, context)
+        fit = _new_fit(self.public_batches(images, target, context), self._adams(lr), target, context)
         self.train().requires_grad_(True)
-        draws = context.device_generator()
         for step in range(steps):
-            self._update(self.config.steps + step, batches, adams, context.rewind(draws, "step", step))
+            context.rewind(fit.draws, "step", step)
+            self._update(self.config.steps + step, fit)
         self.eval().requires_grad_(False)
 
     def draw_latents(self, draws: torch.Generator, *, device: torch.device) -> Tensor:
         """Draw a batch of standard normal latents. Shape: (batch_size, latent_size)."""
         return torch.randn(self.config.batch_size, self.latent_size, generator=draws, device=device)
 
-    def _update(
-        self, step: int, batches: Batches, adams: Mapping[NetworkName, torch.optim.Adam], draws: torch.Generator
-    ) -> Scalars:
+    def _update(self, step: int, fit: _Fit[Batches]) -> Scalars:
         """Update the networks whose turn it is."""
         self.begin_step(step)
         scalars: Scalars = {}
-        with arithmetic(self.config.precision, batches.device) as self._forward_pass:
-            for name in self._networks_to_update(step):
-                update = self._step_critic if name == "critic" else self._step_generator
-                scalars = {**scalars, **update(batches, adams[name], draws)}
+        with arithmetic(self.config.precision, fit.batches.device) as self._forward_pass:
+            for name, loss in self.losses(step):
+                update = functools.partial(self._descend, name, loss, fit)
+                kind = loss.__name__, self.phase
+                scalars = {**scalars, **(fit.recorded.take(kind, update) if fit.recorded else update())}
+        self.critic.requires_grad_(True)
+        self.end_step(step)
+        return scalars
+
+    def _descend(self, name: NetworkName, loss: Loss[Batches], fit: _Fit[Batches]) -> Scalars:
+        """Take one step of a network's optimiser; the critic's weights get no gradient of the generator's losses."""
+        self.critic.requires_grad_(name == "critic")
+        with self._forward_pass:
+            value, scalars = loss(fit.batches, fit.draws)
+        descend(value, fit.adams[name])
         return scalars
 
     def _networks_to_update(self, step: int) -> tuple[NetworkName, ...]:
@@ -191,20 +228,6 @@ class AdversarialPrior(Prior, Generic[Batches]):
         if not decay:
             return None
         return AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-
-    def _step_critic(self, batches: Batches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
-        with self._forward_pass:
-            loss, scalars = self.critic_loss(batches, draws)
-        descend(loss, adam)
-        return scalars
-
-    def _step_generator(self, batches: Batches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
-        self.critic.requires_grad_(False)
-        with self._forward_pass:
-            loss, scalars = self.generator_loss(batches, draws)
-        descend(loss, adam)
-        self.critic.requires_grad_(True)
-        return scalars
 
     def _report(self, step: int, scalars: Scalars, context: JobContext) -> None:
         numbers = {name: scalar.item() for name, scalar in scalars.items()}
@@ -249,10 +272,24 @@ class AdversarialPrior(Prior, Generic[Batches]):
         return int(saved["step"])
 
 
+def _new_fit(
+    batches: Batches,
+    adams: Mapping[NetworkName, torch.optim.Adam],
+    target: LabelOracle | None,
+    context: JobContext,
+) -> _Fit[Batches]:
+    """A fit whose updates are recorded where the device can, and the images lie there."""
+    draws, device = context.device_generator(), batches.images.device
+    if device.type != GRAPHS:
+        return _Fit(batches, adams, draws, recorded=None)
+    return _Fit(batches, adams, draws, RecordedUpdates(CudaGraphs(device), draws=draws, target=target))
+
+
 def adam(network: nn.Module, *, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    """Adam for the weights of a network; one kernel a step on a GPU."""
+    """Adam for the weights of a network; on a GPU one kernel a step, which can be recorded."""
     weights = list(network.parameters())
-    return torch.optim.Adam(weights, lr=lr, betas=betas, fused=weights[0].is_cuda or None)
+    on_gpu = weights[0].is_cuda
+    return torch.optim.Adam(weights, lr=lr, betas=betas, fused=on_gpu or None, capturable=on_gpu)
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:

@@ -15,8 +15,9 @@ from workloads.context import JobContext
 from workloads.core.numerics import at_least_fp32
 from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle, ScoreOracle
-from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches, Scalars
+from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches
 from workloads.priors.base import PRIORS
+from workloads.priors.recorded_updates import Scalars
 from workloads.priors.wgan_gp import dcgan_generator, layer_widths
 
 QUERY_BATCH = 256

@@ -15,9 +15,10 @@ from workloads.datasets.resident import on_device
 from workloads.observation.losses import margin
 from workloads.observation.oracles import LabelOracle, ScoreOracle, WhiteBoxOracle
 from workloads.observation.views import RandomView, ViewConfig
-from workloads.priors.adversarial import PublicBatches, Scalars
+from workloads.priors.adversarial import PublicBatches
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalConfig, ConditionalPrior
+from workloads.priors.recorded_updates import Scalars
 from workloads.priors.residual import Trunk, spectral
 
 QUERY_BATCH = 256

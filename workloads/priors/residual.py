@@ -112,13 +112,15 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight over its largest singular value, by one power iteration in training."""
-        matrix = weight.flatten(1)
+        matrix, left, right = weight.flatten(1), self.left, self.right
         with full_precision(weight.device):
             if self.training:
                 with torch.no_grad():  # new tensors: an earlier pass may still need the old ones for its gradient
-                    self.right = F.normalize(matrix.T @ self.left, dim=0)
-                    self.left = F.normalize(matrix @ self.right, dim=0)
-            return weight / (self.left @ matrix @ self.right)
+                    right = F.normalize(matrix.T @ left, dim=0)
+                    left = F.normalize(matrix @ right, dim=0)
+                    self.right.copy_(right)  # in place, since a recorded pass finds them where they were
+                    self.left.copy_(left)
+            return weight / (left @ matrix @ right)
 
     def draw(self, generator: torch.Generator) -> None:
         """Restart the estimate from a random direction."""

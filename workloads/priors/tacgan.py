@@ -14,10 +14,11 @@ from workloads.context import JobContext
 from workloads.core.config import Addition, Fraction
 from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle
-from workloads.priors.adversarial import PublicBatches, Scalars
+from workloads.priors.adversarial import PublicBatches
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalConfig, ConditionalPrior
 from workloads.priors.plg_gan import hinge
+from workloads.priors.recorded_updates import Scalars
 from workloads.priors.residual import Trunk
 
 
@@ -78,6 +79,11 @@ class Tacgan(ConditionalPrior[BatchesWithTarget]):
     def begin_step(self, step: int) -> None:
         """Add the classification losses once the warm-up is over."""
         self._warmed_up = step >= self.config.warm_up * self.config.steps
+
+    @property
+    def phase(self) -> bool:
+        """Whether the classification losses are added."""
+        return self._warmed_up
 
     def critic_loss(self, batches: BatchesWithTarget, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Real/fake loss, plus the weighted cross-entropy with the target's labels of generated images."""

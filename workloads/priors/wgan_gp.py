@@ -14,8 +14,9 @@ from workloads.context import JobContext
 from workloads.core.errors import ConfigError
 from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle
-from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches, Scalars
+from workloads.priors.adversarial import AdversarialPrior, AveragedConfig, PublicBatches
 from workloads.priors.base import PRIORS
+from workloads.priors.recorded_updates import Scalars
 
 
 class WganGpConfig(AveragedConfig):

@@ -9,8 +9,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from workloads.core import cuda_graphs
-from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING
+from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING, CudaGraphs
 from workloads.core.numerics import arithmetic
 from workloads.defenses.base import Batch, Defense
 from workloads.models.base import Classifier
@@ -81,19 +80,14 @@ class RecordedStep:
 
     def __init__(self, step: Step, device: torch.device) -> None:
         self._step = step
-        # One stream for all steps: gradients are accumulated on the stream that the network first ran on.
-        self._stream = torch.cuda.Stream(device)
+        self._graphs = CudaGraphs(device)
         self._seen: Counter[torch.Size] = Counter()
         self._recordings: dict[torch.Size, _Recording | None] = {}
 
     def __call__(self, batch: Batch) -> Tensor:
         """Take the step. Shape: to (2,)."""
-        caller = torch.cuda.current_stream(self._stream.device)
-        self._stream.wait_stream(caller)
-        with torch.cuda.stream(self._stream):
-            result = self._take(batch)
-        caller.wait_stream(self._stream)
-        return result
+        with self._graphs.beside():
+            return self._take(batch)
 
     def _take(self, batch: Batch) -> Tensor:
         shape = batch.images.shape
@@ -107,7 +101,7 @@ class RecordedStep:
 
     def _record(self, batch: Batch) -> _Recording | None:
         try:
-            return _Recording(self._step, batch, self._stream)
+            return _Recording(self._step, batch, self._graphs)
         except RuntimeError:  # torch's for all that a graph cannot hold
             return None
 
@@ -115,10 +109,10 @@ class RecordedStep:
 class _Recording:
     """A step on batches of one shape, as a graph and the tensors that it reads and writes."""
 
-    def __init__(self, step: Step, batch: Batch, stream: torch.cuda.Stream) -> None:
+    def __init__(self, step: Step, batch: Batch, graphs: CudaGraphs) -> None:
         self._inputs = Batch(**{item.name: getattr(batch, item.name).clone() for item in fields(Batch)})
         self._result: Tensor
-        self._replay = cuda_graphs.record(lambda: self._take(step), stream=stream)
+        self._replay = graphs.record(lambda: self._take(step))
 
     def replay(self, batch: Batch) -> Tensor:
         """Take the step on another batch. Shape: to (2,)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,10 @@ from tests.support.tape import Tape
 from workloads.attacks.ifgmi import IfgmiConfig
 from workloads.attacks.rlbmi import RlbmiConfig
 from workloads.core.checkpoints import State
-from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING
+from workloads.core.cuda_graphs import STEPS_BEFORE_RECORDING, CudaGraphs, Recorder, Work
 from workloads.inversion import captured_step, row_search
 from workloads.inversion.attack import Reconstructions
-from workloads.inversion.captured_step import CapturedStep, CudaGraphs, Recorder
+from workloads.inversion.captured_step import CapturedStep
 from workloads.inversion.rows import Rows, copied
 from workloads.inversion.step import Move, Step
 from workloads.inversion.wrapped_attack import WrappedAttackConfig
@@ -43,9 +43,9 @@ class CountingTape(Tape):
     def __init__(self) -> None:
         self.recorded = self.repeated = 0
 
-    def record(self, work: Any) -> Any:
+    def record(self, work: Any, *, draws: Any = ()) -> Any:
         self.recorded += 1
-        repeat = super().record(work)
+        repeat = super().record(work, draws=draws)
 
         def counted() -> None:
             self.repeated += 1
@@ -71,7 +71,7 @@ def longer(search: Search) -> Search:
 def on_tape(tape: Tape) -> Iterator[None]:
     """Have searches on the CPU recorded on a tape, as those on a GPU are in graphs."""
     with ExitStack() as stack:
-        stack.enter_context(patch.object(row_search, "CudaGraphs", lambda: tape))
+        stack.enter_context(patch.object(row_search, "CudaGraphs", lambda device: tape))
         stack.enter_context(patch.object(row_search, "GRAPHS", "cpu"))
         stack.enter_context(patch.object(captured_step, "STEPS_BEFORE_RECORDING", FEW))
         yield
@@ -200,8 +200,8 @@ def test_a_graph_gives_the_bits_of_operations_one_after_another(tmp_path: Path, 
     replays = 0
 
     class CountingGraphs(CudaGraphs):
-        def record(self, work: Callable[[], None]) -> Callable[[], None]:
-            replay = super().record(work)
+        def record(self, work: Work, *, draws: Sequence[torch.Generator] = ()) -> Work:
+            replay = super().record(work, draws=draws)
 
             def counted() -> None:
                 nonlocal replays

@@ -20,11 +20,12 @@ from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.observation.views import ViewConfig
-from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, PublicBatches, Scalars
+from workloads.priors.adversarial import AdversarialConfig, AdversarialPrior, PublicBatches
 from workloads.priors.base import PRIORS
 from workloads.priors.conditional import ConditionalPrior
 from workloads.priors.enlarging import enlarged_convolution
 from workloads.priors.plg_gan import PlgGan, PlgGanConfig, PseudoLabelledBatches, pseudo_labels
+from workloads.priors.recorded_updates import Scalars
 from workloads.priors.residual import ConditionalNorm, draw_weights
 from workloads.priors.tacgan import BatchesWithTarget, Tacgan, TacganConfig
 

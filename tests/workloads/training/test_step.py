@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.support.interruptions import context_at
 from tests.support.training import facts_of_one_image
+from workloads.core.cuda_graphs import CudaGraphs
 from workloads.core.numerics import deterministic
 from workloads.core.randomness import generator
 from workloads.datasets.base import ImageSet
@@ -43,7 +44,7 @@ class Recording:
 
     rows: list[int]
 
-    def __init__(self, step: Any, batch: Batch, stream: Stream) -> None:
+    def __init__(self, step: Any, batch: Batch, graphs: CudaGraphs) -> None:
         if len(batch.images) == 5:
             raise RuntimeError("operation not permitted when stream is capturing")
         self.rows.append(len(batch.images))

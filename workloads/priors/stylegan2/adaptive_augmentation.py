@@ -47,8 +47,8 @@ class AdaptiveAugmentation(nn.Module):
 
     def forward(self, images: Tensor, draws: torch.Generator) -> Tensor:
         """Augment images; can be differentiated once. Shape: (B, C, S, S) in about [-1, 1], unchanged."""
-        if self.probability.device.type == "cpu" and self.probability == 0:
-            return images  # on a GPU, looking at the number would cost more than changing nothing
+        if _is_off(self.probability):
+            return images
         maps = random_affine_maps(len(images), self.probability, draws)
         moved = resample(images, maps, turns=True, beyond="reflection")
         matrices, offsets = random_colours(len(images), images.shape[1], self.probability, draws)
@@ -63,6 +63,11 @@ class AdaptiveAugmentation(nn.Module):
         step = torch.sign(self.signs / ADAPTED_EVERY - self._target) * self._pace * len(values) * ADAPTED_EVERY
         self.probability.add_(step * is_due).clamp_(0, 1)
         self.signs.mul_(~is_due)
+
+
+def _is_off(probability: Tensor) -> bool:
+    """Whether nothing is augmented. On a GPU, looking at the number would cost more than changing nothing."""
+    return probability.device.type == "cpu" and bool(probability == 0)
 
 
 def random_affine_maps(count: int, probability: Tensor, draws: torch.Generator) -> Tensor:

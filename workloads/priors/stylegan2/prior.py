@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -20,13 +21,13 @@ from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import (
     AdversarialConfig,
     AdversarialPrior,
+    Loss,
     NetworkName,
     PublicBatches,
-    Scalars,
     adam,
-    descend,
 )
 from workloads.priors.base import PRIORS
+from workloads.priors.recorded_updates import Scalars
 from workloads.priors.staged import StagedPrior
 from workloads.priors.stylegan2.adaptive_augmentation import AdaptiveAugmentation
 from workloads.priors.stylegan2.layers import GROUP, draw_all
@@ -213,9 +214,20 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
         """Public images alone."""
         return PublicBatches(on_device(images, context.device), context.device)
 
-    def begin_step(self, step: int) -> None:
-        """Note the step, on which lazy regularisation depends."""
-        self._step = step
+    def losses(self, step: int) -> Iterator[tuple[NetworkName, Loss[PublicBatches]]]:
+        """Adds each network's penalty at the steps at which it is due."""
+        for name, loss in super().losses(step):
+            yield name, loss
+            if name == "critic" and self._gamma and step % self.config.r1_every == 0:
+                yield name, self.gradient_penalty_loss
+            if name == "generator" and self.config.path_length_weight and step % self.config.path_length_every == 0:
+                yield name, self.path_length_loss
+
+    def end_step(self, step: int) -> None:
+        """Move the average of the generator, where it was updated."""
+        if "generator" in self._networks_to_update(step):
+            batch, half_life = self.config.batch_size, self.config.ema_half_life
+            move_average(self.average, self.generator, seen=step * batch, batch=batch, half_life=half_life)
 
     def critic_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Cross-entropy of telling augmented real images from augmented generated ones."""
@@ -236,35 +248,16 @@ class StyleGan2(StagedPrior, AdversarialPrior[PublicBatches]):
         loss = F.softplus(-self.critic(self._augmented(fake, draws))).mean()
         return loss, {"generator_loss": loss.detach()}
 
-    def gradient_penalty_loss(self, batches: PublicBatches, draws: torch.Generator) -> Tensor:
+    def gradient_penalty_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """The critic's R1 penalty, multiplied by the number of steps it stands for."""
         real = self._augmented(self._real(batches, draws), draws).requires_grad_(True)
-        return self._gamma / 2 * gradient_penalty(self.critic(real), real) * self.config.r1_every
+        return self._gamma / 2 * gradient_penalty(self.critic(real), real) * self.config.r1_every, {}
 
-    def path_length_loss(self, draws: torch.Generator) -> Tensor:
+    def path_length_loss(self, batches: PublicBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """The generator's path length penalty on half a batch, multiplied by the number of steps it stands for."""
         fake, styles = self._generate(max(self.config.batch_size // 2, 1), draws)
         penalty = self.paths.penalty(fake, styles, draws)
-        return self.config.path_length_weight * penalty * self.config.path_length_every
-
-    def _step_critic(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
-        scalars = super()._step_critic(batches, adam, draws)
-        if self._gamma and self._step % self.config.r1_every == 0:
-            with self._forward_pass:
-                loss = self.gradient_penalty_loss(batches, draws)
-            descend(loss, adam)
-        return scalars
-
-    def _step_generator(self, batches: PublicBatches, adam: torch.optim.Adam, draws: torch.Generator) -> Scalars:
-        scalars = super()._step_generator(batches, adam, draws)
-        if self.config.path_length_weight and self._step % self.config.path_length_every == 0:
-            with self._forward_pass:
-                loss = self.path_length_loss(draws)
-            descend(loss, adam)
-        batch = self.config.batch_size
-        half_life = self.config.ema_half_life
-        move_average(self.average, self.generator, seen=self._step * batch, batch=batch, half_life=half_life)
-        return scalars
+        return self.config.path_length_weight * penalty * self.config.path_length_every, {}
 
     def _adam(self, name: NetworkName, lr: float) -> torch.optim.Adam:
         """Adam with a rate and betas lowered so that the extra regularisation steps do not speed up learning.
