@@ -29,8 +29,8 @@ COPIES_IN_TRAINING = 4
 TEMPORARIES = 1.5
 """Gradients on their way back and workspaces of cuDNN, as a multiple of what a forward pass keeps."""
 PASSES_OF_A_PRIOR = 4
-"""The critic's: real images, generated ones, and those between them for its gradient penalty. And the generator's, whose
-recorded graph keeps memory of its own."""
+"""The critic's: real images, generated ones, and those between them for its gradient penalty. And the generator's, as
+a recorded graph keeps memory of its own."""
 MOST_ROWS = 256
 """Rows that attacks and predictions compute at once, at most."""
 ROWS = 2

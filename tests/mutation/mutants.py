@@ -501,7 +501,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_mutants(
         "workloads/core/cumulative_sum.py",
         "workloads/core/test_cumulative_sum.py",
-        without_the_blocks_before=("F.pad(until, (1, -1))", "F.pad(until, (0, 0))"),
+        each_block_twice=("F.pad(until, (1, -1))", "F.pad(until, (0, 0))"),
         in_single_precision=("_by_blocks(values.double())", "_by_blocks(values.float())"),
     ),
     *_mutants(
