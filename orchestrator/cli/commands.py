@@ -22,7 +22,7 @@ from orchestrator.cli.options import (
     Runs,
     SpecFile,
 )
-from orchestrator.cli.output import WRONG_REQUEST, stderr
+from orchestrator.cli.output import TRIALS_FAILED, WRONG_REQUEST, stderr
 
 app = typer.Typer(
     help="Find the erasing area and aspect ratio that trade privacy for accuracy best, on your data and your model.",
@@ -35,7 +35,8 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit status 2."""
+    """Run the command line; a user's mistake is one line on stderr and exit status 2, a full disk one and 1."""
+    from orchestrator.store.room import NO_ROOM
     from workloads.core.errors import MidreError
 
     terminal = logging.StreamHandler()
@@ -46,6 +47,12 @@ def main() -> None:
     except MidreError as error:
         stderr.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(WRONG_REQUEST)
+    except OSError as error:
+        if error.strerror not in NO_ROOM:
+            raise
+        text = f"{error.filename or 'a disk'}: {error.strerror}: make room; the same command then continues."
+        stderr.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(TRIALS_FAILED)
 
 
 @app.command()

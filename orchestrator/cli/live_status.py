@@ -57,8 +57,10 @@ def read_live_status(path: Path) -> LiveStatus | None:
 class StatusWriter:
     """Writes the status of a run every other second while a `with` block runs, in a thread of its own."""
 
-    def __init__(self, sweep: Sweep, snapshot: Callable[[], Snapshot]) -> None:
-        self._sweep, self._snapshot = sweep, snapshot
+    def __init__(self, sweep: Sweep, snapshot: Callable[[], Snapshot], say: Callable[[str], None]) -> None:
+        """`say` tells the user in a line what keeps all jobs from beginning, and that it is over."""
+        self._sweep, self._snapshot, self._say = sweep, snapshot, say
+        self._trouble = ""
         self._trials = sweep.search().size
         self._totals: Counter[str] = Counter()
         self._counted_at: float | None = None
@@ -96,6 +98,7 @@ class StatusWriter:
 
     def _write(self) -> None:
         snapshot = self._snapshot()
+        trouble = snapshot.trouble
         status = LiveStatus(
             written_at=time.time(),
             host=platform.node(),
@@ -108,5 +111,8 @@ class StatusWriter:
         )
         try:
             write_atomically(self._sweep.paths.status, _ADAPTER.dump_json(status))
-        except OSError:
-            return  # a disk that is full is told of by others
+        except OSError as error:
+            trouble = trouble or f"{self._sweep.paths.root} cannot be written to: {error.strerror}. The run waits."
+        if bool(trouble) != bool(self._trouble):
+            self._say(trouble or "There is room again: the run goes on.")
+        self._trouble = trouble

@@ -128,7 +128,7 @@ def run_watched(
     with stop.listening(), run_log(sweep.paths.log):
         with (
             stop.followed_by(lambda: print_line(_stopping(stop), console=console)),
-            StatusWriter(sweep, executor.snapshot) as status,
+            StatusWriter(sweep, executor.snapshot, lambda text: print_line(text, console=console)) as status,
             Display(sweep.id, sweep.search().size, executor.snapshot, console, status.left_s),
             Publisher(sweep, executor.snapshot, console, started=started),
         ):

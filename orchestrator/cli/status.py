@@ -113,6 +113,7 @@ class Status:
             "nodes": [asdict(node) for node in self.snapshot.nodes],
             "left_s": live.left_s if live and self.state == "running" else None,
             "cost": self.cost(),
+            "trouble": self.snapshot.trouble,
             "errors": self.errors(),
         }
 
@@ -175,6 +176,8 @@ def _paragraphs(status: Status) -> Iterator[RenderableType]:
     cached = f", {live.snapshot.jobs_cached} from the store" if live else ""
     yield Text(f"  jobs: {jobs}{cached}, {len(status.running)} at work, {len(status.waiting)} wait")
     yield Text(f"  cost so far: {cost['cpu_hours']:.3g} CPU hours, {cost['gpu_hours']:.3g} GPU hours")
+    if status.snapshot.trouble:
+        yield Text(f"  {status.snapshot.trouble}")
     if status.running:
         yield _table(
             ("at work", "key", "node", "on", "step", "left", "metrics"),

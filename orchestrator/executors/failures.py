@@ -8,10 +8,13 @@ from typing import Literal
 from orchestrator.errors import DamagedArtifact, JobTimeout
 from orchestrator.placement.nodes import Request
 from orchestrator.placement.sizing import Sized, whole_gpu
+from orchestrator.store.room import is_want_of_room
 
-Cause = Literal["code", "memory", "gpu memory", "lost worker", "placement", "timeout"]
+Cause = Literal["code", "memory", "gpu memory", "lost worker", "placement", "timeout", "storage"]
 MOST_LOST_WORKERS = 5
 """How often a job may lose its worker before the job itself is taken for the cause."""
+MOST_UNSTORED = 20
+"""How often the results of a job may find no room before the job itself is taken for the cause."""
 GPU_MEMORY_MESSAGES = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How CUDA and its libraries say in a RuntimeError what torch raises OutOfMemoryError for."""
 
@@ -36,6 +39,8 @@ def _cause_of(error: BaseException) -> Cause:
     """Time, GPU memory, main memory, or the code itself. Not every process imports torch: names are compared."""
     if isinstance(error, JobTimeout):
         return "timeout"
+    if is_want_of_room(error):
+        return "storage"
     if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return "gpu memory"
     if isinstance(error, RuntimeError) and any(message in str(error) for message in GPU_MEMORY_MESSAGES):
@@ -51,6 +56,8 @@ class Attempt:
     first: Sized
     """What its first try asked for."""
     lost_workers: int = 0
+    unstored: int = 0
+    """How often its results could not be written."""
 
     @staticmethod
     def begin(sized: Sized) -> Attempt:
@@ -60,11 +67,14 @@ class Attempt:
     def next_after(self, cause: Cause) -> Attempt | None:
         """The next try after this one failed; None if there is no point in another.
 
-        A lost worker is not the job's fault. A job without enough main memory runs once more with twice as much; one
-        without enough GPU memory once more, alone on a GPU. Code that failed would fail again.
+        A lost worker, or a store that takes nothing for a while, is not the job's fault. A job without enough main
+        memory runs once more with twice as much; one without enough GPU memory once more, alone on a GPU. Code that
+        failed would fail again.
         """
         if cause == "lost worker" and self.lost_workers + 1 < MOST_LOST_WORKERS:
             return replace(self, lost_workers=self.lost_workers + 1)
+        if cause == "storage" and self.unstored + 1 < MOST_UNSTORED:
+            return replace(self, unstored=self.unstored + 1)
         if cause == "memory" and self.request.memory_gb == self.first.request.memory_gb:
             return replace(self, request=replace(self.request, memory_gb=self.request.memory_gb * 2))
         if cause == "gpu memory" and 0 < self.request.gpus < 1:

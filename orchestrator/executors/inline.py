@@ -10,18 +10,22 @@ from dataclasses import replace
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.executors.base import Executor, Session
-from orchestrator.executors.failures import failure_of
+from orchestrator.executors.failures import Attempt, Failure, failure_of
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.run_job import device_for, read_images, run_job
 from orchestrator.executors.sizer import Sizer
 from orchestrator.executors.snapshot import RunningJob, Snapshot
 from orchestrator.executors.time_limit import time_limit
 from orchestrator.placement.machine import this_machine
+from orchestrator.placement.sizing import Sized
 from orchestrator.planning.graph import PlannedJob, TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
+from orchestrator.store.room import NO_JOB_BEGINS, bytes_of, want_of_room
 from workloads.context import DataInput, Progress
 from workloads.core.errors import JobStopped
 from workloads.datasets.base import ImageSet
+
+LOOK_FOR_ROOM_EVERY_S = 5.0
 
 
 class InlineExecutor(Executor):
@@ -30,6 +34,7 @@ class InlineExecutor(Executor):
     def __init__(self) -> None:
         self._recorder: SessionRecorder | None = None
         self._running: RunningJob | None = None
+        self._trouble = ""
         self._sizer: Sizer
 
     def run(self, session: Session) -> None:
@@ -47,7 +52,7 @@ class InlineExecutor(Executor):
     def snapshot(self) -> Snapshot:
         """The one job that runs, and what is done."""
         running = (self._running,) if self._running else ()
-        return self._recorder.snapshot(running) if self._recorder else Snapshot()
+        return self._recorder.snapshot(running, trouble=self._trouble) if self._recorder else Snapshot()
 
     def _run_trials(self, session: Session, recorder: SessionRecorder) -> None:
         while (trial := session.search.next()) is not None:
@@ -73,8 +78,29 @@ class InlineExecutor(Executor):
                 self._run(job, session, recorder)
 
     def _run(self, job: PlannedJob, session: Session, recorder: SessionRecorder) -> None:
+        """Run a job, again only if its results could not be written."""
+        attempt = Attempt.begin(self._sizer.size(job))
+        while (failure := self._attempt(job, attempt.first, session, recorder)) is not None:
+            following = attempt.next_after(failure.cause) if failure.cause == "storage" else None
+            if following is None:
+                recorder.fail_job(job, failure.message, cause=failure.cause)
+                return
+            recorder.retry_job(job, failure.message, cause=failure.cause)
+            self._wait_for_room(job, session)
+            attempt = following
+
+    def _wait_for_room(self, job: PlannedJob, session: Session) -> None:
+        needed = bytes_of(session.store.latest_of(job.shape))
+        while trouble := want_of_room(session.store, needed):
+            if session.stop.is_requested:
+                raise JobStopped("asked to end while it waited for room")
+            self._trouble = f"{trouble} {NO_JOB_BEGINS}"
+            time.sleep(LOOK_FOR_ROOM_EVERY_S)
+        self._trouble = ""
+
+    def _attempt(self, job: PlannedJob, sized: Sized, session: Session, recorder: SessionRecorder) -> Failure | None:
+        """Run a job once; returns why it failed, or None if it is done."""
         self._running = RunningJob(job.key, job.kind, time.time(), node=platform.node())
-        sized = self._sizer.size(job)
         request, unused = sized.request, {"missing_gpu": sized.unused_gpu} if sized.unused_gpu else {}
         recorder.start_job(job, request, node="inline")
         try:
@@ -96,11 +122,11 @@ class InlineExecutor(Executor):
             recorder.stop_job(job)
             raise
         except Exception as error:  # noqa: BLE001 - whatever a job's code raises is that job's failure, recorded in full
-            failure = failure_of(error)
-            recorder.fail_job(job, failure.message, cause=failure.cause)
+            return failure_of(error)
         else:
             self._sizer.learn(job, manifest.facts)
             recorder.finish_job(job, manifest.facts)
+            return None
         finally:
             self._running = None
 

@@ -202,6 +202,7 @@ class SessionRecorder:
         running: tuple[RunningJob, ...],
         waiting: tuple[WaitingJob, ...] = (),
         nodes: tuple[NodeUse, ...] = (),
+        trouble: str = "",
     ) -> Snapshot:
         """Count what was recorded, for a display."""
         return Snapshot(
@@ -213,6 +214,7 @@ class SessionRecorder:
             running=running,
             waiting=waiting,
             nodes=nodes,
+            trouble=trouble,
             tallies=dict(self._tallies),
         )
 

@@ -87,6 +87,8 @@ class Snapshot:
     running: tuple[RunningJob, ...] = ()
     waiting: tuple[WaitingJob, ...] = ()
     nodes: tuple[NodeUse, ...] = ()
+    trouble: str = ""
+    """What keeps all jobs from beginning, such as a full store; empty while nothing does."""
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     """Jobs that are over, by `group_of`."""
 

@@ -234,6 +234,19 @@ class ArtifactStore:
         """Path or URI of a job's log; empty if it has none."""
         return self._files.location(_log(key)) if self._files.exists(_log(key)) else ""
 
+    def try_writing(self, size: int) -> None:
+        """Write a file of so many bytes and remove it again.
+
+        Raises:
+            StoreUnavailable: if it cannot be written.
+        """
+        probe = f"notes/{uuid.uuid4().hex}"
+        try:
+            self._files.write(probe, bytes(size))
+        finally:
+            if self._files.exists(probe):
+                self._files.delete(probe)
+
     def leave_note(self, name: str, text: str) -> None:
         """Write a small file, by which processes find out whether they share the store."""
         self._files.write(f"notes/{name}", text.encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -76,9 +76,14 @@ class StoreFiles:
         temporary = f"{folder}/{uuid.uuid4().hex[:12]}.tmp"
         with self._reaching():
             self._fs.create_dir(folder, recursive=True)
-            with self._fs.open_output_stream(temporary) as stream:
-                stream.write(content)
-            self._fs.move(temporary, path)
+            try:
+                with self._fs.open_output_stream(temporary) as stream:
+                    stream.write(content)
+                self._fs.move(temporary, path)
+            except OSError:
+                with suppress(OSError):  # a disk that is full has room for no half file
+                    self._fs.delete_file(temporary)
+                raise
 
     def fetch(self, path: str, to: Path) -> None:
         """Copy a file, or all files of a folder, to a local path."""

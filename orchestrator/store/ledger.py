@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from orchestrator.errors import RequestError
 Event = dict[str, Any]
 """One line of a ledger: "time", "event" (its name) and the facts of that event."""
 
+LOOK_FOR_ROOM_EVERY_S = 1.0
 LEDGER_PATIENCE_S = 30.0
 """How long to wait for the ledger: the broker of a driver that was killed holds it for some seconds more."""
 
@@ -39,11 +41,26 @@ class Ledger:
         _cut_torn_line(self._file)
 
     def append(self, event: str, **facts: Any) -> Event:
-        """Record an event; it is on disk when this returns."""
+        """Record an event; it is on disk when this returns, which waits where the disk is full."""
         record = {"time": time.time(), "event": event, **facts}
-        os.write(self._file, (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode())
-        os.fsync(self._file)
+        line = (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode()
+        while not self._write(line):
+            time.sleep(LOOK_FOR_ROOM_EVERY_S)
         return record
+
+    def _write(self, line: bytes) -> bool:
+        """Write a line as a whole; False, with nothing written, if the disk is full."""
+        size = os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, line)
+            os.fsync(self._file)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            written = 0
+        if written < len(line):
+            os.ftruncate(self._file, size)
+        return written == len(line)
 
     def close(self) -> None:
         """Let other processes open the ledger."""

@@ -27,6 +27,7 @@ from orchestrator.planning.graph import Outcome, PlannedJob, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore, Facts
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
 from orchestrator.store.paths import RunPaths
+from orchestrator.store.room import NO_JOB_BEGINS, bytes_of, want_of_room
 from workloads.core.errors import JobStopped
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ IDLE_CHECK_EVERY_S = 0.5
 """How often to look for idle workers while there are jobs of later trials."""
 SAY_WAITING_AFTER_S = 10.0
 """How long a worker may take to start before its job is said to wait; others may hold what it needs."""
+LOOK_FOR_ROOM_EVERY_S = 5.0
 LOOK_AT_NODES_EVERY_S = 2.0
 DUMP_PATIENCE_S = 3.0
 """How long the worker of a job that took too long may go on, in which it writes its stacks to the job's log."""
@@ -82,6 +84,9 @@ class Broker:
         self._running: dict[str, RunningJob] = {}
         self._stopping = asyncio.Event()
         self._waiting: dict[str, _Waiting] = {}
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._trouble = ""
         self._nodes: tuple[NodeUse, ...] = ()
         self._watch: asyncio.Task[None] | None = None
         self._pool = Pool(
@@ -166,10 +171,12 @@ class Broker:
             WaitingJob(waits.job.key, waits.job.kind, waits.since, self._reason(waits.job, waits.request))
             for waits in self._waiting.values()
         )
-        return self._recorder.snapshot(tuple(self._running.values()), waiting, self._nodes)
+        return self._recorder.snapshot(tuple(self._running.values()), waiting, self._nodes, self._trouble)
 
     def _reason(self, job: PlannedJob, request: Request | None) -> str:
         """What a job waits for: its inputs, or room on a node."""
+        if request is not None and self._trouble:
+            return "waits for room in the store"
         if request is not None:
             return self._pool.why_queued(request)
         return f"waits for {', '.join(self._recorder.missing_inputs(job))}"
@@ -238,6 +245,9 @@ class Broker:
                 self._recorder.fail_job(job, attempt.explain(failure), cause=failure.cause)
                 return
             self._recorder.retry_job(job, failure.message, cause=failure.cause)
+            if failure.cause == "storage" and self._has_room.is_set():
+                self._has_room.clear()
+                await self._wait_for_room(bytes_of(self._store.latest_of(job.shape)))
             attempt = following
 
     async def _attempt(self, job: PlannedJob, attempt: Attempt) -> Failure | None:
@@ -250,6 +260,7 @@ class Broker:
             raise asyncio.CancelledError
         self._waiting[job.key] = _Waiting(job, attempt.request)
         try:
+            await self._has_room.wait()
             slot = await self._pool.acquire(attempt.request)
         except NowhereToRun as error:
             return Failure("placement", str(error))
@@ -322,6 +333,16 @@ class Broker:
                 self._recorder.wait_job(job, request, reason)
                 self._running[job.key] = replace(self._running[job.key], waits_for=reason)
         started.cancel()
+
+    async def _wait_for_room(self, needed: int) -> None:
+        """Let no job begin until the store takes a result of so many bytes."""
+        try:
+            while trouble := await asyncio.to_thread(want_of_room, self._store, needed):
+                self._trouble = f"{trouble} {NO_JOB_BEGINS}"
+                await asyncio.sleep(LOOK_FOR_ROOM_EVERY_S)
+        finally:
+            self._trouble = ""
+            self._has_room.set()
 
     async def _recompute(self, damage: DamagedArtifact, by_key: dict[str, PlannedJob]) -> None:
         """Set a damaged artifact aside and run its job again."""

@@ -107,7 +107,7 @@ def test_events_are_the_lines_of_the_ledger_without_one_that_is_still_written(pa
 
 def test_the_writer_leaves_what_the_executor_says_and_that_it_is_over(tmp_path: Path) -> None:
     sweep = toy_sweep(tmp_path, tmp_path / "runs")
-    with StatusWriter(sweep, lambda: SNAPSHOT):
+    with StatusWriter(sweep, lambda: SNAPSHOT, lambda text: None):
         pass
     live = read_live_status(sweep.paths.status)
     assert live is not None
