@@ -111,6 +111,12 @@ class Sweep:
                 pass
         return [plan(self.resolved, trial, search.spec_of(trial)) for trial in search.trials]
 
+    def first_plan(self) -> TrialPlan | None:
+        """The plan of the first trial, to see what its jobs need; it leaves out the digests of their code."""
+        search = Search(self.resolved.spec)
+        trial = search.next()
+        return None if trial is None else plan(self.resolved, trial, search.spec_of(trial), with_code=False)
+
     def changed(self, accepted: Collection[str] = ()) -> dict[str, frozenset[str]]:
         """Keys of the jobs that run again because of each module that changed since the store's artifacts were made.
 

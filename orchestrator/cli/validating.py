@@ -57,8 +57,8 @@ def _tracking_notes(sweep: Sweep, spec: Path) -> tuple[str, ...]:
 
 def _print_resources(sweep: Sweep, nodes: Sequence[Node]) -> None:
     """Say which devices there are, and what each kind of job will get of them."""
-    plans = sweep.plans()[:1]
-    jobs = {job.key: job for plan in plans for job in plan.jobs}
     print_line(devices_in_words(nodes), console=stderr)
-    for line in lines_by_kind(jobs, sized_jobs(sweep, plans, nodes)):
-        print_line(line, console=stderr)
+    if (plan := sweep.first_plan()) is not None:
+        jobs = {job.key: job for job in plan.jobs}
+        for line in lines_by_kind(jobs, sized_jobs(sweep, [plan], nodes)):
+            print_line(line, console=stderr)

@@ -33,14 +33,15 @@ from workloads.metrics.base import METRICS, ClassifierMetric
 from workloads.priors.base import PRIORS, PriorConfig
 
 
-def plan(resolved: ResolvedSpec, trial: Trial, spec: Spec) -> TrialPlan:
+def plan(resolved: ResolvedSpec, trial: Trial, spec: Spec, *, with_code: bool = True) -> TrialPlan:
     """The jobs of one trial with their keys, inputs before those that read them.
 
     Args:
         resolved: holds the digests of the data.
         spec: the spec of the trial, with its point put in.
+        with_code: whether jobs hold the digests of their code, which take a moment to compute.
     """
-    planner = _Planner(spec, resolved, trial.seed)
+    planner = _Planner(spec, resolved, trial.seed, with_code)
     keys = planner.plan()
     return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(planner.jobs), keys)
 
@@ -81,8 +82,8 @@ def _without_fractions(value: Any) -> Any:
 class _Planner:
     """Collects the jobs of a trial."""
 
-    def __init__(self, spec: Spec, resolved: ResolvedSpec, seed: int) -> None:
-        self._spec, self._seed = spec, seed
+    def __init__(self, spec: Spec, resolved: ResolvedSpec, seed: int, with_code: bool) -> None:
+        self._spec, self._seed, self._with_code = spec, seed, with_code
         self._private, self._public = data_inputs(resolved, spec)
         self._machine = resolved.machine.model_dump() if resolved.machine else None
         self._plugins = tuple(sorted(plugins_in(spec)))
@@ -119,7 +120,7 @@ class _Planner:
                     shape,
                     machine=self._machine,
                     plugins=self._plugins,
-                    code=code_of(config),
+                    code=code_of(config) if self._with_code else {},
                 )
             )
         return key

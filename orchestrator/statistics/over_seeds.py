@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+import scipy  # its parts are imported where they are first used
 
 Floats = NDArray[np.float64]
 
@@ -40,5 +40,5 @@ def total_interval(values: Floats) -> tuple[float, float]:
 
 
 def _student(mean: float, squared: float, degrees: float) -> tuple[float, float]:
-    half = float(special.stdtrit(degrees, 0.975)) * squared**0.5
+    half = float(scipy.special.stdtrit(degrees, 0.975)) * squared**0.5
     return mean - half, mean + half

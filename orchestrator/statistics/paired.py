@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+import scipy  # its parts are imported where they are first used
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +95,7 @@ def differences(reference: Floats, points: Floats, *, smallest_step: float = 0.0
     varying = sum(draw.squared_over_degrees for draw in draws)
     degrees = np.where(varying > 0, squared**2 / (from_units**2 / (units - 1) + varying), units - 1.0)
     level = _simultaneous_level(changes, [draw.beyond for draw in draws], squared)
-    criticals, errors = special.stdtrit(degrees, 1 - level / 2), np.sqrt(squared)
+    criticals, errors = scipy.special.stdtrit(degrees, 1 - level / 2), np.sqrt(squared)
     return [
         Difference(
             value=float(changes[k].mean()),
@@ -155,7 +155,7 @@ def _pooled(between: Floats, degrees: float) -> tuple[Floats, Floats]:
     unusual = np.zeros(len(alone), dtype=bool)
     if count > 2:
         others = (between.sum() - 2 * alone) / (count - 2)
-        unusual = alone > others * special.fdtri(2 * degrees, (count - 2) * degrees, _UNUSUAL)
+        unusual = alone > others * scipy.special.fdtri(2 * degrees, (count - 2) * degrees, _UNUSUAL)
     return np.where(unusual, alone, between.mean()), np.where(unusual, 2.0 * degrees, 1.0 * count * degrees)
 
 
@@ -172,4 +172,4 @@ def _simultaneous_level(changes: Floats, beyond: Sequence[Floats], squared: Floa
     scales, directions = np.linalg.eigh(shared / np.sqrt(np.outer(squared, squared)))
     draws = np.random.default_rng(0).standard_normal((_DRAWS, count)) * np.sqrt(scales.clip(min=0.0))
     largest = np.quantile(np.abs(draws @ directions.T).max(1), 1 - LEVEL)
-    return float(2 * special.ndtr(-largest))
+    return float(2 * scipy.special.ndtr(-largest))

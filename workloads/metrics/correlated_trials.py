@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, special
+import scipy  # its parts are imported where they are first used
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -49,13 +49,13 @@ class CorrelatedTrials:
         self._totals = successes.sum(1)
         self._counts = {size: _counts(successes[:, sizes == size], size) for size in self._sizes}
         at_each = self._log_likelihood(np.repeat(_SHARES, len(CORRELATIONS)), np.tile(CORRELATIONS, len(_SHARES)))
-        averaged = special.logsumexp(at_each.reshape(-1, len(_SHARES), len(CORRELATIONS)), axis=1)
+        averaged = scipy.special.logsumexp(at_each.reshape(-1, len(_SHARES), len(CORRELATIONS)), axis=1)
         self._log_weights = _LOG_PRIOR + averaged / 2
 
     def accept(self, share: float) -> NDArray[np.bool_]:
         """Whether a share strictly between 0 and 1 is compatible with each experiment, at 95 %. Shape: (D,)."""
         at_share = self._log_likelihood(np.full(len(CORRELATIONS), share), CORRELATIONS)
-        weights = special.softmax(self._log_weights + at_share / 2, axis=1)
+        weights = scipy.special.softmax(self._log_weights + at_share / 2, axis=1)
         totals, positions = np.unique(self._totals, return_inverse=True)
         distribution = distribution_of_total(share, CORRELATIONS, self._sizes)
         tails = np.stack([_two_sided(row, totals) for row in distribution])
@@ -94,13 +94,13 @@ def distribution_of_total(share: float, correlations: Floats, sizes: dict[int, i
     Shape: (R,) to (R, trials + 1).
     """
     trials = sum(size * groups for size, groups in sizes.items())
-    length = fft.next_fast_len(trials + 1, real=True)
+    length = scipy.fft.next_fast_len(trials + 1, real=True)
     spectrum: NDArray[np.complex128] = np.ones((len(correlations), length // 2 + 1), dtype=np.complex128)
     for size, groups in sizes.items():
         of_group = np.exp(_log_probabilities(np.full(len(correlations), share), correlations, size))
         # By logarithms, since numpy's complex power is ten times as slow; none is that of 0.
-        spectrum = spectrum * np.exp(groups * np.log(fft.rfft(of_group, n=length, axis=1) + np.finfo(float).tiny))
-    distribution: Floats = fft.irfft(spectrum, n=length, axis=1)[:, : trials + 1].clip(min=0.0)
+        spectrum = spectrum * np.exp(groups * np.log(scipy.fft.rfft(of_group, n=length, axis=1) + np.finfo(float).tiny))
+    distribution: Floats = scipy.fft.irfft(spectrum, n=length, axis=1)[:, : trials + 1].clip(min=0.0)
     return distribution
 
 
@@ -114,7 +114,7 @@ def _counts(successes: Integers, size: int) -> Floats:
 def _log_probabilities(shares: Floats, correlations: Floats, size: int) -> Floats:
     """Log-probability of 0 to `size` successes in a group. Shape: (S,), (S,) to (S, size + 1)."""
     successes, share, correlation = np.arange(size + 1), shares[:, None], correlations[:, None]
-    ways = special.gammaln(size + 1) - special.gammaln(successes + 1) - special.gammaln(size - successes + 1)
+    ways = scipy.special.gammaln(size + 1) - scipy.special.gammaln(successes + 1) - scipy.special.gammaln(size - successes + 1)
     independent = ways + successes * np.log(share) + (size - successes) * np.log1p(-share)
     if size == 1:
         return independent
@@ -122,7 +122,7 @@ def _log_probabilities(shares: Floats, correlations: Floats, size: int) -> Float
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = (1 - correlation) / correlation
         a, b = share * scale, (1 - share) * scale
-        mixed = ways + special.betaln(successes + a, size - successes + b) - special.betaln(a, b)
+        mixed = ways + scipy.special.betaln(successes + a, size - successes + b) - scipy.special.betaln(a, b)
     probabilities: Floats = np.where(correlation == 0, independent, np.where(correlation == 1, alone, mixed))
     return probabilities
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+import scipy  # its parts are imported where they are first used
 from torch import Tensor
 
 from workloads.core.errors import ShapeError
@@ -137,7 +137,7 @@ def interval_of_mean(values: NDArray[np.float64], groups: NDArray[np.int64], *, 
         return _interval_of_fraction(mean, _variance(mean, sums, sizes), count)
     if count == 1:
         return mean, mean
-    half = special.stdtrit(count - 1, 0.975) * math.sqrt(_variance(mean, sums, sizes))
+    half = scipy.special.stdtrit(count - 1, 0.975) * math.sqrt(_variance(mean, sums, sizes))
     if scale == "positive" and mean > 0:
         return mean * math.exp(-half / mean), mean * math.exp(half / mean)
     return mean - half, mean + half
@@ -152,4 +152,4 @@ def _variance(mean: float, sums: NDArray[np.float64], sizes: NDArray[np.float64]
 def _interval_of_fraction(mean: float, variance: float, count: int) -> tuple[float, float]:
     """Wilson's interval, with t and the effective number of groups; groups without spread count as one trial each."""
     effective = mean * (1 - mean) / variance if variance > 1e-15 else count
-    return _wilson(mean, effective, float(special.stdtrit(max(count - 1, 1), 0.975)))
+    return _wilson(mean, effective, float(scipy.special.stdtrit(max(count - 1, 1), 0.975)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +11,13 @@ import torch
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.yaml_source import FieldPath
 from workloads.core.errors import MidreError
-from workloads.models.base import check_trains
+from workloads.models.base import Classifier, check_trains
 from workloads.training.classifiers import Architecture
+
+SMALL_WEIGHTS = 10_000_000
+"""Weights of a network that is tried on the CPU: that takes less time than to import what the meta device runs on."""
+SMALL_IMAGES = 64
+"""Side in pixels of the images of such a network."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,30 @@ def refusal(build: Callable[[], object]) -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=256)
 def check_trainable(architecture: Architecture) -> None:
-    """Build a network and try it in training mode.
+    """Build a network and try it in training mode; one that has passed is not tried again.
 
     Raises:
         ConfigError: if it cannot be built or trained.
     """
-    check_trains(architecture.build())
+    try_network(architecture, check_trains)
+
+
+def try_network(architecture: Architecture, check: Callable[[Classifier], None]) -> None:
+    """Build a network and check it: a large one without memory for weights, a small one with, as that is faster.
+
+    Raises:
+        ConfigError: if it cannot be built, or the check raises it.
+    """
+    with torch.device("meta"):
+        model = architecture.build()
+        weights = sum(weight.numel() for weight in model.parameters())
+        if weights > SMALL_WEIGHTS or model.image_size > SMALL_IMAGES:
+            check(model)
+            return
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        check(architecture.build())
 
 
 def check_start(architecture: Architecture) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from orchestrator.spec.checks.building import Build, without_weights
+from orchestrator.spec.checks.building import Build, try_network
 from orchestrator.spec.model import Spec
 from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, DefenseConfig, TrainingFacts
@@ -28,9 +28,5 @@ def defense_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
         field = ("defenses", index)
         yield Build(field, functools.partial(DEFENSES.build, defense, facts=facts))
         yield Build(field, functools.partial(defense.check_combination, others))
-        yield Build(field, without_weights(functools.partial(_check_training, target, defense)))
-
-
-def _check_training(target: Architecture, defense: DefenseConfig) -> None:
-    """Build the target model with this defense and try it in training mode."""
-    defense.check_training(target.model_copy(update={"defenses": (defense,)}).build())
+        defended = target.model_copy(update={"defenses": (defense,)})
+        yield Build(field, functools.partial(try_network, defended, defense.check_training))

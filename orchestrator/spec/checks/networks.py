@@ -27,7 +27,7 @@ def network_problems(spec: Spec, sections: Collection[str] = NETWORK_SECTIONS) -
     target = _target_architecture(spec)
     evaluation_model = target.model_copy(update={"model": spec.evaluation.model})
     builds = [
-        Build(("evaluation", "model"), without_weights(functools.partial(check_trainable, evaluation_model))),
+        Build(("evaluation", "model"), functools.partial(check_trainable, evaluation_model)),
         Build(("evaluation", "model", "weights"), functools.partial(check_start, evaluation_model)),
     ]
     if spec.prior is not None:
@@ -35,7 +35,7 @@ def network_problems(spec: Spec, sections: Collection[str] = NETWORK_SECTIONS) -
         builds.append(Build(("prior",), without_weights(functools.partial(PRIORS.build, spec.prior, **shape))))
         if isinstance(spec.prior, WeightsFileConfig) and spec.prior.weights != "none":
             builds.append(Build(("prior", "weights"), functools.partial(read_weights, Path(spec.prior.weights))))
-    message = refusal(without_weights(functools.partial(check_trainable, target)))
+    message = refusal(functools.partial(check_trainable, target))
     if message is not None:
         yield FieldProblem(("target", "model"), message)
     elif not {"target", "defenses"}.isdisjoint(sections):
