@@ -114,7 +114,11 @@ def _counts(successes: Integers, size: int) -> Floats:
 def _log_probabilities(shares: Floats, correlations: Floats, size: int) -> Floats:
     """Log-probability of 0 to `size` successes in a group. Shape: (S,), (S,) to (S, size + 1)."""
     successes, share, correlation = np.arange(size + 1), shares[:, None], correlations[:, None]
-    ways = scipy.special.gammaln(size + 1) - scipy.special.gammaln(successes + 1) - scipy.special.gammaln(size - successes + 1)
+    ways = (
+        scipy.special.gammaln(size + 1)
+        - scipy.special.gammaln(successes + 1)
+        - scipy.special.gammaln(size - successes + 1)
+    )
     independent = ways + successes * np.log(share) + (size - successes) * np.log1p(-share)
     if size == 1:
         return independent

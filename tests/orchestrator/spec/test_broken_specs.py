@@ -60,8 +60,8 @@ TRAINING_FIELDS = ", ".join(sorted(TrainingConfig.model_fields))
 ERASING_FIELDS = "boxes, fill, kind, location, max_area, max_aspect, min_area, min_aspect, probability"
 
 SPEC_FIELDS = (
-    "attacks, data, defenses, description, evaluation, metrics, name, numerics, prior, resources, search, storage, "
-    "target, tracking"
+    "attacks, data, defenses, description, evaluation, metrics, name, numerics, on_end, prior, resources, search, "
+    "storage, target, tracking"
 )
 
 # What replaces what in VALID, and the line about it after "spec.yaml:".
@@ -78,7 +78,7 @@ MALFORMED = {
                                    "18: search.space.defenses.0.max_area.value: unknown field. Did you mean 'values'? "
                                    "Fields: kind, values."),
     "unknown_resource_field": ("cpus: 1", "cpu: 1", "21: resources.train_classifier.cpu: unknown field. "
-                               "Did you mean 'cpus'? Fields: cpus, gpu_memory_gb, gpus, memory_gb."),
+                               "Did you mean 'cpus'? Fields: cpus, gpu_memory_gb, gpus, memory_gb, timeout_s."),
     "bad_name": ("name: broken", "name: My Sweep", "1: name: must match ^[a-z0-9][a-z0-9_-]{0,63}$, got 'My Sweep'."),
     "bad_attack_name": ("gmi, steps", "gmi, name: G-M, steps",
                         "14: attacks.0.name: must match ^[a-z][a-z0-9_]*$, got 'G-M'."),
@@ -471,7 +471,7 @@ def test_all_problems_of_a_malformed_file_are_reported_together_in_the_order_of_
         "spec.yaml:9: defenses.0.max_area: must be at most 1, got 1.5.",
         "FOLDER/spec.yaml:12: prior.steps: must be a whole number, got 'many'.",
         "FOLDER/spec.yaml:21: resources.train_classifier.cpu: unknown field. Did you mean 'cpus'? "
-        "Fields: cpus, gpu_memory_gb, gpus, memory_gb.",
+        "Fields: cpus, gpu_memory_gb, gpus, memory_gb, timeout_s.",
     ]
 
 
