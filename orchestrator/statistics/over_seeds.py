@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy  # its parts are imported where they are first used
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 

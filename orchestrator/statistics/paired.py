@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy  # its parts are imported where they are first used
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy  # its parts are imported where they are first used
+from numpy.typing import NDArray
 from torch import Tensor
 
 from workloads.core.errors import ShapeError

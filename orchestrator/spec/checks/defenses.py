@@ -10,7 +10,7 @@ import torch
 from orchestrator.spec.checks.building import Build, try_network
 from orchestrator.spec.model import Spec
 from workloads.core.randomness import generator
-from workloads.defenses.base import DEFENSES, DefenseConfig, TrainingFacts
+from workloads.defenses.base import DEFENSES, TrainingFacts
 from workloads.training.classifiers import Architecture
 
 

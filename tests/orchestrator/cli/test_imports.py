@@ -1,4 +1,4 @@
-"""Commands that only look answer quickly: libraries that take long to import are left alone where nothing needs them."""
+"""Commands that only look answer quickly: nothing that takes long to import is imported unless it is needed."""
 
 from __future__ import annotations
 
