@@ -89,10 +89,9 @@ def run_spec(
         started=started,
         console=stderr,
     )
-    settings = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
-    where = f" --executor {executor.value}" if executor is not ExecutorName.ray else ""
-    where += f" --address {address}" if address else ""
-    run_again = f"midre run {spec}{settings} --runs {sweep.workspace.root}{where}"
+    run_again = command_line(
+        spec, overrides or (), sweep.workspace.root, executor=executor, address=address, accepted=accepted_changes
+    )
     if as_json:
         print_json(finished.summary)
         for remark in (*remarks(finished.result.numerics), *kept_changes(finished.result)):
@@ -103,6 +102,25 @@ def run_spec(
         print_line(f"Stopped by {finished.stop.reason}. Continue with: {run_again}", console=stderr)
     if finished.exit_status:
         raise typer.Exit(finished.exit_status)
+
+
+def command_line(
+    spec: Path,
+    overrides: Sequence[str],
+    runs: Path,
+    *,
+    executor: ExecutorName,
+    address: str | None,
+    accepted: Sequence[str],
+) -> str:
+    """The command that continues a run, as it can be pasted into a shell."""
+    words = ["midre", "run", str(spec)]
+    words += [word for override in overrides for word in ("--set", override)]
+    words += ["--runs", str(runs)]
+    words += ["--executor", executor.value] if executor is not ExecutorName.ray else []
+    words += ["--address", address] if address else []
+    words += [word for change in accepted for word in ("--accept-changed", change)]
+    return shlex.join(words)
 
 
 def run_watched(

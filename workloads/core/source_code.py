@@ -42,7 +42,8 @@ def code_below(module: str) -> Mapping[str, str]:
         file = None if name in digests else _file_of(name)
         if file is None:
             continue
-        source = _read(file, file.stat().st_mtime_ns, file.stat().st_size)
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        source = _read(file, package, file.stat().st_mtime_ns, file.stat().st_size)
         digests[name] = source.digest
         parents = [name.rpartition(".")[0]] if "." in name else []  # importing a module runs its package first
         waiting += [other for other in (*source.imports, *parents) if other.partition(".")[0] in packages]
@@ -60,29 +61,30 @@ def _file_of(module: str) -> Path | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _read(file: Path, modified_ns: int, size: int) -> _Module:
-    return parsed(file.read_text(encoding="utf-8"))
+def _read(file: Path, package: str, modified_ns: int, size: int) -> _Module:
+    return parsed(file.read_text(encoding="utf-8"), package)
 
 
-def parsed(source: str) -> _Module:
-    """Digest and imports of a source text."""
+def parsed(source: str, package: str = "") -> _Module:
+    """Digest and imports of a source text; relative imports start at `package`."""
     tree = ast.parse(source)
-    imports = tuple(dict.fromkeys(_imports(tree)))
+    imports = tuple(dict.fromkeys(_imports(tree, package)))
     text = ast.dump(_WithoutStrings().visit(tree))
     return _Module(hashlib.sha256(text.encode()).hexdigest()[:DIGITS], imports)
 
 
-def _imports(node: ast.AST) -> Iterator[str]:
+def _imports(node: ast.AST, package: str) -> Iterator[str]:
     """Names that are imported at run time; of `from a import b` both a and a.b, since b may be a module."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             continue
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module is not None and child.level == 0:
-            yield child.module
-            yield from (f"{child.module}.{alias.name}" for alias in child.names)
-        yield from _imports(child)
+        elif isinstance(child, ast.ImportFrom):
+            module = importlib.util.resolve_name("." * child.level + (child.module or ""), package)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in child.names)
+        yield from _imports(child, package)
 
 
 class _WithoutStrings(ast.NodeTransformer):

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from workloads.core.config import Location
 from workloads.core.errors import DataError
+from workloads.core.words import counted
 from workloads.datasets.base import DATASETS
 from workloads.datasets.reading.decoding import image_digest, read_file
 from workloads.datasets.reading.folders import SUFFIXES, count_strays, list_image_files, visible_folders
@@ -20,7 +21,9 @@ from workloads.datasets.reading.parts import NamedPart, held_out_part, part_of_f
 from workloads.datasets.reading.stored import ImageFiles, ImageFilesConfig, StoredImage
 
 UNREAD = b"unread"
-"""What stands in the digest for a file that cannot be read, where those are skipped."""
+"""What stands in the digest for a file that cannot be read. Unless such files are skipped, no job reads the folder."""
+TABLES = {".parquet": "parquet", ".tar": "webdataset"}
+"""Data sets that read other files in a folder, by their endings."""
 
 
 class ImageFolderConfig(ImageFilesConfig):
@@ -71,6 +74,15 @@ class ImageFolder(ImageFiles):
         """Hidden files, those that are no images, folders without images, and a third part of a split."""
         return self._contents.left_out
 
+    def notes(self) -> Iterator[str]:
+        """That all images lie one folder deeper than identities do."""
+        folders = visible_folders(self._root)
+        if len(folders) == 1 and self._holds_folders(folders[0]) and not self._parts():
+            yield (
+                f"{folders[0]}/ is one identity, with all folders in it: if these are the identities, set path: "
+                f"{self._root / folders[0]}"
+            )
+
     def digest(self) -> str:
         """A digest of all names and files."""
         total = hashlib.sha256()
@@ -94,8 +106,6 @@ class ImageFolder(ImageFiles):
         try:
             return image_digest(read_file(file))
         except DataError:
-            if not self.skips_bad_images:
-                raise
             return UNREAD
 
     @cached_property
@@ -115,22 +125,37 @@ class ImageFolder(ImageFiles):
         except OSError as error:
             raise DataError(f"{error.filename}: cannot be opened: {error.strerror}.", field="path") from error
         if not contents.images:
-            raise DataError(
-                f"{self._root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).", field="path"
-            )
+            raise DataError(self._why_empty(contents.left_out), field="path")
         return contents
+
+    def _why_empty(self, left_out: Counter[str]) -> str:
+        """A line on a folder without identities: what it holds instead."""
+        lies_flat = list_image_files(self._root).files
+        if lies_flat:
+            return (
+                f"{self._root} holds images without folders: put those of each identity into a folder named after it."
+            )
+        for suffix, kind in TABLES.items():
+            if any(self._root.glob(f"*{suffix}")):
+                return f"{self._root} has no sub-folder with images, but {suffix} files: set kind: {kind}."
+        counts = [counted(count, reason) for reason, count in left_out.items() if count]
+        there = f" It holds {', '.join(counts)}." if counts else ""
+        return f"{self._root} has no sub-folder with images ({', '.join(sorted(SUFFIXES))}).{there}"
 
     def _parts(self) -> dict[str, NamedPart]:
         """The part of each folder that holds one; empty unless folders are those of a split.
 
         Raises:
-            DataError: if there are other folders beside them.
+            DataError: if there are other folders beside them, or none to train on.
         """
         folders = visible_folders(self._root)
         parts = {name: part for name in folders if (part := part_of_folder(name)) and self._holds_folders(name)}
-        if "train" not in parts.values():
-            return {}
         others = [name for name in folders if name not in parts]
+        if "train" not in parts.values():
+            if parts and not others:
+                listed = " and ".join(f"{name}/" for name in parts)
+                raise DataError(f"{self._root} has {listed} and no train/: give the path of one of them.", field="path")
+            return {}
         if others:
             listed = ", ".join(f"{name}/" for name in parts)
             raise DataError(

@@ -18,7 +18,7 @@ from workloads.core.errors import DataError
 from workloads.datasets.base import DATASETS
 from workloads.datasets.reading.decoding import conversion_mark
 from workloads.datasets.reading.folders import LEFT_OUT_HIDDEN, SUFFIXES, is_hidden
-from workloads.datasets.reading.parts import held_out_part, part_of_file
+from workloads.datasets.reading.parts import held_out_part, part_of_file, pooled_in_words
 from workloads.datasets.reading.stored import ImageFiles, ImageFilesConfig, StoredImage
 
 
@@ -86,6 +86,12 @@ class Webdataset(ImageFiles):
     def left_out(self) -> Counter[str]:
         """Hidden members, samples without an image, and those of validation."""
         return self._samples_and_rest[1]
+
+    def notes(self) -> Iterator[str]:
+        """Files that are read as one although their names speak of a split."""
+        pooled = pooled_in_words([archive.name for archive in self._archives])
+        if pooled and not self.publishes_split():
+            yield pooled
 
     def digest(self) -> str:
         """A digest of all files, and of how they are read where that is not plain."""

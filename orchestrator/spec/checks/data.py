@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from orchestrator.spec.checks.images import Images
 from orchestrator.spec.checks.problem import FieldProblem
@@ -21,16 +21,20 @@ CHARACTERS = frozenset({"digits", "mnist", "emnist"})
 def data_problems(spec: Spec) -> Iterator[FieldProblem]:
     """Check both data sets alone and against each other."""
     names: dict[str, tuple[str, ...]] = {}
+    notes: dict[str, list[str]] = {}
     for side, config in (("private", spec.data.private), ("public", spec.data.public)):
         try:
-            names[side] = DATASETS.build(config).names()
+            dataset = DATASETS.build(config)
+            names[side], notes[side] = dataset.names(), list(dataset.notes())
         except DataError as error:
             yield FieldProblem(("data", side, error.field) if error.field else ("data", side), error.reason)
     if len(names) < 2:
         return
     yield from _shared_identities(spec, names["private"], names["public"])
     if len(names["private"]) < 2:
-        message = f"has {len(names['private'])} identity: a classifier needs at least 2."
+        message = " ".join(
+            ["has 1 identity: a classifier needs at least 2.", *(f"{note}." for note in notes["private"])]
+        )
         yield FieldProblem(("data", "private", "identities"), message)
     private, public = spec.data.private, spec.data.public
     for field, expected, value in (
@@ -68,8 +72,13 @@ def name_notes(images: Images) -> Iterator[str]:
         spellings.setdefault(folded(name), []).append(name)
     for names in spellings.values():
         if len(names) > 1:
-            listed = " and ".join(map(repr, names))
+            listed = " and ".join(map(_distinct(names), names))
             yield f"data.{images.side}: {listed} are different identities here, and may be one person."
+
+
+def _distinct(names: Sequence[str]) -> Callable[[str], str]:
+    """How to write names so that they look different: in ASCII if only forms of Unicode set them apart."""
+    return ascii if len({unicodedata.normalize("NFC", name) for name in names}) < len(names) else repr
 
 
 def folded(name: str) -> str:

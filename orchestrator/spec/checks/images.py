@@ -107,6 +107,11 @@ def image_notes(spec: Spec, private: Images, public: Images) -> Iterator[str]:
     """What is left out, and which images are copies of others, in sentences."""
     for images in (private, public):
         yield from _side_notes(images)
+    if spec.data.split.rule == "fraction" and private.dataset.publishes_split():
+        yield (
+            "data.private: the split that comes with it is not used, so that models train on images of its test part: "
+            "set data.split.rule: published to take it."
+        )
     if spec.data.copies == "report" and (leaks := exact_copies(public.used, private.used)):
         yield f"data.public: {_leaks_in_words(leaks, public)}."
     if near := near_copies(public.used, private.used):

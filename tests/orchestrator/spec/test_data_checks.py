@@ -78,6 +78,22 @@ def test_all_bad_images_are_named_at_once(tmp_path: Path) -> None:
     )
 
 
+def test_missing_and_damaged_files_of_a_folder_are_named_at_once(tmp_path: Path) -> None:
+    table(tmp_path / "public.parquet", people("c", 10))
+    for number, file in enumerate(["a/0.png", "a/1.png", "b/0.png", "b/1.png"]):
+        (tmp_path / "faces" / file).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "faces" / file).write_bytes(encoded(noise(number)))
+    for link in ("a/x.png", "b/x.png"):
+        (tmp_path / "faces" / link).symlink_to("/nowhere.png")
+    (tmp_path / "faces/b/y.png").write_bytes(b"")
+    with pytest.raises(SpecError) as caught:
+        checked_spec(tmp_path, private={"kind": "image_folder", "path": "faces", "image_size": 32})
+    assert str(caught.value).replace(f"{tmp_path}/", "") == (
+        "spec.yaml:1: data.private: 3 of 7 images cannot be read: faces/a/x.png: missing; faces/b/x.png: missing; "
+        "faces/b/y.png: not an image that can be read: it is empty. Replace them, or set on_bad_image: skip."
+    )
+
+
 def test_skipped_images_are_noted(tmp_path: Path) -> None:
     private = [*people("ab", 0), ("b", None), ("b", None)]
     notes = checked(tmp_path, private, people("cd", 10), **side("private", on_bad_image="skip")).notes
@@ -174,6 +190,13 @@ def test_classes_that_differ_in_spelling_alone_are_noted(tmp_path: Path) -> None
     )
 
 
+def test_names_that_look_the_same_are_written_in_ascii(tmp_path: Path) -> None:
+    names = ["Jos\u00e9", "Jos\u00e9", "Jose\u0301", "Jose\u0301"]
+    rows = [(name, image) for (_, image), name in zip(people("abcd", 0, 1), names, strict=True)]
+    (note,) = checked(tmp_path, rows, people("e", 10)).notes
+    assert note.startswith(r"data.private: 'Jose\u0301' and 'Jos\xe9' are different identities here")
+
+
 def test_people_are_the_same_in_data_sets_of_different_kinds(tmp_path: Path) -> None:
     table(tmp_path / "private.parquet", people("ab", 0))
     for number in range(2):
@@ -214,6 +237,28 @@ def test_a_published_split_that_cannot_be_used_is_refused(tmp_path: Path, parts:
     with pytest.raises(SpecError) as caught:
         checked_spec(tmp_path, split={"rule": "published"}, **side("private", part_column="part"))
     assert message in str(caught.value)
+
+
+def test_a_published_split_that_is_not_used_is_noted(tmp_path: Path) -> None:
+    table(tmp_path / "private.parquet", people("ab", 0), part=["train", "test"] * 2)
+    table(tmp_path / "public.parquet", people("c", 10))
+    assert checked_spec(tmp_path, **side("private", part_column="part")).notes == (
+        "data.private: the split that comes with it is not used, so that models train on images of its test part: set "
+        "data.split.rule: published to take it.",
+    )
+
+
+def test_one_identity_is_refused_with_where_more_may_be(tmp_path: Path) -> None:
+    table(tmp_path / "public.parquet", people("c", 10))
+    for name in "ab":
+        (tmp_path / "all/faces" / name).mkdir(parents=True)
+        (tmp_path / f"all/faces/{name}/0.png").write_bytes(encoded(noise(ord(name))))
+    with pytest.raises(SpecError) as caught:
+        checked_spec(tmp_path, private={"kind": "image_folder", "path": "all", "image_size": 32})
+    assert str(caught.value).endswith(
+        "data.private.identities: has 1 identity: a classifier needs at least 2. faces/ is one identity, with all "
+        f"folders in it: if these are the identities, set path: {tmp_path}/all/faces."
+    )
 
 
 def test_copies_across_a_published_split_are_noted(tmp_path: Path) -> None:

@@ -89,6 +89,18 @@ def test_a_change_two_imports_away_is_seen_and_elsewhere_is_not(package: Path) -
     assert {name for name in before if before[name] != after[name]} == {f"{package.name}.colours"}
 
 
+def test_relative_imports_are_followed(package: Path) -> None:
+    name = package.name
+    inner = package / "inner"
+    inner.mkdir()
+    (inner / "__init__.py").write_text("from . import near\n")
+    (inner / "near.py").write_text("from ..colours import RED\n")
+    (package / "tint.py").write_text("from .inner import near\n")
+    assert set(code_below(f"{name}.tint")) == {
+        name, f"{name}.tint", f"{name}.inner", f"{name}.inner.near", f"{name}.colours",
+    }  # fmt: skip
+
+
 def test_what_is_imported_for_types_alone_does_not_count(package: Path) -> None:
     name = package.name
     (package / "paint.py").write_text(

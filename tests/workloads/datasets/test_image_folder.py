@@ -29,7 +29,7 @@ def left_out(dataset: ImageFolder) -> dict[str, int]:
     return {reason: count for reason, count in dataset.left_out().items() if count}
 
 
-@pytest.mark.parametrize("suffix", ["gif", "tif", "jfif", "webp", "avif", "PNG", "bmp"])
+@pytest.mark.parametrize("suffix", ["gif", "tif", "jfif", "webp", "avif", "PNG", "bmp", "mpo", "jp2"])
 def test_every_format_that_pillow_reads_is_read(tmp_path: Path, suffix: str) -> None:
     assert folder(tmp_path, f"a/0.{suffix}", f"b/0.{suffix}").image_counts() == {"a": 1, "b": 1}
 
@@ -55,7 +55,7 @@ def test_what_is_no_image_is_counted_by_reason(tmp_path: Path) -> None:
     (tmp_path / "README").write_text("x")
     assert left_out(dataset) == {
         "file{s} ending in .txt, which Pillow does not read": 1,
-        "file{s} ending in .heic, which Pillow does not read": 1,
+        "photograph{s} ending in .heic, which Pillow does not read: convert to JPEG to use them": 1,
         "folder{s} without images": 1,
         "file{s} beside the folders of the identities": 1,
     }
@@ -134,6 +134,34 @@ def test_train_alone_publishes_no_split(tmp_path: Path) -> None:
 def test_a_split_beside_other_folders_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has test/, train/ as a published split has, and extra/ beside"):
         folder(tmp_path, "test/a/0.png", "train/a/0.png", "extra/0.png").available()
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (["test/a/0.png", "val/a/0.png"], "has test/ and val/ and no train/: give the path of one of them."),
+        (["0.png", "1.png"], "holds images without folders: put those of each identity into a folder"),
+        (["shard.tar"], r"has no sub-folder with images, but \.tar files: set kind: webdataset\."),
+        (["a/0.heic", "b/0.heic"], r"has no sub-folder with images .* It holds 2 photographs ending in \.heic"),
+    ],
+)
+def test_a_folder_that_is_laid_out_in_another_way_is_refused_with_what_to_do(
+    tmp_path: Path, files: list[str], reason: str
+) -> None:
+    for file in map(tmp_path.joinpath, files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(noise(0)))
+    with pytest.raises(DataError, match=reason) as caught:
+        ImageFolder(ImageFolderConfig(path=str(tmp_path))).names()
+    assert caught.value.field == "path"
+
+
+def test_identities_that_may_lie_one_folder_deeper_are_noted(tmp_path: Path) -> None:
+    deeper = folder(tmp_path, "faces/a/0.png", "faces/b/0.png")
+    assert list(deeper.notes()) == [
+        f"faces/ is one identity, with all folders in it: if these are the identities, set path: {tmp_path}/faces"
+    ]
+    assert not list(folder(tmp_path / "faces", "a/0.png").notes())
 
 
 def test_people_called_train_and_test_are_people(tmp_path: Path) -> None:

@@ -76,6 +76,14 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     }
 
 
+def test_files_named_after_a_split_are_read_as_one_and_that_is_said(tmp_path: Path) -> None:
+    for name in ("train-0.tar", "test-0.tar"):
+        tar(tmp_path / name, samples("ab"))
+    (note,) = read(tmp_path).notes()
+    assert note.startswith("2 files whose names speak of a split are read as one: set parts_by_file: true")
+    assert not list(read(tmp_path, parts_by_file=True).notes())
+
+
 def test_files_named_after_a_split_can_be_taken_as_it(tmp_path: Path) -> None:
     tar(tmp_path / "d/test-0.tar", samples("a"))
     tar(tmp_path / "d/train-0.tar", samples("a", 1))

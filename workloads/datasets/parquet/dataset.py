@@ -17,7 +17,7 @@ from workloads.core.words import counted, first_few
 from workloads.datasets.base import DATASETS
 from workloads.datasets.reading.decoding import conversion_mark, image_digest
 from workloads.datasets.reading.folders import is_hidden
-from workloads.datasets.reading.parts import held_out_part, part_of_file
+from workloads.datasets.reading.parts import held_out_part, part_of_file, pooled_in_words
 from workloads.datasets.reading.stored import ImageFiles, ImageFilesConfig, StoredImage
 
 if TYPE_CHECKING:
@@ -85,12 +85,9 @@ class Parquet(ImageFiles):
 
     def notes(self) -> Iterator[str]:
         """Files that are read as one although their names speak of a split."""
-        parts = {part for table in self._tables if (part := part_of_file(table.path.name))}
-        if len(parts) > 1 and not self.publishes_split():
-            yield (
-                f"{counted(len(self._tables), 'file{s}')} whose names speak of a split are read as one: set "
-                "parts_by_file: true, and data.split.rule: published to take that split"
-            )
+        pooled = pooled_in_words([table.path.name for table in self._tables])
+        if pooled and not self.publishes_split():
+            yield pooled
 
     def digest(self) -> str:
         """A digest of all files, and of how they are read where that is not plain."""

@@ -22,7 +22,7 @@ from workloads.core.errors import DataError
 from workloads.core.files import write_atomically
 from workloads.datasets.reading.stored import MissingImage, StoredImage, StoredImages
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a census comes to hold something else."""
 FOLDER_VARIABLE = "MIDRE_CACHE"
 """Environment variable that names the folder of stored censuses; ~/.cache/midre if it is not set."""
@@ -118,10 +118,14 @@ def _look_at(stored: StoredImage) -> DecodedImage | BadImage:
     try:
         image = stored.decode()
     except MissingImage as error:
-        return BadImage(stored.where, error.reason, error.column)
+        return BadImage(stored.where, _without_place(error, stored), error.column)
     except DataError as error:
-        return BadImage(stored.where, error.reason.removeprefix(f"{stored.where}: ").rstrip("."))
+        return BadImage(stored.where, _without_place(error, stored))
     return DecodedImage(stored.identity, stored.held_out, stored.where, pixel_digest(image), look_of(image))
+
+
+def _without_place(error: DataError, stored: StoredImage) -> str:
+    return error.reason.removeprefix(f"{stored.where}: ").rstrip(".")
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SUFFIXES = frozenset(
-    {".apng", ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tga", ".tif", ".tiff", ".webp"}
+    {".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"}
+    | {".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
 """Endings of files that Pillow reads. A list of its own, since Pillow's depends on what is installed beside it."""
+HEIF = frozenset({".heic", ".heif", ".hif"})
+"""Endings of photographs as telephones store them, which Pillow does not read."""
 HIDDEN = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 """What systems leave in folders of images, beside names that begin with a dot."""
 LEFT_OUT_HIDDEN = "hidden file{s} or folder{s}"
@@ -87,4 +89,6 @@ def _why_left_out(name: str) -> str | None:
     suffix = Path(name).suffix.lower()
     if suffix in SUFFIXES:
         return None
+    if suffix in HEIF:
+        return f"photograph{{s}} ending in {suffix}, which Pillow does not read: convert to JPEG to use them"
     return f"file{{s}} ending in {suffix}, which Pillow does not read" if suffix else "file{s} without an ending"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal
+
+from workloads.core.words import counted
 
 NamedPart = Literal["train", "validation", "test"]
 """Part of a split as publishers name it."""
@@ -47,3 +49,13 @@ def held_out_part(parts: Collection[NamedPart]) -> NamedPart | None:
     if "train" not in parts:
         return None
     return next((part for part in ("test", "validation") if part in parts), None)
+
+
+def pooled_in_words(names: Sequence[str]) -> str | None:
+    """A clause on files that are read as one although their names speak of a split; None if they do not."""
+    if len({part for name in names if (part := part_of_file(name))}) < 2:
+        return None
+    return (
+        f"{counted(len(names), 'file{s}')} whose names speak of a split are read as one: set parts_by_file: true, and "
+        "data.split.rule: published to take that split"
+    )
