@@ -14,6 +14,7 @@ from workloads.core.errors import MidreError
 from workloads.core.memory import GIB, kept_for_backward, weight_bytes
 from workloads.datasets.base import DATASETS, DatasetConfig
 from workloads.inversion.attack import AttackConfig, SearchConfig
+from workloads.inversion.identity_choice import count_of
 from workloads.jobs.base import JobConfig, job_from
 from workloads.jobs.fit_prior import FitPriorConfig
 from workloads.jobs.fit_surrogate import FitSurrogateConfig
@@ -117,7 +118,7 @@ def _bytes(config: JobConfig, network: Cost, inputs: Cost) -> float:
 def _rows(attack: AttackConfig) -> int:
     """Rows that an attack searches, as far as its settings say."""
     if isinstance(attack, SearchConfig) and attack.identities is not None:
-        return attack.identities * attack.candidates_per_identity
+        return count_of(attack.identities, 0) * attack.candidates_per_identity
     return MOST_ROWS
 
 

@@ -37,8 +37,8 @@ from workloads.core.files import write_atomically
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
-_PROTOCOL = ("access", "steps", "restarts", "kept", "selection", "identities", "queries")
-_IN_FULL = {"identities": "identities attacked", "kept": "kept per identity", "restarts": "restarts per identity"}
+_PROTOCOL = ("access", "steps", "restarts", "kept", "selection", "people", "queries")
+_IN_FULL = {"people": "identities attacked", "kept": "kept per identity", "restarts": "restarts per identity"}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from workloads.inversion.attack import (
     Reconstructions,
     check_attacks_given_identities,
 )
+from workloads.inversion.identity_choice import IdentityChoice
 from workloads.inversion.rows import Rows
 from workloads.inversion.selection import best_of_each, robust_confidence
 from workloads.observation.oracles import LabelOracle
@@ -40,8 +41,9 @@ class BatteryConfig(AttackConfig):
     kind: Literal["battery"] = "battery"
     attacks: Annotated[tuple[Annotated[AttackConfig, ATTACKS], ...], Field(min_length=2)]
     """The attacks, in this order: the cheapest first."""
-    identities: PositiveInt | None = None
-    """Attack only the first N identities; all of them if omitted. The attacks' own settings of it are ignored."""
+    identities: IdentityChoice = None
+    """Who is attacked: a number for the first N identities, a list of names, or `{count: 20, draw: random}`; all of
+    them if omitted. The attacks' own settings of it are ignored."""
     keep: PositiveInt = 1
     """Reconstructions kept per identity, over all attacks."""
     falls_at: Fraction = 0.9

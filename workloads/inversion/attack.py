@@ -19,6 +19,7 @@ from workloads.core.registry import Registry
 from workloads.defenses.base import DefenseConfig
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.inversion.early_stop import EarlyStopConfig
+from workloads.inversion.identity_choice import IdentityChoice, count_of
 from workloads.inversion.memory_batches import MemoryBatches
 from workloads.models.base import MODELS, Classifier, ModelConfig
 from workloads.observation.oracles import LabelOracle
@@ -52,8 +53,8 @@ class AttackConfig(ComponentConfig, ABC):
     if TYPE_CHECKING:  # fields of some attacks and properties of others: pydantic lets no field override a property
 
         @property
-        def identities(self) -> int | None:
-            """Attack only the first N identities; all of them if None."""
+        def identities(self) -> IdentityChoice:
+            """Who is attacked; all identities if None."""
 
         @property
         def keep(self) -> int:
@@ -100,8 +101,9 @@ class SearchConfig(AttackConfig):
 
     needs_prior: ClassVar[bool] = True
 
-    identities: PositiveInt | None = None
-    """Attack only the first N identities; all of them if omitted."""
+    identities: IdentityChoice = None
+    """Who is attacked: a number for the first N identities, a list of names, or `{count: 20, draw: random}` for as many
+    drawn at random, the same for every point and attack; all of them if omitted."""
     restarts: PositiveInt = 5
     """Independent searches per identity."""
     keep: PositiveInt = 1
@@ -240,10 +242,10 @@ class Attack(ABC, Generic[Oracle]):
                 f"prior: {prior.config.kind} asks the target model for more ({prior_access.access}) than "
                 f"{config.label} may ({self.oracle_type.access}): give the attack another prior."
             )
-        if config.identities and config.identities > classes:
+        if (count := count_of(config.identities, classes)) > classes:
             raise ConfigError(
-                f"identities: {config.label} attacks the first {config.identities} classes, but the target model has "
-                f"{classes}: lower it or leave it out."
+                f"identities: {config.label} attacks {count} classes, but the target model has {classes}: lower it or "
+                "leave it out."
             )
 
     def check_target(self, target_model: Classifier) -> None:

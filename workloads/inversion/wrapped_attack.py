@@ -10,6 +10,7 @@ from pydantic import field_validator
 from workloads.defenses.base import DefenseConfig
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.inversion.attack import ATTACKS, AttackConfig, SurrogateConfig
+from workloads.inversion.identity_choice import IdentityChoice
 from workloads.priors.base import PriorConfig
 
 
@@ -27,8 +28,8 @@ class WrappedAttackConfig(AttackConfig):
         return host
 
     @property
-    def identities(self) -> int | None:
-        """Attack only as many identities as the host does."""
+    def identities(self) -> IdentityChoice:
+        """Whom the host attacks."""
         return self.host.identities
 
     @property

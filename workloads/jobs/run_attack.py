@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from workloads.context import DataInput, JobContext
 from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions
 from workloads.inversion.folded_networks import folded
+from workloads.inversion.identity_choice import chosen, in_words
 from workloads.inversion.memory_batches import MemoryBatches
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.jobs.fit_prior import load_prior
@@ -61,10 +62,12 @@ class RunAttack(Job):
         target_model = load_classifier(context.inputs["target"], device=context.device)
         prepared = [self._prepare(member, target_model, context) for member in config.members()]
         attack = ATTACKS.build(config)
-        identities = config.identities or target_model.classes
+        names = json.loads((context.inputs["target"] / "identities.json").read_text(encoding="utf-8"))
+        identities = chosen(config.identities, names)
         access = replace(prepared[0].access, members=tuple(member.access for member in prepared))
-        reconstructions = attack.run(access, torch.arange(identities), context=context)
+        reconstructions = attack.run(access, torch.tensor(identities), context=context)
         _save(reconstructions, context.output / "reconstructions.safetensors")
+        whom = {"identities": len(identities), "people": in_words(config.identities, len(names))}
         earlier_queries = sum(member.queries for member in prepared)
         counts = {
             **reconstructions.facts,
@@ -72,7 +75,7 @@ class RunAttack(Job):
             "queries_before": earlier_queries,
             "latent_steps": reconstructions.latent_steps,
         }
-        context.write_json("protocol.json", attack.protocol() | {"identities": identities} | counts)
+        context.write_json("protocol.json", attack.protocol() | whom | counts)
         context.write_history()
 
     def _prepare(self, member: AttackConfig, target_model: Classifier, context: JobContext) -> _Prepared:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.config import ComponentConfig
-from workloads.core.errors import ShapeError
+from workloads.core.errors import ConfigError, ShapeError
 from workloads.core.registry import Registry
 from workloads.datasets.base import ImageSet
 from workloads.inversion.attack import AttackConfig
+from workloads.inversion.identity_choice import chosen, count_of
 from workloads.metrics.intervals import Estimate, Scale, over_groups, over_images
 from workloads.models.base import MODELS, Classifier, ModelConfig
 
@@ -174,11 +175,12 @@ class AttackMetric(Metric):
             rule = f"needs {needed} reconstructions of each identity, but {attack.label} keeps {attack.keep}"
             yield f"{rule}: raise its keep."
         needed = self.fewest_identities
-        if attack.identities and attack.identities < needed:
-            rule = f"needs {needed} identities to tell apart, but {attack.label} attacks {attack.identities}"
+        count = count_of(attack.identities, len(training_images))
+        if attack.identities is not None and count < needed:
+            rule = f"needs {needed} identities to tell apart, but {attack.label} attacks {count}"
             yield f"{rule}: attack more."
         needed = self.fewest_private_images
-        attacked = list(training_images)[: attack.identities]
+        attacked = _attacked(attack, list(training_images))
         fewest = min(attacked, key=lambda name: training_images[name], default=None)
         if fewest is not None and training_images[fewest] < needed:
             rule = f"needs {needed} training images of each identity, but {fewest!r} has {training_images[fewest]}"
@@ -205,6 +207,14 @@ class ReconstructionMetric(AttackMetric):
     @abstractmethod
     def rows(self, evidence: ReconstructionEvidence) -> dict[str, Tensor]:
         """Compute one value per reconstruction. Shape: (R,) float for each name."""
+
+
+def _attacked(attack: AttackConfig, names: Sequence[str]) -> list[str]:
+    """Who is attacked, of all with these names; nobody where the attack itself is refused, which is said there."""
+    try:
+        return [names[index] for index in chosen(attack.identities, names)]
+    except ConfigError:
+        return []
 
 
 def over_identities(rows: Mapping[str, Tensor], identities: Tensor, metric: Metric) -> dict[str, Estimate]:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from orchestrator.spec.checks.building import Build, check_start, check_trainable, refusal, without_weights
 from orchestrator.spec.model import Spec
 from workloads.core.errors import MidreError
+from workloads.datasets.base import DATASETS
 from workloads.inversion.attack import ATTACKS, AttackConfig
+from workloads.inversion.identity_choice import chosen
 from workloads.models.base import Classifier
 from workloads.priors.base import PRIORS, Prior, PriorConfig
 from workloads.training.classifiers import Architecture
@@ -28,8 +30,11 @@ def attack_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
         for surrogate in member.surrogates:
             check_trainable(target.model_copy(update={"model": surrogate.model}))
 
+    names = DATASETS.build(spec.data.private).names()
     for index, config in enumerate(spec.attacks):
         field = ("attacks", index)
+        if isinstance(config.identities, tuple):
+            yield Build(field, functools.partial(chosen, config.identities, names))
         members = config.with_prior(spec.prior).members()
         if len(members) > 1:
             battery = ATTACKS.build(config)

@@ -306,7 +306,7 @@ INCONSISTENT = {
                             "sizes=[2000000000000, 1000000000000, 3, 3]."),
     "battery_of_too_many": ("{kind: gmi, steps: 5, restarts: 5}",
                             "{kind: battery, name: gmi, identities: 3, attacks: [{kind: gmi}, {kind: gmi, name: b}]}",
-                            "14: attacks.0: identities: gmi attacks the first 3 classes, but the target model has "
+                            "14: attacks.0: identities: gmi attacks 3 classes, but the target model has "
                             "2: lower it or leave it out."),
 }  # fmt: skip
 

@@ -133,7 +133,7 @@ def test_an_attack_that_picks_its_victims_is_not_told_whom_to_attack(kind: str) 
 
 def test_a_battery_attacks_no_more_people_than_there_are() -> None:
     config = BatteryConfig(attacks=(GMI, PPDG), identities=4)
-    with pytest.raises(ConfigError, match="battery attacks the first 4 classes, but the target model has 3"):
+    with pytest.raises(ConfigError, match="battery attacks 4 classes, but the target model has 3"):
         Battery(config).check(prior=None, classes=CLASSES)
 
 

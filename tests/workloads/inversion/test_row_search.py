@@ -130,7 +130,7 @@ def test_a_figure_that_is_no_number_ends_the_attack(tmp_path: Path) -> None:
 
 
 def test_more_identities_than_classes_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"attacks the first 9 classes, but the target model has 3: lower it"):
+    with pytest.raises(ConfigError, match=r"attacks 9 classes, but the target model has 3: lower it"):
         Countdown(CountdownConfig(identities=9)).check(prior=golden_networks().prior(), classes=3)
 
 
