@@ -134,7 +134,10 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
             here = registry.config_of(str(part))
         else:
             members = [arg for arg in _nested(here) if isinstance(arg, type) and issubclass(arg, BaseModel)]
-            here = next((arg for arg in members if arg.model_fields["kind"].default == part), here)
+            of_kind = [
+                arg for arg in members if "kind" in arg.model_fields and arg.model_fields["kind"].default == part
+            ]
+            here = next(iter(of_kind or members), here)
     return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
 
 

@@ -123,7 +123,7 @@ class Reference:
         node = self._resolved(node)
         choices: dict[str, Schema] = dict(node.get("properties", {}))
         choices |= {kind: {"$ref": pointer} for kind, pointer in _mapping(node).items()}
-        for inner in (*node.get("anyOf", ()), *([node["items"]] if "items" in node else ())):
+        for inner in (*_alternatives(node), *([node["items"]] if "items" in node else ())):
             choices |= self._choices(inner)
         return choices
 
@@ -131,7 +131,7 @@ class Reference:
         """Kinds of the components that may stand at a node or in its items."""
         node = self._resolved(node)
         kinds = list(_mapping(node))
-        for inner in (*node.get("anyOf", ()), *([node["items"]] if "items" in node else ())):
+        for inner in (*_alternatives(node), *([node["items"]] if "items" in node else ())):
             kinds += self._kinds(inner)
         return kinds
 
@@ -150,8 +150,8 @@ class Reference:
             return f"one of {', '.join(map(str, node['enum']))}"
         if kinds := list(_mapping(node)):
             return f"a kind: {', '.join(kinds[:_SHOWN_KINDS])}{', ...' if len(kinds) > _SHOWN_KINDS else ''}"
-        if "anyOf" in node:
-            return " or ".join(dict.fromkeys(self._type(inner) for inner in node["anyOf"]))
+        if alternatives := _alternatives(node):
+            return " or ".join(dict.fromkeys(self._type(inner) for inner in alternatives))
         if "prefixItems" in node:
             return f"list of: {'; '.join(self._type(inner) for inner in node['prefixItems'])}"
         if "items" in node:
@@ -171,6 +171,11 @@ def _required(node: Schema) -> Sequence[str]:
     """Fields that a section must have; those of a spec, unless it extends another."""
     required: Sequence[str] = node.get("required") or node.get("else", {}).get("required", ())
     return required
+
+
+def _alternatives(node: Schema) -> list[Schema]:
+    """What may stand at a node, where that is one of several types and not one of several kinds."""
+    return [] if _mapping(node) else [*node.get("anyOf", ()), *node.get("oneOf", ())]
 
 
 def _mapping(node: Schema) -> Mapping[str, str]:

@@ -42,8 +42,8 @@ class BatteryConfig(AttackConfig):
     attacks: Annotated[tuple[Annotated[AttackConfig, ATTACKS], ...], Field(min_length=2)]
     """The attacks, in this order: the cheapest first."""
     identities: IdentityChoice = None
-    """Who is attacked: a number for the first N identities, a list of names, or `{count: 20, draw: random}`; all of
-    them if omitted. The attacks' own settings of it are ignored."""
+    """Who is attacked: a number for the first N identities, a list of names, or `{count: 20, draw: random}`; `all`,
+    the default, for everybody. The attacks' own settings of it are ignored."""
     keep: PositiveInt = 1
     """Reconstructions kept per identity, over all attacks."""
     falls_at: Fraction = 0.9

@@ -103,7 +103,7 @@ class SearchConfig(AttackConfig):
 
     identities: IdentityChoice = None
     """Who is attacked: a number for the first N identities, a list of names, or `{count: 20, draw: random}` for as many
-    drawn at random, the same for every point and attack; all of them if omitted."""
+    drawn at random, the same for every point and attack; `all`, the default, for everybody."""
     restarts: PositiveInt = 5
     """Independent searches per identity."""
     keep: PositiveInt = 1

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, PositiveInt, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, NonNegativeInt, PositiveInt, Tag
 
-from workloads.core.config import FrozenConfig
+from workloads.core.config import ACCEPTS_LISTS, FrozenConfig
 from workloads.core.errors import ConfigError
 from workloads.core.words import first_few
 
@@ -38,14 +38,19 @@ def _form_of(choice: object) -> str:
     return "names" if isinstance(choice, list | tuple) else "number"
 
 
-Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
-IdentityChoice = (
-    Annotated[
-        Annotated[PositiveInt, Tag("number")] | Annotated[IdentityDraw, Tag("draw")] | Annotated[Names, Tag("names")],
-        Discriminator(_form_of),
-    ]
-    | None
-)
+def _none_if_all(choice: object) -> object:
+    return None if choice == "all" else choice
+
+
+Names = Annotated[tuple[str, ...], ACCEPTS_LISTS, Field(min_length=1), AfterValidator(_distinct)]
+SomeIdentities = Annotated[
+    Annotated[PositiveInt, Tag("number")] | Annotated[IdentityDraw, Tag("draw")] | Annotated[Names, Tag("names")],
+    Discriminator(_form_of),
+]
+IdentityChoice = Annotated[
+    SomeIdentities | None,
+    BeforeValidator(_none_if_all, json_schema_input_type=SomeIdentities | Literal["all"] | None),
+]
 """The first N identities, a random draw, those named, or, if None, all of them."""
 
 

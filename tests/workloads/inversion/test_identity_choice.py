@@ -81,6 +81,11 @@ def toy_attack(identities: object) -> dict[str, object]:
     [
         (["7"], r"attacks\.0: identities: '7' is none of them: there are 0, 1, 2 and 1 more"),
         (["1", "1"], r"attacks\.0\.identities: '1' is there twice"),
+        (-3, r"attacks\.0\.identities: must be above 0, got -3"),
+        (
+            {"cout": 3, "count": 2},
+            r"attacks\.0\.identities\.cout: unknown field\. Did you mean 'count'\? Fields: count, draw",
+        ),
         ({"count": 9}, r"attacks\.0: identities: gmi attacks 9 classes, but the target model has 4"),
     ],
 )
@@ -88,6 +93,11 @@ def test_a_spec_that_attacks_nobody_there_is_refused_in_one_line(tmp_path: Path,
     with pytest.raises(SpecError, match=said) as caught:
         toy_sweep(tmp_path, tmp_path / "runs", **toy_attack(identities))
     assert str(caught.value).count("\n") == 0
+
+
+def test_all_are_everybody(tmp_path: Path) -> None:
+    spec = toy_sweep(tmp_path, tmp_path / "runs", **toy_attack("all")).resolved.spec
+    assert spec.attacks[0].identities is None
 
 
 def test_every_point_attacks_the_same_people_and_the_draw_is_on_record(tmp_path: Path) -> None:
