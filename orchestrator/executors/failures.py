@@ -10,7 +10,7 @@ from orchestrator.placement.nodes import Request
 from orchestrator.placement.sizing import Sized, whole_gpu
 from orchestrator.store.room import is_want_of_room
 
-Cause = Literal["code", "memory", "gpu memory", "lost worker", "placement", "timeout", "storage"]
+Cause = Literal["code", "memory", "gpu memory", "lost worker", "placement", "timeout", "storage", "elsewhere"]
 MOST_LOST_WORKERS = 5
 """How often a job may lose its worker before the job itself is taken for the cause."""
 MOST_UNSTORED = 20

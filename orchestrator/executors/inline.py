@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from orchestrator.errors import DamagedArtifact
+from orchestrator.errors import DamagedArtifact, StoreUnavailable
 from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.failures import Attempt, Failure, failure_of
 from orchestrator.executors.recorder import SessionRecorder
@@ -19,12 +19,15 @@ from orchestrator.executors.time_limit import time_limit
 from orchestrator.placement.machine import this_machine
 from orchestrator.placement.sizing import Sized
 from orchestrator.planning.graph import PlannedJob, TrialPlan
+from orchestrator.store.leases import Leases
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
+from orchestrator.store.owners import Owner
 from orchestrator.store.room import NO_JOB_BEGINS, bytes_of, want_of_room
 from workloads.context import DataInput, Progress
 from workloads.core.errors import JobStopped
 from workloads.datasets.base import ImageSet
 
+LOOK_FOR_OTHERS_EVERY_S = 1.0
 LOOK_FOR_ROOM_EVERY_S = 5.0
 
 
@@ -36,18 +39,23 @@ class InlineExecutor(Executor):
         self._running: RunningJob | None = None
         self._trouble = ""
         self._sizer: Sizer
+        self._leases: Leases
 
     def run(self, session: Session) -> None:
         """Run trial after trial in this process."""
         with Ledger(session.ledger, patience_s=LEDGER_PATIENCE_S) as ledger:
             self._recorder = recorder = SessionRecorder(session.store, ledger.append, session.accepted_changes)
             nodes = (this_machine(),)
+            self._leases = Leases(session.store.files, Owner.this_process())
+            over = self._leases.keep_renewed()
             self._sizer = Sizer(session.store.latest_of, lambda: nodes)
             try:
                 with session.stop.cutting_short():
                     self._run_trials(session, recorder)
             except JobStopped:
                 recorder.stop_sweep(session.stop.reason)
+            finally:
+                over.set()
 
     def snapshot(self) -> Snapshot:
         """The one job that runs, and what is done."""
@@ -80,7 +88,7 @@ class InlineExecutor(Executor):
     def _run(self, job: PlannedJob, session: Session, recorder: SessionRecorder) -> None:
         """Run a job, again only if its results could not be written."""
         attempt = Attempt.begin(self._sizer.size(job))
-        while (failure := self._attempt(job, attempt.first, session, recorder)) is not None:
+        while (failure := self._attempt_alone(job, attempt.first, session, recorder)) is not None:
             following = attempt.next_after(failure.cause) if failure.cause == "storage" else None
             if following is None:
                 recorder.fail_job(job, failure.message, cause=failure.cause)
@@ -88,6 +96,24 @@ class InlineExecutor(Executor):
             recorder.retry_job(job, failure.message, cause=failure.cause)
             self._wait_for_room(job, session)
             attempt = following
+
+    def _attempt_alone(
+        self, job: PlannedJob, sized: Sized, session: Session, recorder: SessionRecorder
+    ) -> Failure | None:
+        """Run a job once, unless a sweep of another process does: then wait for what comes of that."""
+        reason = ""
+        try:
+            while holder := self._leases.take(job.key):
+                if session.stop.is_requested:
+                    raise JobStopped("asked to end while it waited for another process")
+                if reason != (reason := f"is computed by {holder}"):
+                    recorder.wait_job(job, sized.request, reason)
+                time.sleep(LOOK_FOR_OTHERS_EVERY_S)
+            return None if recorder.is_done(job.key) else self._attempt(job, sized, session, recorder)
+        except StoreUnavailable as error:
+            return failure_of(error)
+        finally:
+            self._leases.release(job.key)
 
     def _wait_for_room(self, job: PlannedJob, session: Session) -> None:
         needed = bytes_of(session.store.latest_of(job.shape))

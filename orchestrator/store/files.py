@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -84,6 +85,26 @@ class StoreFiles:
                 with suppress(OSError):  # a disk that is full has room for no half file
                     self._fs.delete_file(temporary)
                 raise
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file if there is none; False if there is. Exact on a disk, and nearly so on an object store."""
+        if self.local is None:
+            if self.exists(path):
+                return False
+            self.write(path, content)
+            return True
+        file = self.local / path
+        temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:12]}.tmp")
+        with self._reaching():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(content)
+                os.link(temporary, file)  # unlike a rename, it replaces nothing
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+        return True
 
     def fetch(self, path: str, to: Path) -> None:
         """Copy a file, or all files of a folder, to a local path."""

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray import exceptions
 
-from orchestrator.errors import DamagedArtifact, JobTimeout
+from orchestrator.errors import DamagedArtifact, JobTimeout, StoreUnavailable
 from orchestrator.executors.failures import Attempt, Cause, Failure, failure_of
 from orchestrator.executors.logs import keep_log
 from orchestrator.executors.ray.pool import NowhereToRun, Pool, Slot
@@ -25,7 +25,9 @@ from orchestrator.placement.machine import LocalGpus
 from orchestrator.placement.nodes import Request
 from orchestrator.planning.graph import Outcome, PlannedJob, TrialPlan
 from orchestrator.store.artifacts import ArtifactStore, Facts
+from orchestrator.store.leases import Leases
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
+from orchestrator.store.owners import Owner
 from orchestrator.store.paths import RunPaths
 from orchestrator.store.room import NO_JOB_BEGINS, bytes_of, want_of_room
 from workloads.core.errors import JobStopped
@@ -36,6 +38,7 @@ IDLE_CHECK_EVERY_S = 0.5
 """How often to look for idle workers while there are jobs of later trials."""
 SAY_WAITING_AFTER_S = 10.0
 """How long a worker may take to start before its job is said to wait; others may hold what it needs."""
+LOOK_FOR_OTHERS_EVERY_S = 2.0
 LOOK_FOR_ROOM_EVERY_S = 5.0
 LOOK_AT_NODES_EVERY_S = 2.0
 DUMP_PATIENCE_S = 3.0
@@ -47,10 +50,12 @@ MAX_CONCURRENCY = 10_000
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A job that waits: for its inputs, or for room if it has them."""
+    """A job that waits: for its inputs, for room on a node if it has them, or for something else."""
 
     job: PlannedJob
     request: Request | None = None
+    reason: str = ""
+    """What for, if it is neither."""
     since: float = field(default_factory=time.time)
 
 
@@ -92,6 +97,8 @@ class Broker:
         self._pool = Pool(
             lambda *worker: (store, ray.get_runtime_context().current_actor, checkpoint_every_s, *worker), gpus
         )
+        self._leases = Leases(self._store.files, Owner.this_process())
+        self._leases.keep_renewed()
         self._sizer = Sizer(self._store.latest_of, self._pool.nodes)
 
     async def warm(self, plan: TrialPlan) -> None:
@@ -168,7 +175,9 @@ class Broker:
     async def snapshot(self) -> Snapshot:
         """Describe what is done and what is running, for a display."""
         waiting = tuple(
-            WaitingJob(waits.job.key, waits.job.kind, waits.since, self._reason(waits.job, waits.request))
+            WaitingJob(
+                waits.job.key, waits.job.kind, waits.since, waits.reason or self._reason(waits.job, waits.request)
+            )
             for waits in self._waiting.values()
         )
         return self._recorder.snapshot(tuple(self._running.values()), waiting, self._nodes, self._trouble)
@@ -235,7 +244,7 @@ class Broker:
     async def _run_with_retries(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
         """Run a job until it is done or there is no point in trying again."""
         attempt, input_recomputed = Attempt.begin(self._sizer.size(job)), False
-        while (failure := await self._attempt(job, attempt)) is not None:
+        while (failure := await self._attempt_alone(job, attempt)) is not None:
             if failure.damaged_input is not None and not input_recomputed:
                 input_recomputed = True
                 await self._recompute(failure.damaged_input, by_key)
@@ -249,6 +258,17 @@ class Broker:
                 self._has_room.clear()
                 await self._wait_for_room(bytes_of(self._store.latest_of(job.shape)))
             attempt = following
+
+    async def _attempt_alone(self, job: PlannedJob, attempt: Attempt) -> Failure | None:
+        """Run a job once, unless a sweep of another process is at it: then wait for what comes of that."""
+        reason = ""
+        while (failure := await self._attempt(job, attempt)) is not None and failure.cause == "elsewhere":
+            if failure.message != reason:
+                reason = failure.message
+                self._recorder.wait_job(job, attempt.request, reason)
+            self._waiting[job.key] = _Waiting(job, attempt.request, reason)
+            await asyncio.sleep(LOOK_FOR_OTHERS_EVERY_S)
+        return failure
 
     async def _attempt(self, job: PlannedJob, attempt: Attempt) -> Failure | None:
         """Run a job once, on the next worker that is free; returns why it failed, or None if it is done.
@@ -267,7 +287,16 @@ class Broker:
         finally:
             self._waiting.pop(job.key, None)
         try:
+            if holder := self._leases.take(job.key):
+                self._pool.release(slot)
+                return Failure("elsewhere", f"is computed by {holder}")
+            if self._recorder.is_done(job.key):  # another process was faster
+                self._pool.release(slot)
+                return None
             facts = await self._run_on(slot, job, attempt)
+        except StoreUnavailable as error:
+            self._pool.release(slot)
+            return failure_of(error)
         except JobTimeout as error:
             self._pool.discard(slot)
             return failure_of(error)
@@ -283,6 +312,8 @@ class Broker:
             self._pool.discard(slot)
             cause: Cause = "memory" if isinstance(error, exceptions.OutOfMemoryError) else "lost worker"
             return Failure(cause, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        finally:
+            self._leases.release(job.key)
         self._sizer.learn(job, facts)
         # The ledger has it on disk before any trial learns of it.
         self._recorder.finish_job(job, facts)

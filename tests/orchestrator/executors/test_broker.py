@@ -238,13 +238,13 @@ def test_an_executor_that_has_ended_is_asked_nothing_more(monkeypatch: pytest.Mo
     """A display may still look; Ray, which has shut down, would end the process of whoever calls it."""
     from orchestrator.executors.ray.executor import RayExecutor
 
-    asked: list[object] = []
+    answers: list[object] = []
 
     class Broker:
         snapshot = type("Call", (), {"remote": staticmethod(lambda: Snapshot(jobs_run=3))})
 
     def get(answer: Snapshot, timeout: float) -> Snapshot:
-        asked.append(answer)
+        answers.append(answer)
         return answer
 
     monkeypatch.setattr("ray.get", get)
@@ -252,4 +252,4 @@ def test_an_executor_that_has_ended_is_asked_nothing_more(monkeypatch: pytest.Mo
     with executor._observed(Broker()):
         assert executor.snapshot().jobs_run == 3
     assert executor.snapshot().jobs_run == 3
-    assert len(asked) == 1
+    assert len(answers) == 1
