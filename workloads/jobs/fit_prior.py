@@ -31,7 +31,7 @@ SAMPLE_BATCH = 100
 class FitPriorConfig(JobConfig):
     """Which prior to fit, and on what."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     kind: Literal["fit_prior"] = "fit_prior"
     data: DataInput

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import PositiveInt
@@ -18,11 +17,11 @@ from workloads.metrics.intervals import Estimate
 class FidConfig(ExtractorMetricConfig):
     """Which features `fid` compares, and how its interval is made."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["fid"] = "fid"
     resamples: PositiveInt = 100
     """Resamples of identities for the interval; each costs the singular values of a matrix with at most as many rows
-    and columns as there are images, or features if these are fewer."""
+    and columns as two thirds of the images, or features if these are fewer."""
 
 
 @METRICS.register(FidConfig)
@@ -49,15 +48,17 @@ class Fid(AttackMetric):
     def estimates(self, evidence: ReconstructionEvidence, *, context: JobContext) -> dict[str, Estimate]:
         """The distance of all images, with an interval from resampled identities."""
         attacked = evidence.identities.unique()
-        reconstructed = [evidence.features[evidence.identities == identity].double() for identity in attacked]
-        private = [evidence.private_features[evidence.private.identities == identity].double() for identity in attacked]
-        value = frechet_distance(torch.cat(reconstructed), torch.cat(private))
+        sets = [
+            _people(evidence.features, evidence.identities, attacked),
+            _people(evidence.private_features, evidence.private.identities, attacked),
+        ]
+        value = frechet_distance(*(rows for rows, _ in sets))
         generator = context.generator("bootstrap", self._name)
         resampled = []
         for _ in range(self.config.resamples):
-            drawn = torch.randint(len(attacked), (len(attacked),), generator=generator).tolist()
-            first, second = (torch.cat([groups[index] for index in drawn]) for groups in (reconstructed, private))
-            resampled.append(frechet_distance(first, second))
+            drawn = torch.randint(len(attacked), (len(attacked),), generator=generator)
+            times = drawn.bincount(minlength=len(attacked))
+            resampled.append(_distance(*(_normal(rows, times[people]) for rows, people in sets)))
         low, high = torch.tensor(resampled).double().quantile(torch.tensor([0.025, 0.975]).double()).tolist()
         method = f"bootstrap over identities, {self.config.resamples} resamples"
         return {self._name: Estimate(value, min(low, value), max(high, value), len(attacked), method)}
@@ -72,14 +73,39 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     """
     if min(len(first), len(second)) < 2:
         raise ShapeError(f"a Frechet distance needs two rows in each set, got {len(first)} and {len(second)}.")
-    between_means = (first.mean(0) - second.mean(0)).square().sum()
+    return _distance(*(_normal(rows, torch.ones(len(rows), dtype=torch.int64)) for rows in (first, second)))
+
+
+def _people(features: Tensor, identities: Tensor, attacked: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of attacked identities, and which of these each is of. Shape: to (M, F) float64, (M,) int64."""
+    rows, people = (identities[:, None] == attacked).nonzero(as_tuple=True)
+    return features[rows].double(), people
+
+
+class _Normal(NamedTuple):
+    """The normal distribution with the mean and covariance of a set."""
+
+    mean: Tensor
+    variance: Tensor
+    """Sum over all dimensions. Shape: ()."""
+    factor: Tensor
+    """A matrix A with as few rows as it can have, such that A'A is the covariance."""
+
+
+def _normal(rows: Tensor, times: Tensor) -> _Normal:
+    """The distribution of a set in which each row occurs so many times: one longer row stands for equal ones.
+
+    Shape: (N, F) float64, (N,) int64.
+    """
+    rows, times = rows[times > 0], times[times > 0].double()
+    mean = times @ rows / times.sum()
+    centred = (rows - mean) * (times / (times.sum() - 1)).sqrt()[:, None]
+    factor = centred if len(rows) <= rows.shape[1] else torch.linalg.qr(centred, mode="r").R
+    return _Normal(mean, centred.square().sum(), factor)
+
+
+def _distance(first: _Normal, second: _Normal) -> float:
+    between_means = (first.mean - second.mean).square().sum()
     # The root of the product of covariances A'A and B'B has as its trace the sum of the singular values of AB'.
-    joint = torch.linalg.svdvals(_factor(first) @ _factor(second).T).sum()
-    spread = first.var(0).sum() + second.var(0).sum() - 2 * joint
-    return max(float(between_means + spread), 0.0)
-
-
-def _factor(rows: Tensor) -> Tensor:
-    """A matrix A with as few rows as it can have, such that A'A is the covariance. Shape: (N, F) to (min(N, F), F)."""
-    centred = (rows - rows.mean(0)) / math.sqrt(len(rows) - 1)
-    return centred if len(rows) <= rows.shape[1] else torch.linalg.qr(centred, mode="r").R
+    joint = torch.linalg.svdvals(first.factor @ second.factor.T).sum()
+    return max(float(between_means + first.variance + second.variance - 2 * joint), 0.0)

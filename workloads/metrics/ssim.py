@@ -40,12 +40,13 @@ class Ssim(ReconstructionMetric):
         """Structural similarity with the nearest private image."""
         from torchmetrics.functional.image import structural_similarity_index_measure
 
+        device = evidence.network.mean.device
         values = [
             structural_similarity_index_measure(
-                reconstructed, private, data_range=1.0, reduction="none", return_full_image=False
+                reconstructed.to(device), private.to(device), data_range=1.0, reduction="none", return_full_image=False
             )
             for reconstructed, private in zip(
                 evidence.images.split(ROWS), evidence.nearest_images().split(ROWS), strict=True
             )
         ]
-        return {"ssim": torch.cat([torch.atleast_1d(value) for value in values]).double()}
+        return {"ssim": torch.cat([torch.atleast_1d(value) for value in values]).double().cpu()}

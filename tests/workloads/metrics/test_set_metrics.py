@@ -106,6 +106,24 @@ def test_the_interval_of_a_frechet_distance_holds_it(tmp_path: Path) -> None:
     assert estimate.low <= estimate.value <= estimate.high
 
 
+def test_the_interval_of_a_frechet_distance_is_that_of_people_drawn_with_replacement(tmp_path: Path) -> None:
+    people = [torch.arange(3), torch.arange(3, 7), torch.arange(7, 12)]
+    private_people = [torch.arange(0, 9), torch.arange(9, 14), torch.arange(14, 20)]
+    reconstructed, private = points("made", 12), points("real", 20)
+    example = sets(reconstructed, [0] * 3 + [1] * 4 + [2] * 5, private, [0] * 9 + [1] * 5 + [2] * 6)
+    context = judging(tmp_path)
+    draws, distances = context.generator("bootstrap", "fid_evaluation"), []
+    for _ in range(40):
+        drawn = torch.randint(3, (3,), generator=draws).tolist()
+        rows = reconstructed[torch.cat([people[person] for person in drawn])]
+        private_rows = private[torch.cat([private_people[person] for person in drawn])]
+        distances.append(frechet_distance(rows, private_rows))
+    estimate = Fid(FidConfig(resamples=40)).estimates(example, context=context)["fid_evaluation"]
+    low, high = np.quantile(distances, [0.025, 0.975])
+    assert estimate.low == pytest.approx(min(low, estimate.value))
+    assert estimate.high == pytest.approx(max(high, estimate.value))
+
+
 # Precision, recall, density and coverage
 
 
