@@ -75,6 +75,10 @@ class JobTimeout(MidreError):
         return JobTimeout, (self.timeout_s,)
 
 
+class ClusterLost(MidreError):
+    """A Ray cluster, or the process of a run there that owns its jobs, that has gone while a sweep ran."""
+
+
 class StoreUnavailable(MidreError):
     """An artifact store that cannot be reached, is full, or refuses what is asked of it."""
 

@@ -36,6 +36,7 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit status 2, a full disk one and 1."""
+    from orchestrator.errors import ClusterLost
     from orchestrator.store.room import NO_ROOM
     from workloads.core.errors import MidreError
 
@@ -46,7 +47,7 @@ def main() -> None:
         app()
     except MidreError as error:
         stderr.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(WRONG_REQUEST)
+        sys.exit(TRIALS_FAILED if isinstance(error, ClusterLost) else WRONG_REQUEST)
     except OSError as error:
         if error.strerror not in NO_ROOM:
             raise

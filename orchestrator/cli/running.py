@@ -31,6 +31,7 @@ from orchestrator.executors.stopping import Stop
 from orchestrator.placement.machine import devices_in_words
 from orchestrator.results.numerics import remarks
 from orchestrator.results.sweep_result import SweepResult, kept_changes
+from orchestrator.store.temporary import remove_abandoned
 from orchestrator.sweep import Sweep
 
 STATUS_VARIABLE = "MIDRE_STATUS"
@@ -142,6 +143,7 @@ def run_watched(
         started: `time.monotonic()` when the command began.
         console: shows the display, and a line if MLflow cannot be reached.
     """
+    remove_abandoned()
     stop = Stop(sweep.resolved.spec.storage.grace_s)
     with stop.listening(), run_log(sweep.paths.log):
         with (

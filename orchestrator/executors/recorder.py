@@ -192,10 +192,8 @@ class SessionRecorder:
     def _count(self, job: PlannedJob | None, seconds: float | None = None) -> None:
         """Count a job that is over; `seconds` is how long it took, if it was run."""
         if job is not None:
-            tally = self._tallies.get(group_of(job), Tally())
-            self._tallies[group_of(job)] = Tally(
-                tally.over + 1, tally.timed + (seconds is not None), tally.seconds + (seconds or 0.0)
-            )
+            one = Tally(1, int(seconds is not None), seconds or 0.0)
+            self._tallies[group_of(job)] = self._tallies.get(group_of(job), Tally()) + one
 
     def snapshot(
         self,

@@ -73,6 +73,9 @@ class Tally:
     seconds: float = 0.0
     """How long these took together."""
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.over + other.over, self.timed + other.timed, self.seconds + other.seconds)
+
 
 @dataclass(frozen=True)
 class Snapshot:

@@ -21,6 +21,7 @@ from pyarrow import fs
 
 from orchestrator.errors import DamagedArtifact
 from orchestrator.store.files import StoreFiles
+from orchestrator.store.temporary import PREFIX, mark_owned
 
 Facts = Mapping[str, Any]
 """How an artifact was made, as plain JSON values: seconds, machine, versions. Never part of a result."""
@@ -274,7 +275,8 @@ class ArtifactStore:
 
     def _scratch_folder(self) -> Path:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="midre-")
+            self._scratch = tempfile.TemporaryDirectory(prefix=PREFIX)
+            mark_owned(Path(self._scratch.name))  # a worker of Ray is killed at the end
         return Path(self._scratch.name)
 
 

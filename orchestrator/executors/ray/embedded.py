@@ -11,12 +11,12 @@ from pathlib import Path
 from ray._private import ray_constants
 
 from orchestrator.errors import RequestError
+from orchestrator.store.temporary import PREFIX, mark_owned
 
 LONGEST_SOCKET = 107
 """Bytes in the path of a Unix socket, on Linux."""
 SESSION = len("/session_2026-11-27_02-19-16_836372_4194304/sockets/plasma_store.9")
 """Bytes that Ray adds to its folder for the longest of its sockets."""
-PREFIX = "midre-"
 
 
 @contextlib.contextmanager
@@ -29,6 +29,7 @@ def private_folder() -> Iterator[Path]:
         RequestError: if both have.
     """
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=_short_place(), ignore_cleanup_errors=True) as folder:
+        mark_owned(Path(folder))
         yield Path(folder) / "ray"  # Ray opens the folder it creates to everybody, not the one around it
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -18,14 +19,16 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths of specs 
 
 import ray
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.errors import RequestError
+from orchestrator.errors import ClusterLost, RequestError
 from orchestrator.executors.base import Executor, Session
 from orchestrator.executors.ray.broker import MAX_CONCURRENCY, BrokerActor
 from orchestrator.executors.ray.cluster import alive_nodes, connected
 from orchestrator.executors.ray.devices import described, gpus_of
+from orchestrator.executors.ray.head import watched_head
 from orchestrator.executors.ray.inspection import check_nodes
 from orchestrator.executors.ray.mps import mps_daemon
 from orchestrator.executors.ray.preparation import Preparation, preparation
@@ -33,13 +36,14 @@ from orchestrator.executors.ray.searcher import SweepSearcher
 from orchestrator.executors.ray.thin_trial import ThinTrial
 from orchestrator.executors.recorder import SessionRecorder
 from orchestrator.executors.sizer import Sizer
-from orchestrator.executors.snapshot import Snapshot
+from orchestrator.executors.snapshot import Snapshot, Tally
 from orchestrator.executors.stopping import Stop
 from orchestrator.placement.machine import LocalGpus
 from orchestrator.placement.nodes import why_not
 from orchestrator.planning.estimates import Estimator
 from orchestrator.planning.graph import TrialPlan
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger
+from orchestrator.store.temporary import PREFIX, mark_owned
 
 # Tune copies these into the runtime environment of its trials, which is written to logs. Trials need none of them.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
@@ -65,7 +69,7 @@ class RayExecutor(Executor):
         self._broker: Any = None
         self._asking = threading.Lock()
         """Held while the broker is asked: a thread that asks while Ray shuts down would end the process."""
-        self._latest = Snapshot()
+        self._before = self._latest = Snapshot()
 
     def run(self, session: Session) -> None:
         """Finish cached trials without Ray; connect and hand the others to Tune."""
@@ -86,7 +90,7 @@ class RayExecutor(Executor):
         with self._asking:
             if self._broker is not None:
                 with suppress(ray.exceptions.RayError, ray.exceptions.GetTimeoutError):  # an old picture beats none
-                    self._latest = ray.get(self._broker.snapshot.remote(), timeout=2)
+                    self._latest = _sum(self._before, ray.get(self._broker.snapshot.remote(), timeout=2))
         return self._latest
 
     def _finish_cached(self, session: Session) -> TrialPlan | None:
@@ -100,7 +104,7 @@ class RayExecutor(Executor):
                     return plan
                 recorder.start_trial(plan)
                 session.search.finish(trial.id, recorder.finish_trial(plan))
-                self._latest = recorder.snapshot(())
+                self._before = self._latest = recorder.snapshot(())
         return None
 
     def _run_connected(self, session: Session, first: TrialPlan, preparing: Preparation) -> None:
@@ -153,10 +157,11 @@ class RayExecutor(Executor):
 
     def _run_trials(self, session: Session, broker: Any) -> None:
         """Let Tune run all trials, whose jobs belong to the broker."""
-        before = self._latest
         searcher = SweepSearcher(session, broker)
         with (
-            tempfile.TemporaryDirectory(prefix="midre-tune-") as folder,
+            _owned_folder() as folder,
+            _losses_named(),
+            watched_head(),
             session.stop.followed_by(lambda: _end_in_order(broker, session.stop)),
             self._observed(broker),
         ):
@@ -172,10 +177,8 @@ class RayExecutor(Executor):
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             ).fit()
-        self._latest = ray.get(broker.snapshot.remote())
+            self._latest = _sum(self._before, ray.get(broker.snapshot.remote()))
         ray.kill(broker)
-        if before.trials_done:
-            self._latest = _sum(before, self._latest)
 
     @contextmanager
     def _observed(self, broker: Any) -> Iterator[None]:
@@ -186,6 +189,24 @@ class RayExecutor(Executor):
         finally:
             with self._asking:
                 self._broker = None
+
+
+@contextmanager
+def _owned_folder() -> Iterator[str]:
+    """A temporary folder for Tune, which is removed at the next start if this process is killed."""
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}tune-") as folder:
+        mark_owned(Path(folder))
+        yield folder
+
+
+@contextmanager
+def _losses_named() -> Iterator[None]:
+    """Raise what Ray and Tune raise of a broker that is gone as one line."""
+    try:
+        yield
+    except (ray.exceptions.RayActorError, TuneError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ClusterLost(f"the process that owns this run's jobs has gone: {reason}") from error
 
 
 def _end_in_order(broker: Any, stop: Stop) -> None:
@@ -205,10 +226,11 @@ def _concurrency() -> int:
 
 def _sum(before: Snapshot, after: Snapshot) -> Snapshot:
     """Add what was finished from the cache before Ray started to what came after."""
-    return Snapshot(
-        jobs_run=after.jobs_run,
+    groups = {**before.tallies, **after.tallies}
+    none = Tally()
+    return replace(
+        after,
         jobs_cached=before.jobs_cached + after.jobs_cached,
-        jobs_failed=after.jobs_failed,
         trials_done=before.trials_done + after.trials_done,
-        trials_failed=after.trials_failed,
+        tallies={group: before.tallies.get(group, none) + after.tallies.get(group, none) for group in groups},
     )

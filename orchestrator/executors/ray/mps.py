@@ -8,11 +8,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RequestError
 from orchestrator.placement.machine import MPS_VARIABLE, mps_runs
 from orchestrator.placement.nodes import Node
+from orchestrator.store.temporary import PREFIX, mark_owned
 
 CONTROL = "nvidia-cuda-mps-control"
 """The program that starts the daemon and speaks to it."""
@@ -34,7 +36,8 @@ def mps_daemon() -> Iterator[None]:
         raise RequestError(
             f"resources.start_mps: {CONTROL} is not on PATH: install it with NVIDIA's driver, or leave start_mps out."
         )
-    with tempfile.TemporaryDirectory(prefix="midre-mps-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}mps-") as folder:
+        mark_owned(Path(folder))
         variables = {MPS_VARIABLE: folder, "CUDA_MPS_LOG_DIRECTORY": folder}
         os.environ.update(variables)  # Ray, which is started next, and its workers inherit them
         try:
