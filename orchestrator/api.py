@@ -22,8 +22,8 @@ from orchestrator.placement.machine import this_machine
 from orchestrator.results.comparison import compare as compare_summaries
 from orchestrator.results.parquet_tables import tables
 from orchestrator.results.sweep_result import SweepResult, TrialResult, summary
+from orchestrator.spec.hints import did_you_mean
 from orchestrator.spec.loading import load_spec, resolve
-from orchestrator.spec.messages import did_you_mean
 from orchestrator.spec.model import Spec
 from orchestrator.spec.yaml_source import Source
 from orchestrator.sweep import Sweep
@@ -64,7 +64,7 @@ def run(
         spec_file, source = None, Source("spec", spec.plain())
     else:
         spec_file = Path(spec)
-        spec, source = load_spec(spec_file, overrides=settings)
+        spec, source = load_spec(spec_file, overrides=[f"{path}={text}" for path, text in (settings or {}).items()])
     resolved = resolve(spec, source, nodes=None if address else [this_machine()])
     sweep = Sweep.of(resolved, None if runs is None else Path(runs))
     chosen = executor_of(ExecutorName(executor), address, sweep)

@@ -11,7 +11,6 @@ import typer
 from torch import Tensor
 
 from orchestrator.cli.decoding import decoding_shown
-from orchestrator.cli.opening import settings_of
 from orchestrator.cli.output import WRONG_REQUEST, print_json, print_line, print_notes, stderr, stdout
 from orchestrator.errors import RequestError
 from orchestrator.spec.checks.data import data_problems, name_notes, split_problems
@@ -37,7 +36,7 @@ def check_data(spec_file: Path, overrides: Sequence[str] | None, *, as_json: boo
         SpecError: if the spec is malformed.
         typer.Exit: if something is wrong with the data.
     """
-    spec, source = load_spec(spec_file, overrides=settings_of(overrides))
+    spec, source = load_spec(spec_file, overrides=overrides or ())
     problems = list(data_problems(spec))
     sides: list[Images] = []
     notes: list[str] = []
@@ -102,7 +101,7 @@ def show_data(spec_file: Path, overrides: Sequence[str] | None, *, out: Path, id
     """
     if out.suffix.lower() not in PICTURES:
         raise RequestError(f"--out {out}: give a name that ends in one of {', '.join(sorted(PICTURES))}.")
-    spec, _ = load_spec(spec_file, overrides=settings_of(overrides))
+    spec, _ = load_spec(spec_file, overrides=overrides or ())
     rows = [
         *_rows(spec, spec.data.private, identities, images, side="private"),
         *_rows(spec, spec.data.public, identities, images, side="public"),

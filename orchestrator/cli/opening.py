@@ -7,7 +7,6 @@ from pathlib import Path
 
 from orchestrator.cli.decoding import decoding_shown
 from orchestrator.cli.output import stderr
-from orchestrator.errors import RequestError
 from orchestrator.placement.machine import this_machine
 from orchestrator.placement.nodes import Node
 from orchestrator.spec.loading import load_spec, resolve
@@ -21,24 +20,9 @@ def open_sweep(spec: Path, overrides: Sequence[str] | None, *, runs: Path | None
         SpecError: with every problem of the spec.
         RequestError: if an override is not a field and a value.
     """
-    loaded, source = load_spec(spec, overrides=settings_of(overrides))
+    loaded, source = load_spec(spec, overrides=overrides or ())
     with decoding_shown(stderr) as watch:
         return Sweep.of(resolve(loaded, source, nodes=nodes, watch=watch), runs)
-
-
-def settings_of(overrides: Sequence[str] | None) -> dict[str, str]:
-    """Split each `PATH=VALUE` of `--set`; values stay YAML text.
-
-    Raises:
-        RequestError: if one of them is not of this form.
-    """
-    settings = {}
-    for text in overrides or ():
-        path, equals, value = text.partition("=")
-        if not equals or not path:
-            raise RequestError(f"--set {text}: give a field and a value, for example --set prior.steps=500.")
-        settings[path] = value
-    return settings
 
 
 def nodes_at_address(address: str | None) -> list[Node]:

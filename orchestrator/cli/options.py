@@ -43,7 +43,13 @@ Runs = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a field, for example --set prior.steps=500."),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Set a field: prior.steps=500. PATH+=VALUE appends an item to a list, PATH- leaves a field out. A name "
+        "with dots stands in brackets: 'search.space[defenses.0.max_area].values=[0.5]'. Files are relative to the "
+        "shell's folder.",
+    ),
 ]
 Address = Annotated[str | None, typer.Option("--address", help="Join the Ray cluster at this address.")]
 ExecutorOption = Annotated[ExecutorName, typer.Option("--executor", help="Where jobs run.")]

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from orchestrator.cli.opening import settings_of
 from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, stderr, stdout
 from orchestrator.errors import RequestError
-from orchestrator.spec.messages import did_you_mean, message_of
+from orchestrator.spec.hints import did_you_mean
+from orchestrator.spec.messages import message_of
 from workloads.datasets.base import DATASETS
 from workloads.datasets.preparation import MANIFEST, UNDIVIDED, Preparation
 from workloads.datasets.preparation.layouts import Format
@@ -46,7 +46,7 @@ def prepare_dataset(
         RequestError: if there is no such data set, option or value.
         typer.Exit: if images are missing or damaged, unless `allow_missing`.
     """
-    config = config_for(name, source, settings_of(overrides))
+    config = config_for(name, source, _settings_of(overrides))
     manifest = prepare(config, out, form=form, download=download, jobs=jobs, console=stderr)
     print_line(summary(manifest, out), console=stderr)
     if as_json:
@@ -55,6 +55,21 @@ def prepare_dataset(
         print_line(spec_lines(manifest, out, form), console=stdout)
     if manifest["problems"] and not allow_missing:
         raise typer.Exit(TRIALS_FAILED)
+
+
+def _settings_of(overrides: Sequence[str] | None) -> dict[str, str]:
+    """Split each `OPTION=VALUE` of `--set`; values stay YAML text.
+
+    Raises:
+        RequestError: if one of them is not of this form.
+    """
+    settings = {}
+    for text in overrides or ():
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise RequestError(f"--set {text}: give an option and a value, for example --set protocol=hr_224.")
+        settings[path] = value
+    return settings
 
 
 def config_for(name: str, source: Path, settings: Mapping[str, str]) -> RawConfig:

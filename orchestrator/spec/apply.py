@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.spec.messages import did_you_mean
+from orchestrator.spec.hints import did_you_mean
 from orchestrator.spec.model import Spec
 from workloads.core.config import FrozenConfig
 
@@ -21,14 +21,14 @@ class NoSuchField(LookupError):
     """A dotted path that leads to no field."""
 
 
-def field_at(data: Any, path: str, *, at: Sequence[str] = ()) -> Any:
-    """The value at a dotted path into plain data, which itself stands `at` a path of the spec.
+def field_at(data: Any, path: str | Sequence[str], *, at: Sequence[str] = ()) -> Any:
+    """The value at a dotted path, or its parts, into plain data, which itself stands `at` a path of the spec.
 
     Raises:
         NoSuchField: if there is none, with how far the path leads and which fields are there.
     """
     walked = list(at)
-    for part in path.split("."):
+    for part in _parts(path):
         names = _names(data)
         if part not in names:
             where = ".".join(walked) or "the spec"
@@ -37,6 +37,10 @@ def field_at(data: Any, path: str, *, at: Sequence[str] = ()) -> Any:
         data = data[int(part)] if isinstance(data, list) else data[part]
         walked.append(part)
     return data
+
+
+def _parts(path: str | Sequence[str]) -> Sequence[str]:
+    return path.split(".") if isinstance(path, str) else path
 
 
 def _names(data: Any) -> list[str]:
@@ -54,13 +58,15 @@ def model_at(spec: Spec, path: str) -> FrozenConfig | None:
     return value if isinstance(value, FrozenConfig) else None
 
 
-def put(data: Any, path: str, value: Any) -> None:
-    """Set the value at a dotted path in place. Sections that are not there are added, and left to validation.
+def put(data: Any, path: str | Sequence[str], value: Any) -> None:
+    """Set the value at a dotted path, or its parts, in place.
+
+    Sections that are not there are added, and left to validation.
 
     Raises:
         NoSuchField: if the path leads through a value that has no fields, or to an item a list does not have.
     """
-    *parents, last = path.split(".")
+    *parents, last = _parts(path)
     for depth, part in enumerate(parents):
         data = _section(data, part) if isinstance(data, dict) else field_at(data, part, at=parents[:depth])
     if isinstance(data, dict):

@@ -3,51 +3,40 @@
 from __future__ import annotations
 
 import json
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.errors import Problem, SpecError
+from orchestrator.errors import SpecError
 from orchestrator.placement.nodes import Node
-from orchestrator.spec.apply import NoSuchField, put
 from orchestrator.spec.checks.images import Watch, unwatched
 from orchestrator.spec.checks.spec_problems import examine
 from orchestrator.spec.extending import read_extended
 from orchestrator.spec.messages import problems_of
 from orchestrator.spec.model import ResolvedSpec, Spec
-from orchestrator.spec.yaml_source import Source, parse_yaml
+from orchestrator.spec.overriding import Override
+from orchestrator.spec.yaml_source import Source
 from workloads.core.config import plugins_in
 from workloads.core.numerics import MachineKind
 from workloads.core.plugins import check_installed
 
 
-def load_spec(file: Path, *, overrides: Mapping[str, str] | None = None) -> tuple[Spec, Source]:
-    """Read and validate a spec; `overrides` are YAML texts by dotted path.
+def load_spec(file: Path, *, overrides: Sequence[str] = ()) -> tuple[Spec, Source]:
+    """Read and validate a spec with the changes that `--set` makes, such as `prior.steps=500`.
 
     Raises:
         SpecError: with every problem of the file.
+        RequestError: if an override has none of the forms there are.
     """
     source = read_extended(file, _anchor_paths)
-    for path, text in (overrides or {}).items():
-        try:
-            put(source.data, path, _value_of(text))
-        except NoSuchField as error:
-            raise SpecError("--set", [Problem(0, path, f"names no field: {error}")]) from error
-        except (SpecError, RecursionError) as error:
-            raise SpecError("--set", [Problem(0, path, f"not a YAML value: {text!r}.")]) from error
-    _anchor_paths(source.data, file.parent.absolute())
+    for text in overrides:
+        Override.parse(text).apply(source, _anchor_paths)
     try:
         return Spec.model_validate_json(json.dumps(source.data)), source
     except ValidationError as error:
         raise SpecError(source.file, problems_of(error, source, Spec)) from error
-
-
-def _value_of(text: str) -> Any:
-    """Parse one value by the rules of a spec file."""
-    return parse_yaml(f"value:\n{textwrap.indent(text, '  ')}", Path("--set")).data["value"]
 
 
 def resolve(spec: Spec, source: Source, *, nodes: Sequence[Node] | None, watch: Watch = unwatched) -> ResolvedSpec:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+import re
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import AtField, Problem
+from orchestrator.spec.hints import as_fraction, did_you_mean, way_out
 from orchestrator.spec.yaml_source import FieldPath, Source
 from workloads.core.registry import Registry
 
@@ -59,19 +59,14 @@ def dotted(path: FieldPath) -> str:
     return ".".join(map(str, path))
 
 
-def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """' Did you mean ...?' with the candidate nearest to a word; nothing if none is near."""
-    near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
 def message_of(details: ErrorDetails, model: type[BaseModel]) -> str:
     """Say one of pydantic's problems in plain words: the rule, the value, and the way out if there is one."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
         name = str(details["loc"][-1])
         fields = sorted(_fields_at(model, details["loc"][:-1]))
-        return f"unknown field.{did_you_mean(name, fields)} Fields: {', '.join(fields)}."
+        near = did_you_mean(name, fields) or _elsewhere(name, model, details["loc"])
+        return f"unknown field.{near} Fields: {', '.join(fields)}."
     if kind == "union_tag_invalid":
         tags = [tag.strip("'") for tag in context["expected_tags"].split(", ")]
         tag = str(context["tag"])
@@ -84,11 +79,12 @@ def message_of(details: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{context['error']}."
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
-        return f"must be {words} {context[bound]:g}, got {_shown(value)}."
+        return f"must be {words} {context[bound]:g}, got {_shown(value)}.{as_fraction(value, context[bound])}"
     if kind in _TYPES:
-        return f"must be {_TYPES[kind]}, got {_shown(value)}."
+        return f"must be {_TYPES[kind]}, got {_shown(value)}.{way_out(kind, value)}"
     if kind == "literal_error":
-        return f"must be one of {context['expected']}, got {_shown(value)}."
+        near = did_you_mean(value, re.findall("'([^']*)'", context["expected"])) if isinstance(value, str) else ""
+        return f"must be one of {context['expected']}, got {_shown(value)}.{near}"
     if kind == "string_pattern_mismatch":
         return f"must match {context['pattern']}, got {_shown(value)}."
     if kind == "too_short":
@@ -139,6 +135,17 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
             ]
             here = next(iter(of_kind or members), here)
     return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
+
+
+def _elsewhere(name: str, model: type[BaseModel], loc: tuple[str | int, ...]) -> str:
+    """Which section has a field that stands beside the sections, such as `seeds`; empty for any other field."""
+    if len(loc) != 1:
+        return ""
+    sections = {section: _fields_at(model, (section,)) for section in model.model_fields}
+    for place in [(section, inner) for section, fields in sections.items() for inner in fields]:
+        sections[".".join(place)] = _fields_at(model, place)
+    having = [section for section, fields in sections.items() if name in fields]
+    return f" {' and '.join(having)} {'has' if len(having) == 1 else 'have'} one." if having else ""
 
 
 def _without_none(annotation: Any) -> Any:

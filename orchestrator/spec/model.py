@@ -186,6 +186,14 @@ class SearchConfig(FrozenConfig):
     """Add the point without any defense, which every trade-off is measured against."""
 
     @model_validator(mode="after")
+    def _objectives_differ(self) -> SearchConfig:
+        names = [objective.metric for objective in self.objectives]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise AtField(f"{name!r} is an objective already: remove one", "objectives", index)
+        return self
+
+    @model_validator(mode="after")
     def _space_suits_sampler(self) -> SearchConfig:
         self.sampler.check_space(self.space)
         return self

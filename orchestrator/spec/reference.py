@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import RequestError
-from orchestrator.spec.messages import did_you_mean
+from orchestrator.spec.hints import did_you_mean
 from orchestrator.spec.model import Spec
 
 ROOMS = {

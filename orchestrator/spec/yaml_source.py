@@ -31,17 +31,19 @@ class Source:
     data: Any
     """Its mappings, lists and values."""
     lines: dict[FieldPath, int] = field(default_factory=dict)
-    """The line of each field and value, counted from 1."""
+    """The line of each field and value, counted from 1; 0 for what an option of the command line sets."""
     files: dict[FieldPath, str] = field(default_factory=dict)
-    """The file of each field and value that stands in another one, which this spec extends."""
+    """The file of each field and value that stands in one which this spec extends, or the option that sets it."""
 
     def line(self, path: FieldPath) -> int:
         """Line of a field, or of the nearest one around it; 0 if there is none."""
         return self.lines.get(self._nearest(path), 0)
 
     def problem(self, path: FieldPath, message: str) -> Problem:
-        """A problem of a field, at its place."""
-        return Problem(self.line(path), ".".join(map(str, path)), message, self.files.get(self._nearest(path), ""))
+        """A problem of a field, at its place; that of a section is blamed on an option that sets a part of it."""
+        options = [place for place in self.files if place[: len(path)] == path and not self.lines.get(place)]
+        place = options[0] if options else self._nearest(path)
+        return Problem(self.lines.get(place, 0), ".".join(map(str, path)), message, self.files.get(place, ""))
 
     def _nearest(self, path: FieldPath) -> FieldPath:
         while path and path not in self.lines:
@@ -75,7 +77,9 @@ def parse_yaml(text: str, file: Path) -> Source:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise _refused(file, line, f"not valid YAML: {error.problem}.") from error
+        is_tab = "'\\t'" in str(error.problem)
+        problem = "a tab: YAML indents with blanks" if is_tab else error.problem
+        raise _refused(file, line, f"not valid YAML: {problem}.") from error
     except yaml.YAMLError as error:
         raise _refused(file, 0, f"not valid YAML: {str(error).partition(chr(10))[0]}.") from error
     if root is None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
+from workloads.core.config import Steps
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access, SearchConfig
 from workloads.inversion.row_search import RowSearch
@@ -35,7 +36,7 @@ class BrepmiConfig(SearchConfig):
     kind: Literal["brepmi"] = "brepmi"
     restarts: PositiveInt = 1
     """Starts of each identity: the first random latents that the target model names so."""
-    steps: PositiveInt = 10_000
+    steps: Steps = 10_000
     """Most moves tried from a start. The authors have no such bound and may never end on a thin boundary, because
     moves that are refused do not count for `patience`."""
     draws: PositiveInt = 25_600

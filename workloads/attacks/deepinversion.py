@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
-from workloads.core.config import Beta, Fraction
+from workloads.core.config import Beta, Fraction, Steps
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access
 from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
@@ -42,7 +42,7 @@ class DeepinversionConfig(GradientAttackConfig):
     """Images in a batch, whose joint statistics have to look like those of training. Memory grows with it."""
     keep: PositiveInt = 32
     """Reconstructions kept per identity, of restarts x images; the authors keep all."""
-    steps: PositiveInt = 2000
+    steps: Steps = 2000
     """Steps that each batch is optimised for."""
     chunk_rows: PositiveInt = 32
     """Batches optimised at once. Bounds memory; changes results by float rounding only."""

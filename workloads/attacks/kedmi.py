@@ -9,6 +9,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from workloads.core.checkpoints import State
+from workloads.core.config import Steps
 from workloads.inversion.attack import ATTACKS, Access, check_realism
 from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
 from workloads.inversion.objective import TargetObjective
@@ -32,7 +33,7 @@ class KedmiConfig(GradientAttackConfig):
     """Reconstructions drawn from each Gaussian."""
     keep: PositiveInt = 5
     """Reconstructions kept per identity, of restarts x draws; the authors keep all."""
-    steps: PositiveInt = 2400
+    steps: Steps = 2400
     """Steps that each Gaussian is fitted for."""
     prior: Annotated[PriorConfig, PRIORS] | None = KedGanConfig()
     """The prior that images come from; it must judge how real an image looks."""

@@ -13,7 +13,7 @@ from workloads.attacks.gmi import GmiConfig
 from workloads.attacks.kedmi import KedmiConfig
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
-from workloads.core.config import FrozenConfig
+from workloads.core.config import FrozenConfig, Steps
 from workloads.inversion.attack import ATTACKS, Access, Attack, Reconstructions, SurrogateConfig
 from workloads.inversion.objective import Objective
 from workloads.inversion.wrapped_attack import WrappedAttackConfig
@@ -30,7 +30,7 @@ FEATURE_BATCH = 50  # public images at once
 class GmiHost(GmiConfig):
     """GMI with the budget it has in LOMMA's code."""
 
-    steps: PositiveInt = 2400
+    steps: Steps = 2400
     """Steps of each search."""
     batch_reference: PositiveInt = 60
     """Batch size that the authors divide losses by."""

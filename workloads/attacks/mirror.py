@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
-from workloads.core.config import Fraction, with_preset
+from workloads.core.config import Fraction, Steps, with_preset
 from workloads.inversion.attack import (
     ATTACKS,
     Access,
@@ -58,7 +58,7 @@ class MirrorConfig(PooledConfig):
     """`gradient` needs the target model itself, `genetic` only its scores."""
     restarts: PositiveInt = 8
     """Independent searches per identity."""
-    steps: PositiveInt = 20000
+    steps: Steps = 20000
     """Gradient steps, or generations."""
     pool: PositiveInt = 100_000
     """Latents drawn; the target model scores them once, for all identities together."""

@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validat
 from torch import Tensor
 from torch.nn import functional as F
 
-from workloads.core.config import Preset, with_preset
+from workloads.core.config import Preset, Steps, with_preset
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import ATTACKS, Access
 from workloads.inversion.optimizers import Adam, Descent, steps_down
@@ -41,7 +41,7 @@ class PpaConfig(StyleSearchConfig):
     """Entries of the pool, per identity, that a search starts from."""
     keep: PositiveInt = 50
     """Reconstructions kept per identity: those with the highest mean confidence over random views."""
-    steps: PositiveInt = 50
+    steps: Steps = 50
     """Steps of each search."""
     milestones: tuple[PositiveInt, ...] = ()
     """Steps after each of which the learning rate is multiplied by `gamma`; (30, 40) in the authors' example."""

@@ -9,6 +9,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from workloads.core.checkpoints import State
+from workloads.core.config import Steps
 from workloads.inversion.attack import ATTACKS, Access, SearchConfig
 from workloads.inversion.optimizers import Adam
 from workloads.inversion.row_search import RowSearch
@@ -27,7 +28,7 @@ class RlbmiConfig(SearchConfig):
     kind: Literal["rlbmi"] = "rlbmi"
     restarts: PositiveInt = 1
     """Agents per identity."""
-    steps: PositiveInt = 40_000
+    steps: Steps = 40_000
     """Episodes per agent. In each it acts once, learns once, and shows once what it has learned."""
     chunk_rows: PositiveInt = 8
     """Agents trained at once. With latents of 100 an agent remembers 201 numbers per episode, so 32 MB after 40,000,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
+from workloads.core.config import Steps
 from workloads.core.numerics import full_precision
 from workloads.inversion.attack import ATTACKS, Access
 from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
@@ -36,7 +37,7 @@ class VmiConfig(GradientAttackConfig):
     """Reconstructions drawn from each distribution."""
     keep: PositiveInt = 50
     """Reconstructions kept per identity, of restarts x draws; the authors keep all."""
-    steps: PositiveInt = 4867
+    steps: Steps = 4867
     """Steps that each distribution is fitted for, each on fresh samples: the authors' 31 epochs of 157."""
     samples: PositiveInt = 64
     """Images per distribution and step. Memory grows with it."""

@@ -22,6 +22,13 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """A decay rate of Adam's moments."""
 
+Epochs = Annotated[int, Field(gt=0, le=100_000)]
+"""Passes over the training images."""
+Steps = Annotated[int, Field(gt=0, le=100_000_000)]
+"""Steps of an optimisation."""
+BatchSize = Annotated[int, Field(gt=0, le=65_536)]
+"""Images per batch."""
+
 
 class Location:
     """Marks a field that says where something lies, not what it is: it never enters a key."""

@@ -26,7 +26,7 @@ Name = Annotated[str, Field(min_length=1)]
 class DatasetConfig(ComponentConfig):
     """Which images of a data set to use, and their size."""
 
-    image_size: PositiveInt = 32
+    image_size: Annotated[int, Field(gt=0, le=4096)] = 32
     """Side of the square images in pixels; the shorter side is scaled to it and the longer one is cropped."""
     channels: Literal[1, 3] = 3
     """1 for grey images, 3 for colour; images are converted."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
-from workloads.core.config import ComponentConfig, FrozenConfig
+from workloads.core.config import ComponentConfig, FrozenConfig, Steps
 from workloads.core.errors import ConfigError
 from workloads.core.registry import Registry
 from workloads.defenses.base import DefenseConfig
@@ -108,7 +108,7 @@ class SearchConfig(AttackConfig):
     """Independent searches per identity."""
     keep: PositiveInt = 1
     """Reconstructions kept per identity: those that the target model scores highest."""
-    steps: PositiveInt = 1500
+    steps: Steps = 1500
     """Steps of each search."""
     chunk_rows: PositiveInt = 256
     """Rows searched at once. Bounds memory; changes results by float rounding only."""

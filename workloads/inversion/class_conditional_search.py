@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
+from workloads.core.config import Steps
 from workloads.core.errors import ConfigError
 from workloads.inversion.attack import Access, Oracle
 from workloads.inversion.gradient_search import GradientAttack, GradientAttackConfig
@@ -20,7 +21,7 @@ class ClassConditionalSearchConfig(GradientAttackConfig):
 
     keep: PositiveInt = 5
     """Reconstructions kept per identity: those that the target model scores highest."""
-    steps: PositiveInt = 600
+    steps: Steps = 600
     """Steps of each search."""
     lr: PositiveFloat = 0.1
     """Learning rate of the latents."""

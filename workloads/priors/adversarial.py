@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from workloads.context import JobContext
 from workloads.core.checkpoints import State
-from workloads.core.config import Addition, Beta
+from workloads.core.config import Addition, BatchSize, Beta, Steps
 from workloads.core.cuda_graphs import CudaGraphs
 from workloads.core.errors import DivergedError
 from workloads.core.numerics import Precision, arithmetic
@@ -35,11 +35,11 @@ class AdversarialConfig(PriorConfig):
 
     latent_size: PositiveInt = 100
     """Numbers in one latent."""
-    steps: PositiveInt = 6000
+    steps: Steps = 6000
     """Updates of the critic."""
     critic_steps: PositiveInt = 5
     """Updates of the critic for each update of the generator."""
-    batch_size: PositiveInt = 64
+    batch_size: BatchSize = 64
     """Images per update, real and generated each."""
     lr: PositiveFloat = 2e-4
     """Learning rate of Adam, for both networks."""

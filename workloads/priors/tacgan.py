@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.context import JobContext
-from workloads.core.config import Addition, Fraction
+from workloads.core.config import Addition, BatchSize, Fraction
 from workloads.datasets.resident import on_device
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.adversarial import PublicBatches
@@ -34,7 +34,7 @@ class TacganConfig(ConditionalConfig):
 
     version: ClassVar[int] = 3
     kind: Literal["tacgan"] = "tacgan"
-    batch_size: PositiveInt = 128
+    batch_size: BatchSize = 128
     """Images per update, real and generated each."""
     class_weight: NonNegativeFloat = 1.5
     """Weight of the classification loss; that of the real/fake loss is 1."""

@@ -6,10 +6,10 @@ import math
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor, nn
 
-from workloads.core.config import ACCEPTS_LISTS, Fraction, FrozenConfig, Preset
+from workloads.core.config import ACCEPTS_LISTS, Epochs, Fraction, FrozenConfig, Preset
 from workloads.core.errors import ConfigError
 from workloads.core.numerics import Precision
 from workloads.recipes.augmentation import AugmentationConfig
@@ -40,9 +40,9 @@ class TrainingConfig(FrozenConfig):
     protocol: Annotated[Literal["lr_64", "hr_224"] | None, Preset()] = None
     """A published training: `lr_64` for images of 64 pixels, `hr_224` for 224 pixels. It sets the fields below; a spec
     may override them one by one."""
-    epochs: PositiveInt = 50
+    epochs: Epochs = 50
     """Passes over the training images."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     """Images per step."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Rule that turns gradients into steps."""

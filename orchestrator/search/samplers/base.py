@@ -10,6 +10,9 @@ from orchestrator.search.space import Distribution, Params
 from workloads.core.config import PickedConfig
 from workloads.core.registry import Registry
 
+MOST_POINTS = 100_000
+"""More points than any search is run with."""
+
 
 class SamplerConfig(PickedConfig):
     """Settings of a sampler."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from orchestrator.errors import AtField
-from orchestrator.search.samplers.base import SAMPLERS, Sampler, SamplerConfig
+from orchestrator.search.samplers.base import MOST_POINTS, SAMPLERS, Sampler, SamplerConfig
 from orchestrator.search.space import Choice, Distribution, Objective, Params
 
 
@@ -21,6 +22,9 @@ class GridConfig(SamplerConfig):
             if not isinstance(distribution, Choice):
                 rule = f"sampler grid needs lists of values, but this is {distribution.kind}"
                 raise AtField(f"{rule}: use kind: choice, or sampler random or tpe", "space", path)
+        points = math.prod(len(choice.values) for choice in space.values() if isinstance(choice, Choice))
+        if points > MOST_POINTS:
+            raise AtField(f"{points} combinations of values are more than {MOST_POINTS}: list fewer", "space")
 
 
 @SAMPLERS.register(GridConfig)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import JsonValue, PositiveInt
+from pydantic import Field, JsonValue
 
-from orchestrator.search.samplers.base import SAMPLERS, Sampler, SamplerConfig
+from orchestrator.search.samplers.base import MOST_POINTS, SAMPLERS, Sampler, SamplerConfig
 from orchestrator.search.space import Choice, Distribution, Integer, LogUniform, Objective, Params, Uniform
 
 
@@ -17,7 +17,7 @@ class RandomConfig(SamplerConfig):
     """Independent draws from the space; the n-th one depends on the seed and n alone."""
 
     kind: Literal["random"] = "random"
-    points: PositiveInt
+    points: Annotated[int, Field(gt=0, le=MOST_POINTS)]
     """Number of points to draw."""
     seed: int = 0
     """Seed of the draws."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
-from orchestrator.search.samplers.base import SAMPLERS, Sampler, SamplerConfig
+from orchestrator.search.samplers.base import MOST_POINTS, SAMPLERS, Sampler, SamplerConfig
 from orchestrator.search.space import Choice, Distribution, Integer, LogUniform, Objective, Params, Uniform
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class TpeConfig(SamplerConfig):
     learns: ClassVar[bool] = True
 
     kind: Literal["tpe"] = "tpe"
-    points: PositiveInt
+    points: Annotated[int, Field(gt=0, le=MOST_POINTS)]
     """Number of points to try."""
     seed: int = 0
     """Seed of the draws."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orchestrator.spec.checks.problem import FieldProblem
-from orchestrator.spec.messages import did_you_mean
+from orchestrator.spec.hints import did_you_mean
 from orchestrator.spec.model import Spec
 from workloads.datasets.base import DATASETS, held_out_of
 from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from orchestrator.errors import SpecError
+from orchestrator.errors import RequestError, SpecError
 from orchestrator.placement.nodes import Node
 from orchestrator.spec.loading import load_spec, resolve
 from workloads.core.registry import Registry
@@ -64,6 +65,8 @@ SPEC_FIELDS = (
     "storage, target, tracking"
 )
 
+LONG = f"{{kind: choice, values: {list(range(250))}}}"
+
 # What replaces what in VALID, and the line about it after "spec.yaml:".
 MALFORMED = {
     # Names
@@ -102,17 +105,21 @@ MALFORMED = {
                      "that `midre list` shows."),
     # Types
     "text_for_int": ("steps: 10", "steps: many", "12: prior.steps: must be a whole number, got 'many'."),
-    "quoted_int": ("steps: 10", 'steps: "10"', "12: prior.steps: must be a whole number, got '10'."),
+    "quoted_int": ("steps: 10", 'steps: "10"', "12: prior.steps: must be a whole number, got '10'. Leave out the "
+                   "quotes."),
     "float_for_int": ("steps: 10", "steps: 10.5", "12: prior.steps: must be a whole number, got 10.5."),
     "bool_for_number": ("min_area: 0.1", "min_area: true", "9: defenses.0.min_area: must be a number, got True."),
     "bool_for_int": ("epochs: 1", "epochs: yes", "7: target.training.epochs: must be a whole number, got True."),
-    "number_for_bool": ("epochs: 1", "nesterov: 1", "7: target.training.nesterov: must be true or false, got 1."),
-    "number_for_text": ("name: broken", "name: 5", "1: name: must be text, got 5."),
-    "number_for_identity": ('["5", "6"]', '[5, "6"]', "4: data.public.identities.0: must be text, got 5."),
+    "number_for_bool": ("epochs: 1", "nesterov: 1", "7: target.training.nesterov: must be true or false, got 1. "
+                        "Write true."),
+    "number_for_text": ("name: broken", "name: 5", "1: name: must be text, got 5. Put it in quotes: \"5\"."),
+    "number_for_identity": ('["5", "6"]', '[5, "6"]', "4: data.public.identities.0: must be text, got 5. Put it in "
+                            "quotes: \"5\"."),
     "list_for_mapping": ("{epochs: 1}", "[1]", "7: target.training: must be a mapping of fields, got [1]."),
-    "text_for_list": ("[0, 1]", "none", "19: search.seeds: must be a list, got 'none'."),
+    "text_for_list": ("[0, 1]", "none", "19: search.seeds: must be a list, got 'none'. YAML writes none as null; "
+                      "or leave the field out."),
     "unknown_word": ("epochs: 1", "schedule: cosin", "7: target.training.schedule: must be one of 'constant', "
-                     "'cosine', 'step' or 'one_cycle', got 'cosin'."),
+                     "'cosine', 'step' or 'one_cycle', got 'cosin'. Did you mean 'cosine'?"),
     # Ranges
     "area_above_one": ("max_area: 0.4", "max_area: 1.5", "9: defenses.0.max_area: must be at most 1, got 1.5."),
     "negative_area": ("min_area: 0.1", "min_area: -0.1", "9: defenses.0.min_area: must be at least 0, got -0.1."),
@@ -183,6 +190,40 @@ MALFORMED = {
                      "19: search.objectives.0.goal: must be one of 'max' or 'min', got 'most'."),
     "sampler_without_points": ("  seeds: [0, 1]", "  sampler: {kind: random}",
                                "19: search.sampler.points: is missing: add it."),
+    # From other libraries, and from Python
+    "trials_of_a_sampler": ("  seeds: [0, 1]", "  sampler: {kind: random, n_trials: 5, points: 5}",
+                            "19: search.sampler.n_trials: unknown field. Did you mean 'points'? Fields: kind, points, "
+                            "seed."),
+    "learning_rate": ("epochs: 1", "learning_rate: 0.1", "7: target.training.learning_rate: unknown field. "
+                      f"Did you mean 'lr'? Fields: {TRAINING_FIELDS}."),
+    "batchsize": ("epochs: 1", "batchsize: 8", "7: target.training.batchsize: unknown field. "
+                  f"Did you mean 'batch_size'? Fields: {TRAINING_FIELDS}."),
+    "minimize": ("  seeds: [0, 1]", "  objectives: [{metric: natural_accuracy, goal: maximize}]",
+                 "19: search.objectives.0.goal: must be one of 'max' or 'min', got 'maximize'. Did you mean 'max'?"),
+    "section_of_another": ("name: broken", "name: broken\nsampler: {kind: grid}", "2: sampler: unknown field. search "
+                           f"has one. Fields: {SPEC_FIELDS}."),
+    "per_cent": ("max_area: 0.4", "max_area: 40", "9: defenses.0.max_area: must be at most 1, got 40. 40 % is 0.4."),
+    "number_for_a_list": ("seeds: [0, 1]", "seeds: 3", "19: search.seeds: must be a list, got 3. For a list of one: "
+                          "[3]."),
+    "tuple": ("seeds: [0, 1]", "seeds: (0, 1)", "19: search.seeds: must be a list, got '(0, 1)'. In YAML: [0, 1]."),
+    "none": ("epochs: 1", "epochs: None", "7: target.training.epochs: must be a whole number, got 'None'. YAML writes "
+             "none as null; or leave the field out."),
+    "quoted_number": ("epochs: 1", "epochs: '1'", "7: target.training.epochs: must be a whole number, got '1'. Leave "
+                      "out the quotes."),
+    "float_for_a_count": ("epochs: 1", "epochs: 1e1", "7: target.training.epochs: must be a whole number, got 10.0. "
+                          "Write 10."),
+    # Absurd
+    "age_of_the_universe": ("epochs: 1", "epochs: 100000000", "7: target.training.epochs: must be at most 100000, got "
+                            "100000000."),
+    "batch_beyond_memory": ("epochs: 1", "batch_size: 1000000000", "7: target.training.batch_size: must be at most "
+                            "65536, got 1000000000."),
+    "ten_million_points": ("  seeds: [0, 1]", "  sampler: {kind: random, points: 10000000}", "19: search.sampler.points"
+                           ": must be at most 100000, got 10000000."),
+    "endless_grid": ("  seeds: [0, 1]", f"    defenses.0.boxes: {LONG}\n    defenses.0.probability: {LONG}", "17: "
+                     "search.space: 125000 combinations of values are more than 100000: list fewer."),
+    "objective_twice": ("  seeds: [0, 1]", "  objectives: [{metric: natural_accuracy, goal: max}, {metric: "
+                        "natural_accuracy, goal: min}]", "19: search.objectives.1: 'natural_accuracy' is an objective "
+                        "already: remove one."),
     # YAML
     "duplicate_key": ("prior:", "target:", "12: 'target' is given twice: remove one."),
     "duplicate_nested_key": ("width: 4", "width: 4, width: 8", "6: 'width' is given twice: remove one."),
@@ -194,8 +235,8 @@ MALFORMED = {
                               "data only."),
     "own_tag": ("name: broken", "name: !env HOME", "1: the tag '!env' would build an object: a spec holds plain data "
                 "only."),
-    "tab": ("  model: {kind: small_cnn, width: 4}", "\tmodel: 1", "6: not valid YAML: found character '\\t' that "
-            "cannot start any token."),
+    "tab": ("  model: {kind: small_cnn, width: 4}", "\tmodel: 1",
+            "6: not valid YAML: a tab: YAML indents with blanks."),
     "unclosed": ("steps: 10}", "steps: 10", "13: not valid YAML: expected ',' or '}', but got ':'."),
     "list_as_name": ("name: broken", "[a, b]: broken", "1: a field name must be a word, not a list or a mapping."),
     "merge_key": ("{kind: small_cnn}", "{<<: {kind: small_cnn}}", "11: merge keys (<<) are not supported: write the "
@@ -330,23 +371,32 @@ UNREADABLE = {
     "thousand_lists": (b"a: " + b"[" * 5000, ": values are nested too deeply: write it flatter."),
 }
 
-# A dotted path and a value of --set, and the line it earns.
+# What --set says, and the line it earns.
 OVERRIDES = {
-    "path_of_no_section": ("targt.model.width", "8", "spec.yaml:1: targt: unknown field. Did you mean 'target'? "
-                           f"Fields: {SPEC_FIELDS}."),
-    "path_into_a_number": ("prior.steps.more", "8", "--set: prior.steps.more: names no field: prior.steps has no "
-                           "fields, not 'more'."),
-    "path_of_missing_item": ("defenses.3", "{}", "--set: defenses.3: names no field: defenses has 0, not '3'."),
-    "object": ("description", "!!set {a}", "--set: description: not a YAML value: '!!set {a}'."),
-    "list_inside_itself": ("description", "&a [*a]", "--set: description: not a YAML value: '&a [*a]'."),
-    "not_yaml": ("prior.steps", "[1", "--set: prior.steps: not a YAML value: '[1'."),
-    "unknown_field": ("target.model.widht", "8", "spec.yaml:6: target.model.widht: unknown field. Did you mean "
-                      f"'width'? Fields: {CNN_FIELDS}."),
-    "wrong_type": ("prior.steps", "many", "spec.yaml:12: prior.steps: must be a whole number, got 'many'."),
+    "path_of_no_section": ("targt.model.width=8", "--set targt.model.width=8: targt: unknown field. Did you mean "
+                           f"'target'? Fields: {SPEC_FIELDS}."),
+    "path_into_a_number": ("prior.steps.more=8", "--set prior.steps.more=8: prior.steps.more: names no field: "
+                           "prior.steps has no fields, not 'more'."),
+    "path_of_missing_item": ("defenses.3={}", "--set defenses.3={}: defenses.3: names no field: defenses has 0, not "
+                             "'3'."),
+    "object": ("description=!!set {a}", "--set description=!!set {a}: not a YAML value: '!!set {a}'."),
+    "list_inside_itself": ("description=&a [*a]", "--set description=&a [*a]: not a YAML value: '&a [*a]'."),
+    "not_yaml": ("prior.steps=[1", "--set prior.steps=[1: not a YAML value: '[1'."),
+    "unknown_field": ("target.model.widht=8", "--set target.model.widht=8: target.model.widht: unknown field. Did you "
+                      f"mean 'width'? Fields: {CNN_FIELDS}."),
+    "wrong_type": ("prior.steps=many", "--set prior.steps=many: prior.steps: must be a whole number, got 'many'."),
+    "wrong_item": ("attacks+={kind: gmi, steps: 0, name: b}", "--set attacks+={kind: gmi, steps: 0, name: b}: "
+                   "attacks.1.steps: must be above 0, got 0."),
+    "append_to_no_list": ("prior+=1", "--set prior+=1: prior: names no field: prior is no list: set it with =."),
+    "delete_nothing": ("prio-", "--set prio-: prio: names no field: the spec has name, data, target, defenses, "
+                       "evaluation, prior, attacks, metrics, search, resources, not 'prio'. Did you mean 'prior'?"),
+    "delete_what_must_be": ("data.public-", "spec.yaml:2: data.public: is missing: add it."),
+    "quoted_key": ('search.space["defenses.0.max_area"].values=[2]', '--set search.space["defenses.0.max_area"].values='
+                   "[2]: search.space.defenses.0.max_area: the value 2 is refused: must be at most 1, got 2."),
 }  # fmt: skip
 
 
-def refusal(folder: Path, text: str | bytes, overrides: dict[str, str] | None = None) -> str:
+def refusal(folder: Path, text: str | bytes, overrides: Sequence[str] = ()) -> str:
     """The message a spec earns, with its folder written FOLDER."""
     file = folder / "spec.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -390,15 +440,49 @@ def test_a_file_that_is_no_spec_is_refused_in_one_line(folder: Path, data: bytes
     assert refusal(folder, data) == f"spec.yaml{line}"
 
 
-@pytest.mark.parametrize(("path", "value", "line"), OVERRIDES.values(), ids=OVERRIDES)
-def test_a_broken_override_is_refused_in_one_line(folder: Path, path: str, value: str, line: str) -> None:
-    assert refusal(folder, VALID, {path: value}) == line
+@pytest.mark.parametrize(("text", "line"), OVERRIDES.values(), ids=OVERRIDES)
+def test_a_broken_override_is_refused_in_one_line(folder: Path, text: str, line: str) -> None:
+    assert refusal(folder, VALID, [text]) == line
+
+
+def test_an_override_appends_and_leaves_out(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(VALID)
+    texts = [
+        "attacks+={kind: gmi, name: long, steps: 7}",
+        "attacks.0-",
+        "search.space[defenses.0.max_area].values+=0.3",
+    ]
+    spec, _ = load_spec(folder / "spec.yaml", overrides=[*texts, "description='a=b'", "search.seeds-"])
+    assert [attack.label for attack in spec.attacks] == ["long"]
+    assert spec.search.space["defenses.0.max_area"].extremes() == (0.2, 0.5, 0.3)
+    assert (spec.description, spec.search.seeds) == ("a=b", (0,))
+
+
+def test_after_an_item_is_left_out_problems_are_told_at_the_lines_of_the_others(folder: Path) -> None:
+    text = edited("  - {kind: gmi, steps: 5, restarts: 5}", "  - {kind: gmi}\n  - {kind: gmi, name: b, steps: 0}")
+    assert refusal(folder, text, ["attacks.0-"]) == "spec.yaml:15: attacks.0.steps: must be above 0, got 0."
+
+
+def test_files_that_an_override_names_are_relative_to_the_shell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (folder / "spec.yaml").write_text(VALID)
+    spec, _ = load_spec(folder / "spec.yaml", overrides=["data.public={kind: parquet, path: table.parquet}"])
+    assert spec.plain()["data"]["public"]["path"] == str(elsewhere / "table.parquet")
+
+
+@pytest.mark.parametrize("text", ["prior.steps", "=5", "a..b=1", "a[b=1", ""])
+def test_an_override_of_no_form_is_refused_with_the_forms(folder: Path, text: str) -> None:
+    (folder / "spec.yaml").write_text(VALID)
+    with pytest.raises(RequestError, match=r"PATH=VALUE sets a field, PATH\+=VALUE appends"):
+        load_spec(folder / "spec.yaml", overrides=[text])
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", ".1e-2", "0.001"])
 def test_a_number_may_be_written_in_any_way_that_numbers_are(folder: Path, text: str) -> None:
     (folder / "spec.yaml").write_text(edited("epochs: 1", f"lr: {text}"))
-    for overrides in ({}, {"target.training.lr": text}):
+    for overrides in ([], [f"target.training.lr={text}"]):
         training = load_spec(folder / "spec.yaml", overrides=overrides)[0].target.training
         assert training is not None
         assert training.lr == 0.001
@@ -406,7 +490,7 @@ def test_a_number_may_be_written_in_any_way_that_numbers_are(folder: Path, text:
 
 def test_a_date_is_text_in_an_override_as_in_a_file(folder: Path) -> None:
     (folder / "spec.yaml").write_text(VALID)
-    assert load_spec(folder / "spec.yaml", overrides={"description": "2024-99-99"})[0].description == "2024-99-99"
+    assert load_spec(folder / "spec.yaml", overrides=["description=2024-99-99"])[0].description == "2024-99-99"
 
 
 def test_a_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workloads.context import JobContext
-from workloads.core.config import ACCEPTS_LISTS, Beta, Fraction, Location
+from workloads.core.config import ACCEPTS_LISTS, BatchSize, Beta, Fraction, Location, Steps
 from workloads.core.errors import ConfigError
 from workloads.core.resampling import resize
 from workloads.core.weights import WeightsFileConfig, load_weights, read_weights
@@ -70,11 +70,11 @@ class StyleGan2Config(WeightsFileConfig, AdversarialConfig):
     """Outputs of convolutions are clipped to plus and minus this; null for no clipping. Published networks have 256."""
     judge: bool = True
     """Whether there is a critic, which scores realism; set it to false for a file of weights without one."""
-    steps: PositiveInt = 50_000
+    steps: Steps = 50_000
     """Updates of the critic."""
     critic_steps: PositiveInt = 1
     """Updates of the critic for each update of the generator."""
-    batch_size: PositiveInt = 32
+    batch_size: BatchSize = 32
     """Images per update, real and generated each. Above 4, a multiple of 4."""
     lr: PositiveFloat = 0.0025
     """Learning rate of Adam, for both networks, before it is lowered for lazy regularisation."""
