@@ -124,11 +124,11 @@ def _close_gap(places: dict[FieldPath, Any], around: FieldPath, gone: int) -> No
 
 def _positions(data: Any, path: tuple[str, ...]) -> FieldPath:
     """A path with numbers where it leads into lists, as places are noted."""
-    found: list[str | int] = []
+    positions: list[str | int] = []
     for part in path:
-        found.append(int(part) if isinstance(data, list) else part)
-        data = data[found[-1]]
-    return tuple(found)
+        positions.append(int(part) if isinstance(data, list) else part)
+        data = data[positions[-1]]
+    return tuple(positions)
 
 
 def _parsed(text: str, value: str) -> Any:

@@ -35,7 +35,7 @@ def test_a_field_has_type_range_default_and_meaning() -> None:
     [
         ("search.seeds", "list of: whole number", "[0]"),
         ("target.training.schedule", "one of constant, cosine, step, one_cycle", "constant"),
-        ("attacks.gmi.steps", "whole number, above 0", "1500"),
+        ("attacks.gmi.steps", "whole number, above 0, at most 1e+08", "1500"),
         ("attacks.gmi.identities", "whole number, above 0 or a section or list of: text or all or null", "null"),
         ("priors.wgan_gp.betas", "list of: number, at least 0, below 1; number, at least 0, below 1", "[0.5, 0.999]"),
         ("storage.runs", "text or null", "null"),
