@@ -91,7 +91,7 @@ def attacked(accuracy: float, half: float) -> AttackResult:
 
 
 def quickstart(**overrides: str) -> ResolvedSpec:
-    spec, _ = load_spec(QUICKSTART, overrides=overrides)
+    spec, _ = load_spec(QUICKSTART, overrides=[f"{path}={text}" for path, text in overrides.items()])
     return ResolvedSpec(spec=spec, private_digest="a" * 64, public_digest="b" * 64)
 
 

@@ -100,7 +100,7 @@ from orchestrator.sweep import Sweep
 from workloads.core.errors import PluginError
 from workloads.defenses.base import DEFENSES
 
-short = {"prior.steps": "2", "attacks.0.steps": "3", "target.training.epochs": "1", "evaluation.training.epochs": "1"}
+short = ["prior.steps=2", "attacks.0.steps=3", "target.training.epochs=1", "evaluation.training.epochs=1"]
 sweep = Sweep.of(resolve(*load_spec(Path(sys.argv[1]), overrides=short), nodes=None), Path(sys.argv[2]))
 done, folder = sweep.run(InlineExecutor(), spec_file=None).trials_done, sweep.paths.root
 described = next(row for row in DEFENSES.describe() if row["kind"] == "pixelate")
