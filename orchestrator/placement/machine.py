@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.placement.nodes import Gpu, Node
+from workloads.core.nvidia_driver import installed_gpus
 
 THIS_MACHINE = "this machine"
 """Id of the one node of an embedded cluster."""
-DRIVER_FILES = Path("/proc/driver/nvidia/gpus")
-"""Where NVIDIA's driver lists a folder for each GPU."""
 MPS_VARIABLE, MPS_FOLDER = "CUDA_MPS_PIPE_DIRECTORY", Path("/tmp/nvidia-mps")
 """Where CUDA looks for the pipes of the multi-process service: in this variable, else in this folder."""
 
@@ -49,11 +48,6 @@ def local_gpus() -> LocalGpus:
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     gpus = tuple(Gpu(device.total_memory / 2**30, device.name) for device in devices)
     return LocalGpus(gpus, mps=mps_runs())
-
-
-def installed_gpus() -> int:
-    """How many GPUs the driver of this machine lists, whether torch can use them or not."""
-    return len(list(DRIVER_FILES.iterdir())) if DRIVER_FILES.is_dir() else 0
 
 
 def mps_runs() -> bool:

@@ -85,7 +85,7 @@ class _Planner:
     def __init__(self, spec: Spec, resolved: ResolvedSpec, seed: int, with_code: bool) -> None:
         self._spec, self._seed, self._with_code = spec, seed, with_code
         self._private, self._public = data_inputs(resolved, spec)
-        self._machine = resolved.machine.model_dump() if resolved.machine else None
+        self._machine = content(resolved.machine) if resolved.machine else None
         self._plugins = tuple(sorted(plugins_in(spec)))
         self.jobs: list[PlannedJob] = []
         self._shapes: dict[str, str] = {}

@@ -11,14 +11,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 from torch.backends import cuda as sdp
 
-from workloads.core.config import FrozenConfig
+from workloads.core.config import Addition, FrozenConfig
 from workloads.core.errors import OtherMachineError
+from workloads.core.nvidia_driver import installed_gpus
 
 Precision = Literal["fp32", "tf32", "bf16"]
 """Precision that networks compute in. `fp32` is single precision throughout. `tf32` rounds the factors of convolutions
@@ -44,12 +45,20 @@ class MachineKind(FrozenConfig):
     """Name of its first GPU; None without one that torch can use."""
     torch_version: str
     """Version of torch."""
+    installed_gpus: Annotated[int, Addition()] = 0
+    """Number of its GPUs, from which threads beside one of them follow where a spec does not set them."""
 
     @staticmethod
     def here() -> MachineKind:
         """Describe this machine."""
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-        return MachineKind(processor=cpu_model(), cores=os.cpu_count() or 1, gpu=gpu, torch_version=torch.__version__)
+        return MachineKind(
+            processor=cpu_model(),
+            cores=os.cpu_count() or 1,
+            gpu=gpu,
+            torch_version=torch.__version__,
+            installed_gpus=installed_gpus(),
+        )
 
     def check(self, device: torch.device, *, gpus: float) -> None:
         """Refuse to compute on a device of another kind.
@@ -62,8 +71,13 @@ class MachineKind(FrozenConfig):
             OtherMachineError: if this is another kind of machine, or the job lost the GPU it was placed on.
         """
         expected = (self.gpu or self.processor) if gpus else self.processor
-        here = {"device": device_name(device), "cores": os.cpu_count() or 1, "torch": torch.__version__}
-        planned = {"device": expected, "cores": self.cores, "torch": self.torch_version}
+        here = {
+            "device": device_name(device),
+            "cores": os.cpu_count() or 1,
+            "GPUs": installed_gpus(),
+            "torch": torch.__version__,
+        }
+        planned = {"device": expected, "cores": self.cores, "GPUs": self.installed_gpus, "torch": self.torch_version}
         for name, value in planned.items():
             if here[name] != value:
                 raise OtherMachineError(

@@ -10,12 +10,13 @@ import torch
 from orchestrator.placement import machine
 from orchestrator.placement.machine import LocalGpus, local_gpus, mps_runs, this_machine
 from orchestrator.placement.nodes import Gpu
+from workloads.core import nvidia_driver
 
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where NVIDIA's driver would list its GPUs."""
-    monkeypatch.setattr(machine, "DRIVER_FILES", tmp_path / "gpus")
+    monkeypatch.setattr(nvidia_driver, "GPU_FOLDERS", tmp_path / "gpus")
     return tmp_path / "gpus"
 
 

@@ -20,7 +20,7 @@ from workloads.core.errors import OtherMachineError
 from workloads.core.numerics import MachineKind
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-PLANNED = MachineKind(processor="A", cores=4, gpu="H", torch_version="2.0")
+PLANNED = MachineKind(processor="A", cores=4, gpu="H", torch_version="2.0", installed_gpus=2)
 
 
 def keys(sweep: Sweep) -> set[str]:
@@ -40,11 +40,12 @@ def on_machine(sweep: Sweep, **changes: Any) -> Sweep:
 
 def test_no_key_is_shared_with_another_machine_or_with_a_sweep_that_is_not_strict(tmp_path: Path) -> None:
     here = strict(tmp_path)
-    changes: list[dict[str, Any]] = [{"processor": "Z80"}, {"cores": 999}, {"gpu": "Voodoo"}, {"torch_version": "0.1"}]
+    changes: list[dict[str, Any]] = [{"processor": "Z80"}, {"cores": 999}, {"gpu": "Voodoo"}, {"installed_gpus": 99}]
+    changes.append({"torch_version": "0.1"})
     sweeps = [here, toy_sweep(tmp_path, tmp_path / "runs"), *(on_machine(here, **change) for change in changes)]
     all_keys = [key for sweep in sweeps for key in keys(sweep)]
-    assert len(all_keys) == len(set(all_keys)) == 6 * len(keys(here))
-    assert len({sweep.id for sweep in sweeps}) == 6
+    assert len(all_keys) == len(set(all_keys)) == 7 * len(keys(here))
+    assert len({sweep.id for sweep in sweeps}) == 7
 
 
 @pytest.mark.parametrize("resources", [{"cpus": 2}, {"gpus": 1}, {"memory_gb": 0.5}])
@@ -54,6 +55,12 @@ def test_threads_and_batches_are_part_of_the_keys_of_their_kind_of_job_and_of_wh
     two = strict(tmp_path, resources={"run_attack": resources})
     changed = {job.kind for plan in two.plans() for job in plan.jobs if job.key not in keys(strict(tmp_path))}
     assert changed == {"run_attack", "evaluate_attack"}
+
+
+def test_keys_of_a_machine_without_gpus_are_those_from_before_they_were_counted(tmp_path: Path) -> None:
+    sweep = on_machine(strict(tmp_path), installed_gpus=0)
+    machines = [job.machine for plan in sweep.plans() for job in plan.jobs]
+    assert all(machine is not None and "installed_gpus" not in machine for machine in machines)
 
 
 def test_recorded_numerics_leave_keys_as_they_are(tmp_path: Path) -> None:
@@ -92,6 +99,7 @@ def test_a_stored_sweep_keeps_the_machine_it_was_planned_for(tmp_path: Path) -> 
     [
         (CPU, 0.0, {"processor": "B"}, "planned for device A, here it is B"),
         (CPU, 0.0, {"cores": 8}, "planned for cores 4, here it is 8"),
+        (GPU, 0.5, {"installed_gpus": 4}, "planned for GPUs 2, here it is 4"),
         (CPU, 0.5, {}, "planned for device H, here it is A"),
         (GPU, 0.5, {"gpu": "V"}, "planned for device H, here it is V"),
     ],
@@ -120,4 +128,5 @@ def stand_on(patch: pytest.MonkeyPatch, **changes: Any) -> None:
     here = PLANNED.model_copy(update=changes)
     patch.setattr(numerics, "device_name", lambda device: here.gpu if device.type == "cuda" else here.processor)
     patch.setattr(os, "cpu_count", lambda: here.cores)
+    patch.setattr(numerics, "installed_gpus", lambda: here.installed_gpus)
     patch.setattr(torch, "__version__", here.torch_version)
