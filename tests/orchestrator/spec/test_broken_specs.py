@@ -277,8 +277,9 @@ INCONSISTENT = {
     "missing_folder": (PRIVATE, "private: {kind: image_folder, path: faces, channels: 1}", "3: data.private.path: no "
                        "folder at FOLDER/faces: give the folder whose sub-folders are the identities."),
     "empty_folder": (PRIVATE, "private: {kind: image_folder, path: nothing, channels: 1}", "3: data.private.path: "
-                     "FOLDER/nothing has no sub-folder with images (.apng, .avif, .bmp, .gif, .jfif, .jpe, "
-                     ".jpeg, .jpg, .pbm, .pgm, .png, .pnm, .ppm, .tga, .tif, .tiff, .webp)."),
+                     "FOLDER/nothing has no sub-folder with images (.apng, .avif, .bmp, .gif, .jfif, .jp2, "
+                     ".jpe, .jpeg, .jpg, .mpo, .pbm, .pgm, .png, .pnm, .ppm, .tga, .tif, .tiff, .webp). It holds 1 "
+                     "folder without images."),
     "colour_fill_on_grey": ("min_area: 0.1", "fill: official", "9: defenses.0: fill 'official' has 3 channels but the "
                             "images have 1: set fill to mean."),
     "too_many_cpus": ("cpus: 1", "cpus: 3", "21: resources.train_classifier.cpus: needs 3, but the largest of 1 node "
