@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.api import Run as Run
     from orchestrator.api import compare as compare
+    from orchestrator.api import load_spec as load_spec
     from orchestrator.api import open_run as open_run
     from orchestrator.api import run as run
     from orchestrator.spec.model import Spec as Spec
 
-API = ("Run", "Spec", "compare", "open_run", "run")
+API = ("Run", "Spec", "compare", "load_spec", "open_run", "run")
 """What `from orchestrator import ...` gives; the names are looked up when they are used, as torch is slow to import."""
 
 

@@ -22,8 +22,8 @@ from orchestrator.placement.machine import this_machine
 from orchestrator.results.comparison import compare as compare_summaries
 from orchestrator.results.parquet_tables import tables
 from orchestrator.results.sweep_result import SweepResult, TrialResult, summary
+from orchestrator.spec import loading
 from orchestrator.spec.hints import did_you_mean
-from orchestrator.spec.loading import load_spec, resolve
 from orchestrator.spec.model import Spec
 from orchestrator.spec.yaml_source import Source
 from orchestrator.sweep import Sweep
@@ -35,8 +35,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def load_spec(spec: Mapping[str, Any] | str | Path, *, settings: Mapping[str, str] | None = None) -> Spec:
+    """Read a spec file, or validate a spec that is built of Python's dicts, lists and values.
+
+    Args:
+        spec: a spec file, to which its paths are relative, or what would stand in one.
+        settings: values to put over those of a file, as in `run`.
+
+    Raises:
+        SpecError: with every problem of the spec.
+    """
+    if isinstance(spec, Mapping):
+        return loading.spec_of(spec)[0]
+    return loading.load_spec(Path(spec), overrides=_overrides(settings))[0]
+
+
 def run(
-    spec: Spec | str | Path,
+    spec: Spec | Mapping[str, Any] | str | Path,
     *,
     settings: Mapping[str, str] | None = None,
     runs: str | Path | None = None,
@@ -46,7 +61,7 @@ def run(
     """Run a sweep on this machine or a cluster, or continue it: finished work is never done twice.
 
     Args:
-        spec: a spec file, or a `Spec`.
+        spec: a spec file, a `Spec`, or what would stand in a file as Python's dicts, lists and values.
         settings: values to put over those of a file by dotted path, as YAML text, such as `{"prior.steps": "500"}`.
         runs: the folder of runs; if None, that of MIDRE_RUNS, else of the spec, else ./runs.
         executor: `ray`, or `inline` for one job after another in this process.
@@ -62,16 +77,24 @@ def run(
         raise RequestError(f"executor: {executor!r} is none: take ray or inline.")
     if isinstance(spec, Spec):
         spec_file, source = None, Source("spec", spec.plain())
+    elif isinstance(spec, Mapping):
+        spec_file = None
+        spec, source = loading.spec_of(spec)
     else:
         spec_file = Path(spec)
-        spec, source = load_spec(spec_file, overrides=[f"{path}={text}" for path, text in (settings or {}).items()])
-    resolved = resolve(spec, source, nodes=None if address else [this_machine()])
+        spec, source = loading.load_spec(spec_file, overrides=_overrides(settings))
+    resolved = loading.resolve(spec, source, nodes=None if address else [this_machine()])
     sweep = Sweep.of(resolved, None if runs is None else Path(runs))
     chosen = executor_of(ExecutorName(executor), address, sweep)
     finished = run_watched(sweep, chosen, spec_file=spec_file, started=started, console=stderr)
     if finished.stop.is_requested:
         raise KeyboardInterrupt(f"{sweep.id} was stopped; the same call continues it")
     return Run(sweep)
+
+
+def _overrides(settings: Mapping[str, str] | None) -> list[str]:
+    """Settings as `--set` takes them."""
+    return [f"{path}={text}" for path, text in (settings or {}).items()]
 
 
 def open_run(folder: str | Path) -> Run:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.errors import SpecError
+from orchestrator.errors import Problem, SpecError
 from orchestrator.placement.nodes import Node
 from orchestrator.spec.checks.images import Watch, unwatched
 from orchestrator.spec.checks.spec_problems import examine
@@ -33,8 +34,26 @@ def load_spec(file: Path, *, overrides: Sequence[str] = ()) -> tuple[Spec, Sourc
     source = read_extended(file, _anchor_paths)
     for text in overrides:
         Override.parse(text).apply(source, _anchor_paths)
+    return _validated(source), source
+
+
+def spec_of(data: Mapping[str, Any]) -> tuple[Spec, Source]:
+    """Validate a spec that is built of Python's dicts, lists and values; paths are relative to the working directory.
+
+    Raises:
+        SpecError: with every problem, or naming what no spec can hold.
+    """
     try:
-        return Spec.model_validate_json(json.dumps(source.data)), source
+        source = Source("spec", json.loads(json.dumps(data, default=os.fspath)))
+    except (TypeError, ValueError) as error:
+        raise SpecError("spec", [Problem(0, "", f"a value is no plain data: {error}.")]) from error
+    _anchor_paths(source.data, Path.cwd())
+    return _validated(source), source
+
+
+def _validated(source: Source) -> Spec:
+    try:
+        return Spec.model_validate_json(json.dumps(source.data))
     except ValidationError as error:
         raise SpecError(source.file, problems_of(error, source, Spec)) from error
 

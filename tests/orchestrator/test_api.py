@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pyarrow import parquet
 
 import orchestrator
-from orchestrator import Run, Spec, compare, open_run, run
-from orchestrator.errors import RequestError
-from orchestrator.spec.loading import load_spec
-from tests.support.toy import write_spec
+from orchestrator import Run, Spec, compare, load_spec, open_run, run
+from orchestrator.errors import RequestError, SpecError
+from tests.support.toy import TOY, write_spec
 
 AREA = "defenses.0.max_area"
 
@@ -67,10 +67,32 @@ def test_a_run_is_opened_again_and_is_identical_to_itself(finished: Run) -> None
 
 
 def test_a_spec_may_be_an_object(finished: Run, tmp_path: Path) -> None:
-    spec, _ = load_spec(write_spec(tmp_path, search={"seeds": [0], "baseline": False}))
+    spec = load_spec(write_spec(tmp_path, search={"seeds": [0], "baseline": False}))
     assert isinstance(spec, Spec)
     alone = run(spec, runs=finished.folder.parent, executor="inline")
     assert list(alone.trials["status"]) == ["done"]
+
+
+def test_a_spec_may_be_built_of_python_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    private = {"kind": "image_folder", "path": Path("faces"), "identities": ("a", "b")}
+    spec = load_spec({**TOY, "data": {**TOY["data"], "private": private}})
+    assert spec.data.private.model_dump()["path"] == str(tmp_path / "faces")
+    assert spec.data.private.identities == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"attacks": [{"kind": "gmi", "step": 5}]}, "spec: attacks.0.step: unknown field. Did you mean 'steps'?"),
+        ({"name": {1, 2}}, "spec: a value is no plain data: "),
+    ],
+)
+def test_objects_that_are_no_spec_are_refused_in_one_line(changed: dict[str, Any], line: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        run({**TOY, **changed})
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_is_not_there_is_refused_with_what_is(finished: Run) -> None:
