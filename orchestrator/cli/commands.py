@@ -125,6 +125,22 @@ def status(
 
 
 @app.command()
+def doctor(
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="[SPEC]", help="A spec file, whose store, data and MLflow are judged too.")
+    ] = None,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge what a run depends on here and on a cluster: software, GPUs, memory, store, data, MLflow, clocks."""
+    from orchestrator.cli.doctor import examine
+
+    examine(spec, overrides, runs=runs, address=address, as_json=as_json)
+
+
+@app.command()
 def report(run: RunFolder, as_json: AsJson = False) -> None:
     """Write tables and report of a run again, and show its results."""
     from orchestrator.cli.results import rewrite_report

@@ -7,8 +7,11 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import unquote
+from urllib.request import urlopen
 
 from alembic.util.exc import CommandError
 from mlflow.exceptions import MlflowException
@@ -22,6 +25,8 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # that a d
 
 REFUSALS = (MlflowException, OSError, ImportError, SQLAlchemyError, CommandError)
 """Errors of a server or database that is not there, refuses, or whose driver is not installed."""
+ANSWER_WITHIN_S = 10.0
+LONGEST_VERSION = 100
 DENIED = ("code 401", "code 403")
 """What MLflow says of a server that wants other credentials, or will not be called by this name."""
 DESCRIPTION = (
@@ -87,6 +92,23 @@ def check_experiment(uri: str, name: str) -> None:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None and experiment.lifecycle_stage == "deleted":
             open_experiment(uri, name, None)
+
+
+def versions(uri: str) -> tuple[str, str | None]:
+    """Version of MLflow here, and that of a server; None for a database, or a server that does not say.
+
+    Raises:
+        TrackingUnavailable: if the server does not answer.
+    """
+    here = version("mlflow")
+    if not uri.startswith("http"):
+        return here, None
+    with refusals_named(uri):
+        try:
+            with urlopen(f"{without_password(uri).rstrip('/')}/version", timeout=ANSWER_WITHIN_S) as answer:
+                return here, str(answer.read(LONGEST_VERSION), "utf-8", "replace").strip()
+        except HTTPError:
+            return here, None
 
 
 @contextlib.contextmanager

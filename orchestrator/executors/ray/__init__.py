@@ -4,6 +4,7 @@
 keeps warm worker processes (`worker.py`) on nodes; `searcher.py` hands points to Tune; `preparation.py` plans and reads
 data while Ray starts. `cluster.py` joins or starts Ray: `address.py` tries an address first, `embedded.py` keeps a Ray
 of this machine's to itself, `inspection.py` asks every node for its software, the store and the data, `devices.py` for
-its GPUs, and `mps.py` lets jobs share those side by side. When a worker dies or runs out of memory,
-`executors/failures.py` decides what happens to its job. Begin with `executor.py`, then `broker.py`.
+its GPUs, and `mps.py` lets jobs share those side by side; `health.py` judges the answers for `midre doctor`, and
+`head.py` notices that the head is gone. When a worker dies or runs out of memory, `executors/failures.py` decides what
+happens to its job. Begin with `executor.py`, then `broker.py`.
 """

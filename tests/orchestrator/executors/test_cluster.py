@@ -90,6 +90,17 @@ def test_ray_finishes_every_trial_and_runs_each_job_once(finished: Finished) -> 
     assert set(finished_jobs(finished.sweep).values()) == {1}
 
 
+def test_the_doctor_judges_every_other_node(address: str, tmp_path: Path) -> None:
+    from orchestrator.executors.ray.health import cluster_findings
+    from orchestrator.store.artifacts import ArtifactStore
+
+    findings = list(cluster_findings(address, ArtifactStore(tmp_path), ()))
+    assert [finding.verdict.value for finding in findings] == ["ok"] * 3
+    assert "2 nodes" in findings[0].text
+    assert "same software, same data" in findings[1].text
+    assert "its clock is" in findings[2].text
+
+
 def test_what_ray_does_before_the_first_job_is_said(finished: Finished, address: str) -> None:
     assert finished.announced == [f"joining Ray at {address}"]
 
