@@ -14,7 +14,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from orchestrator.placement.machine import LocalGpus, devices_in_words, installed_gpus, local_gpus, this_machine
+from orchestrator.placement.machine import LocalGpus, devices_in_words, local_gpus, this_machine
+from workloads.core.nvidia_driver import installed_gpus
 
 GIB = 2**30
 LEAST_MEMORY_GB = 2.0
