@@ -12,7 +12,8 @@ from scipy.linalg import sqrtm
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from tests.support.evidence import evidence, judging
+from tests.support.device_traffic import DEVICE, traffic_counted
+from tests.support.evidence import evidence, judging, network
 from tests.support.neighbours import by_scikit_learn, points
 from workloads.core.errors import ShapeError
 from workloads.metrics.base import ReconstructionEvidence
@@ -154,6 +155,13 @@ def test_psnr_by_hand() -> None:
     # Errors of 0.1 everywhere: mean squared error 0.01, 20 dB.
     rows = Psnr(PsnrConfig()).rows(beside_black(0.1, 0.0))
     assert rows["psnr"].tolist() == pytest.approx([20.0, 100.0], abs=1e-4)
+
+
+def test_ssim_is_computed_where_the_network_is_and_read_once() -> None:
+    judge = network().to(DEVICE)
+    with traffic_counted() as traffic:
+        Ssim(SsimConfig()).rows(evidence([0, 0], [0], network=judge))
+    assert len(traffic.reads) == 1
 
 
 def test_ssim_of_flat_images_by_hand() -> None:
