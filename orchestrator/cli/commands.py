@@ -18,6 +18,7 @@ from orchestrator.cli.options import (
     ExecutorOption,
     Overrides,
     PreparedFormat,
+    Question,
     RunFolder,
     Runs,
     SpecFile,
@@ -54,6 +55,35 @@ def main() -> None:
         text = f"{error.filename or 'a disk'}: {error.strerror}: make room; the same command then continues."
         stderr.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(TRIALS_FAILED)
+
+
+@app.command()
+def new(
+    name: Annotated[str | None, typer.Option("--name", help="Name of the sweep; that of the file if omitted.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DIR|FILE", help="Images of people, or digits or avatars.")
+    ] = None,
+    public: Annotated[
+        str | None,
+        typer.Option(
+            "--public",
+            metavar="DIR|FILE",
+            help="Images that an attacker has; if omitted, every other person of --data.",
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="How the images lie; if omitted, that is seen from the files.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model to attack, such as small_cnn or torchvision:resnet18.")
+    ] = None,
+    question: Annotated[Question | None, typer.Option("--question", help="What to find out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The spec to write; else stdout.")] = None,
+) -> None:
+    """Look at data and write a commented spec that suits it; on a terminal, ask what is not said."""
+    from orchestrator.cli.new_spec import new_spec
+
+    new_spec(name=name, data=data, public=public, kind=kind, model=model, question=question, out=out)
 
 
 @app.command()

@@ -16,6 +16,14 @@ class ExecutorName(StrEnum):
     ray = "ray"
 
 
+class Question(StrEnum):
+    """What a new spec asks."""
+
+    trade = "trade"
+    defenses = "defenses"
+    attacks = "attacks"
+
+
 class PreparedFormat(StrEnum):
     """For whom prepared images are laid out."""
 
