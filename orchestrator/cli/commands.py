@@ -262,7 +262,9 @@ def prepare(
     to: Annotated[
         PreparedFormat, typer.Option("--to", help="For whom: this project, or Hugging Face's datasets.")
     ] = PreparedFormat.midre,
-    download: Annotated[bool, typer.Option("--download", help="Let torchvision download it first.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Download it into --source first: celeba, emnist, lfw, mnist.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of shards written at the same time.")] = 4,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Exit with 0 even if images are missing or damaged.")

@@ -104,6 +104,7 @@ def prepare(
 ) -> dict[str, Any]:
     """Prepare a data set under a progress bar, and return its manifest."""
     if download:
+        print_line(f"downloading {config.kind} into {config.path}, unless it is there ...", console=console)
         open_download(config).download()
     preparation = Preparation.of(config, out, form=form)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

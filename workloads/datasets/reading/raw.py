@@ -76,7 +76,7 @@ class RawDataset(StoredImages):
     subfolders: ClassVar[tuple[str, ...]] = ()
     """Folders in which an archive or torchvision may have put everything, below the one that the user names."""
     how_to_get: ClassVar[str] = ""
-    """What to do to get the download, if torchvision cannot fetch it."""
+    """What to do to get the download, if it cannot be fetched."""
 
     @abstractmethod
     def list_entries(self) -> Iterable[Entry]:
@@ -101,19 +101,19 @@ class RawDataset(StoredImages):
         return None
 
     def fetch(self) -> None:
-        """Download into the configured folder, by torchvision's class for this data set."""
-        raise DataError(f"{self.config.kind}: torchvision cannot download it: {self.how_to_get}")
+        """Download into the configured folder, by torchvision's class for this data set where it has one."""
+        raise DataError(f"{self.config.kind}: it cannot be downloaded by a program: {self.how_to_get}")
 
     def download(self) -> None:
         """Download into the configured folder what is not there yet.
 
         Raises:
-            DataError: if torchvision has no class for this data set, or its download failed.
+            DataError: if this data set cannot be downloaded by a program, or the download failed.
         """
         try:
             self.fetch()
         except (RuntimeError, OSError) as error:
-            raise DataError(f"{self.config.kind}: torchvision's download failed: {error}") from error
+            raise DataError(f"{self.config.kind}: the download failed: {error}") from error
 
     def sides(self) -> Mapping[Side, RawConfig]:
         """Configurations of the private and of the public images, for the sides that the download holds."""
