@@ -69,7 +69,7 @@ class Archive:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         if found != self.sha256:
             raise DataError(
-                f"{archive} is not what was published: its SHA-256 is {found}, not {self.sha256}. Remove it to download "
+                f"{archive} is not what was published: its SHA-256 is {found}, not {self.sha256}. Remove it to get "
                 f"{self.url} again."
             )
 
