@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from orchestrator.cli.output import print_json, print_line, stderr, stdout
+from orchestrator.reports.findings import weak_attacks
 from orchestrator.reports.tables import attacks_table, points_table, trials_table
 from orchestrator.results.numerics import remarks
 from orchestrator.results.sweep_result import SweepResult, kept_changes
@@ -43,7 +44,7 @@ def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_aga
     if len(sweep.resolved.spec.attacks) > 1:
         console.print(attacks_table(result))
     console.print(points_table(result))
-    for remark in (*sweep.resolved.notes, *remarks(result.numerics), *kept_changes(result)):
+    for remark in (*weak_attacks(result), *sweep.resolved.notes, *remarks(result.numerics), *kept_changes(result)):
         print_line(remark, console=console)
     print_line(f"report:    {sweep.paths.report}", console=console)
     print_line(f"MLflow:    {_to_see_mlflow(sweep.mlflow_uri)}", console=console)

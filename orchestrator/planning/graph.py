@@ -59,6 +59,16 @@ class MemberKeys:
 
 
 @dataclass(frozen=True)
+class JudgedKeys:
+    """Keys of images that stand for reconstructions, and of their judgement."""
+
+    images: str
+    """The job that makes them."""
+    judged: tuple[str, ...]
+    """The jobs that judge them, one for each evaluation model."""
+
+
+@dataclass(frozen=True)
 class DrawKeys:
     """Keys of the jobs of one attack with one draw of what it prepares."""
 
@@ -70,6 +80,8 @@ class DrawKeys:
     """The jobs that judge its reconstructions, one for each evaluation model."""
     members: Mapping[str, MemberKeys]
     """What the attacks that run are prepared by, by their labels: several for a battery."""
+    floors: Mapping[str, JudgedKeys] = field(default_factory=dict)
+    """What it has to beat, by name: `null` for samples of a prior, `nearest_public` for public images."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,8 @@ class AttackKeys:
 
     draws: tuple[DrawKeys, ...]
     """With each seed of its prior."""
+    ceiling: JudgedKeys | None = None
+    """Real images of the people attacked, which none can exceed; None where that is not measured."""
 
     @property
     def first(self) -> DrawKeys:
@@ -126,6 +140,9 @@ class TrialKeys:
         for label, attack in self.attacks.items():
             for draw in attack.draws:
                 keys |= self._named_draw(label, draw, several=len(attack.draws) > 1)
+            if attack.ceiling is not None:
+                keys |= {f"ceiling/{label}": attack.ceiling.images}
+                keys |= self._by_judge(f"judged.ceiling/{label}", attack.ceiling.judged)
         return keys
 
     def _named_draw(self, label: str, draw: DrawKeys, *, several: bool) -> dict[str, str]:
@@ -136,10 +153,17 @@ class TrialKeys:
             for number, key in enumerate(member.surrogates):
                 keys[_named(f"surrogate.{number}/{member_label}", draw.seed, several)] = key
         keys[_named(f"attack/{label}", draw.seed, several)] = draw.attack
-        for judge, key in zip(self.judges, draw.judged, strict=True):
-            by = f" by {judge.seed}" if len(self.judges) > 1 else ""
-            keys[_named(f"judged/{label}", draw.seed, several) + by] = key
+        keys |= self._by_judge(_named(f"judged/{label}", draw.seed, several), draw.judged)
+        for name, floor in draw.floors.items():
+            keys[_named(f"floor.{name}/{label}", draw.seed, several)] = floor.images
+            keys |= self._by_judge(_named(f"judged.{name}/{label}", draw.seed, several), floor.judged)
         return keys
+
+    def _by_judge(self, role: str, judged: tuple[str, ...]) -> dict[str, str]:
+        several = len(self.judges) > 1
+        return {
+            f"{role} by {judge.seed}" if several else role: key for judge, key in zip(self.judges, judged, strict=True)
+        }
 
 
 def _named(role: str, seed: int, several: bool) -> str:

@@ -10,6 +10,7 @@ from orchestrator.planning.code import code_of
 from orchestrator.planning.graph import (
     AttackKeys,
     DrawKeys,
+    JudgedKeys,
     JudgeKeys,
     MemberKeys,
     PlannedJob,
@@ -18,6 +19,8 @@ from orchestrator.planning.graph import (
     TrialPlan,
 )
 from orchestrator.spec.model import ResolvedSpec, Spec
+from workloads.attacks.nearest_public import NearestPublicConfig
+from workloads.attacks.null import NullConfig
 from workloads.context import DataInput
 from workloads.core.config import content, digest, plugins_in
 from workloads.inversion.attack import AttackConfig
@@ -27,9 +30,10 @@ from workloads.jobs.evaluate_classifier import EvaluateClassifierConfig
 from workloads.jobs.fit_prior import FitPriorConfig
 from workloads.jobs.fit_surrogate import FitSurrogateConfig
 from workloads.jobs.import_classifier import ImportClassifierConfig
+from workloads.jobs.real_images import RealImagesConfig
 from workloads.jobs.run_attack import RunAttackConfig, prior_input, surrogate_input
 from workloads.jobs.train_classifier import TrainClassifierConfig
-from workloads.metrics.base import METRICS, ClassifierMetric
+from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric, ReconstructionMetric
 from workloads.priors.base import PRIORS, PriorConfig
 
 
@@ -172,9 +176,8 @@ class _Planner:
         """An attack on the target model with each seed of its prior, and the judgement of what it rebuilds."""
         spec = self._spec
         config = attack.against(spec.defenses).with_prior(spec.prior and spec.prior.model_copy(update={"seeds": None}))
-        return AttackKeys(
-            tuple(self._draw(config, seed, target, judges) for seed in attack_seeds(config, spec.prior)),
-        )
+        draws = tuple(self._draw(config, seed, target, judges) for seed in attack_seeds(config, spec.prior))
+        return AttackKeys(draws, self._ceiling(config, judges) if has_floors(spec, config) else None)
 
     def _draw(self, config: AttackConfig, seed: int, target: str, judges: Sequence[JudgeKeys]) -> DrawKeys:
         """An attack with one draw of its priors and surrogates, judged by every evaluation model."""
@@ -186,12 +189,55 @@ class _Planner:
                 inputs[prior_input(member)] = keys.prior
             inputs |= {surrogate_input(member, number): key for number, key in enumerate(keys.surrogates)}
         run = self._add(RunAttackConfig(attack=config, public=self._public), **inputs)
+        floors = self._floors(config, members, target, judges) if has_floors(self._spec, config) else {}
+        return DrawKeys(seed, run, self._judged(run, judges), members, floors)
+
+    def _judged(self, images: str, judges: Sequence[JudgeKeys], *, one_by_one: bool = False) -> tuple[str, ...]:
+        """The judgement of images by every evaluation model.
+
+        Args:
+            one_by_one: by those metrics alone that look at one image at a time.
+        """
         spec = self._spec
-        metrics = tuple(metric for metric in spec.metrics if not issubclass(METRICS.class_of(metric), ClassifierMetric))
-        judge = EvaluateAttackConfig(data=self._private, split=spec.data.split, metrics=metrics)
-        return DrawKeys(
-            seed, run, tuple(self._add(judge, attack=run, evaluation=keys.model) for keys in judges), members
+        kinds = {metric: METRICS.class_of(metric) for metric in spec.metrics}
+        metrics = tuple(
+            metric
+            for metric, kind in kinds.items()
+            if issubclass(kind, ReconstructionMetric if one_by_one else AttackMetric)
         )
+        judge = EvaluateAttackConfig(data=self._private, split=spec.data.split, metrics=metrics)
+        return tuple(self._add(judge, attack=images, evaluation=keys.model) for keys in judges)
+
+    def _floors(
+        self, config: AttackConfig, members: Mapping[str, MemberKeys], target: str, judges: Sequence[JudgeKeys]
+    ) -> dict[str, JudgedKeys]:
+        """What an attack has to beat: samples of each of its priors, and public images.
+
+        Metrics of whole sets of images are left out: they need as many as the attack makes.
+        """
+        floors: dict[str, tuple[AttackConfig, dict[str, str]]] = {}
+        with_prior = [member for member in config.members() if member.prior is not None]
+        for member in with_prior:
+            starts = member.candidates_per_identity
+            null = NullConfig(
+                prior=member.prior, restarts=starts, keep=min(config.keep, starts), identities=config.identities
+            )
+            prior = members[member.label].prior
+            assert prior is not None, member.label
+            name = "null" if len(with_prior) == 1 else f"null.{member.label}"
+            floors[name] = null, {prior_input(null): prior}
+        floors["nearest_public"] = NearestPublicConfig(keep=config.keep, identities=config.identities), {}
+        keys = {}
+        for name, (floor, inputs) in floors.items():
+            run = self._add(RunAttackConfig(attack=floor, public=self._public), target=target, **inputs)
+            keys[name] = JudgedKeys(run, self._judged(run, judges, one_by_one=True))
+        return keys
+
+    def _ceiling(self, config: AttackConfig, judges: Sequence[JudgeKeys]) -> JudgedKeys:
+        """Real images of the people that an attack attacks."""
+        spec = self._spec
+        images = self._add(RealImagesConfig(data=self._private, split=spec.data.split, identities=config.identities))
+        return JudgedKeys(images, self._judged(images, judges, one_by_one=True))
 
     def _prepare(self, member: AttackConfig, seed: int, target: str) -> MemberKeys:
         """The prior and the surrogates of one attack that runs."""
@@ -217,6 +263,13 @@ class _Planner:
             from_prior = {"prior": prior} if surrogate.generated_per_class and prior is not None else {}
             surrogates.append(self._add(train, target=target, **from_prior))
         return MemberKeys(prior, tuple(surrogates))
+
+
+def has_floors(spec: Spec, config: AttackConfig) -> bool:
+    """Whether floors and ceiling of an attack are measured: the spec wants it, a metric can, and it is no floor."""
+    metrics = (METRICS.class_of(metric) for metric in spec.metrics)
+    is_floor = isinstance(config, NullConfig | NearestPublicConfig)
+    return spec.floors and not is_floor and any(issubclass(metric, ReconstructionMetric) for metric in metrics)
 
 
 def attack_seeds(config: AttackConfig, prior: PriorConfig | None) -> tuple[int, ...]:

@@ -139,5 +139,5 @@ class Search:
 
 def trial_id(spec: Spec, seed: int) -> str:
     """Identity of a trial: the hash of a spec without a search, and the training seed."""
-    sections = ("data", "target", "defenses", "evaluation", "prior", "attacks", "metrics")
+    sections = ("data", "target", "defenses", "evaluation", "prior", "attacks", "metrics", "floors")
     return digest({**{name: content(getattr(spec, name)) for name in sections}, "seed": seed})[:12]

@@ -52,6 +52,7 @@ def frontier_figure(result: SweepResult) -> Figure:
     points, best = _with(result.points(), x, y), frontier_points(result)
     _label_axes(plot, x, y)
     _chance(plot, result, y.metric)
+    _floor_and_ceiling(plot, result, y.metric)
     _connect(plot, [point for point in points if point.point in best], x, y)
     for point in points:
         _mark(plot, point, x, y, is_best=point.point in best)
@@ -99,6 +100,16 @@ def _chance(plot: Axes, result: SweepResult, metric: str) -> None:
     if metric.endswith("attack_accuracy") and isinstance(identities, tuple | list) and identities:
         classes = len(identities)
         plot.axhline(100 / classes, color=GREY, linestyle=(0, (2, 3)), label=f"chance, 1 in {classes}")
+
+
+def _floor_and_ceiling(plot: Axes, result: SweepResult, metric: str) -> None:
+    """Draw what the attack has to beat without a defense, and what real images reach."""
+    scales = [result.scale(trial, metric) for trial in result.finished if trial.plan.trial.baseline]
+    for end, label in (("floor", "what the attack has to beat"), ("ceiling", "real images")):
+        values = [value for scale in scales if (value := getattr(scale, end)) is not None]
+        if values:
+            height = statistics.fmean(values) * _scale(metric)
+            plot.axhline(height, color=GREY, linestyle="--" if end == "floor" else "-.", linewidth=1.0, label=label)
 
 
 def _connect(plot: Axes, best: Sequence[PointResult], x: Objective, y: Objective) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from statistics import fmean
 
 from orchestrator.reports.tables import (
     axes,
@@ -14,14 +15,17 @@ from orchestrator.reports.tables import (
     short_names,
     with_spread,
 )
-from orchestrator.results.paired_points import against_baseline, membership
+from orchestrator.results.paired_points import above_floor, against_baseline, membership
 from orchestrator.results.sweep_result import PointResult, SweepResult
-from orchestrator.search.pareto import hypervolume
 from orchestrator.search.space import Objective
 from orchestrator.statistics.paired import Difference
 
 MOST_TO_ADD = 100_000
 """With more identities or seeds to add than this, a change is too small to be worth deciding."""
+_FLOORS = {
+    "null": "samples of its prior that nothing improved",
+    "nearest_public": "the public images that the target likes best",
+}
 NOT_PAIRED = "It has no values of the same people or images, with the same seeds, with and without the defense."
 
 
@@ -52,22 +56,6 @@ def _on_frontier(result: SweepResult) -> Iterator[str]:
         share = f"; on the frontier in {100 * sure[point.point]:.0f} % of resamples" if point.point in sure else ""
         texts.append(f"{point_label(point, names)} ({numbers}{share})")
     yield f"By their means, no other point beats these {len(texts)} of {len(points)}: {'; '.join(texts)}."
-    yield from _dominated_area(points, objectives)
-
-
-def _dominated_area(points: Sequence[PointResult], objectives: Sequence[Objective]) -> Iterator[str]:
-    """The frontier as one number, its hypervolume, if both objectives are fractions."""
-    if len(objectives) != 2 or not all(is_fraction(objective.metric) for objective in objectives):
-        return
-    worst = [0.0 if objective.goal == "max" else 1.0 for objective in objectives]
-
-    def area(chosen: Sequence[PointResult]) -> float:
-        values = [[point.mean(objective.metric) for objective in objectives] for point in chosen]
-        return hypervolume(values, reference=worst, objectives=objectives)
-
-    undefended = [point for point in points if point.baseline]
-    alone = f"no defense alone: {area(undefended):.3f}; " if undefended else ""
-    yield f"Hypervolume of the frontier: {area(points):.3f} ({alone}best possible: 1)."
 
 
 def _against_baseline(result: SweepResult) -> Iterator[str]:
@@ -82,8 +70,42 @@ def _against_baseline(result: SweepResult) -> Iterator[str]:
     else:
         best = max(defended, key=lambda point: _merit(point, baseline, x, y))
         yield _comparison(result, best, baseline, len(defended))
-        yield from _verdict(result, best, x, y)
+        weak = weak_attack(result, baseline, y)
+        yield from [weak] if weak else _verdict(result, best, y, "It helps", "It harms")
+        yield from _verdict(result, best, x, "It costs nothing", "It is paid for")
         yield from _strongest(result, best, baseline, y)
+
+
+def weak_attacks(result: SweepResult) -> list[str]:
+    """A sentence for each attack that does not surely beat its floor where there is no defense."""
+    baseline = next((point for point in result.points() if point.baseline), None)
+    _, y = axes(result)
+    metric = y.metric.rpartition(".")[2]
+    if baseline is None:
+        return []
+    names = [f"{label}.{metric}" for label in baseline.trials[0].attacks]
+    objectives = [Objective(metric=name, goal=y.goal) for name in names if name in baseline.trials[0].estimates()]
+    return [weak for objective in objectives if (weak := weak_attack(result, baseline, objective))]
+
+
+def weak_attack(result: SweepResult, baseline: PointResult, y: Objective) -> str:
+    """Why a number of an attack says nothing of defenses, if it does not; empty where the attack beats its floor."""
+    label, _, metric = y.metric.partition(".")
+    sign = result.leak_signs.get(metric)
+    scales = [result.scale(trial, y.metric) for trial in baseline.trials]
+    floors = [scale.floor for scale in scales if scale.floor is not None]
+    if sign is None or len(floors) < len(scales):
+        return ""
+    floor = fmean(floors)
+    difference = above_floor(baseline, y.metric, scales[0].floor_name)
+    if difference is not None and difference.sign == sign:
+        return ""
+    values = f"{number(y.metric, baseline.mean(y.metric))} against {number(y.metric, floor)}"
+    return (
+        f"This sweep says nothing of what a defense buys against {label}: without any, its {in_words(metric)} is not "
+        f"surely beyond what {_FLOORS[scales[0].floor_name.partition('.')[0]]} reach ({values}). Attack harder: more "
+        "steps or restarts, a better prior, or another attack."
+    )
 
 
 def _has(point: PointResult, *objectives: Objective) -> bool:
@@ -122,19 +144,17 @@ def _change(point: PointResult, baseline: PointResult, name: str) -> str:
     return f"{in_words(name)} {'rises' if after > before else 'falls'} by {size} {ends}"
 
 
-def _verdict(result: SweepResult, best: PointResult, x: Objective, y: Objective) -> Iterator[str]:
-    """Whether the defense helps and what it costs, where the intervals of paired differences decide it."""
-    points = result.points()
-    for objective, good, bad in ((y, "It helps", "It harms"), (x, "It costs nothing", "It is paid for")):
-        name = objective.metric
-        change = against_baseline(points, name).get(best.point)
-        if change is None:
-            yield f"{_capital(in_words(name))}: not decided by this sweep. {NOT_PAIRED}"
-        elif change.sign == 0:
-            yield _undecided(change, name)
-        else:
-            better = (change.sign > 0) == (objective.goal == "max")
-            yield f"{good if better else bad}: {_surely(change, name)}."
+def _verdict(result: SweepResult, best: PointResult, objective: Objective, good: str, bad: str) -> Iterator[str]:
+    """Whether a number gets better or worse with the defense, where the interval of paired differences decides it."""
+    name = objective.metric
+    change = against_baseline(result.points(), name).get(best.point)
+    if change is None:
+        yield f"{_capital(in_words(name))}: not decided by this sweep. {NOT_PAIRED}"
+    elif change.sign == 0:
+        yield _undecided(change, name)
+    else:
+        better = (change.sign > 0) == (objective.goal == "max")
+        yield f"{good if better else bad}: {_surely(change, name)}."
 
 
 def _surely(change: Difference, name: str) -> str:

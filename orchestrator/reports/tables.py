@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from rich.text import Text
 from orchestrator.results.comparison import Comparison
 from orchestrator.results.paired_points import against_baseline, intervals_of_mean
 from orchestrator.results.pooling import EstimateRecord
+from orchestrator.results.scale import Scale
 from orchestrator.results.sweep_result import PointResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
 from orchestrator.results.units import FRACTION, unit_of
@@ -20,6 +22,7 @@ from orchestrator.search.space import Objective
 
 MISSING = "missing"
 STAR = "★"
+_ABOUT_SCALES = "; in parentheses from what an attack has to beat to what real images reach"
 FEW = 6  # numbers side by side in a terminal
 
 
@@ -109,6 +112,17 @@ def _ends(name: str, interval: Mapping[str, Any]) -> str:
     return f"[{low}, {high}]"
 
 
+def with_scale(text: str, name: str, scales: Sequence[Scale]) -> str:
+    """A number with its floor and ceiling, means over trials, such as '61.0 % (12.0 to 93.1)'."""
+    ends = {
+        end: [value for scale in scales if (value := getattr(scale, end)) is not None] for end in ("floor", "ceiling")
+    }
+    if not all(ends.values()):
+        return text
+    floor, ceiling = (number(name, statistics.fmean(values)).removesuffix(" %") for values in ends.values())
+    return f"{text} ({floor} to {ceiling})"
+
+
 def with_spread(point: PointResult, name: str) -> str:
     """A point's mean and the standard deviation over its training seeds, which no interval holds."""
     if not all(name in trial.estimates() for trial in point.trials):
@@ -177,7 +191,9 @@ def trial_rows(result: SweepResult, metrics: Sequence[str] | None = None) -> Row
     rows = []
     for trial in result.trials:
         estimates = trial.estimates()
-        numbers = [with_interval(name, estimates.get(name)) for name in metrics]
+        numbers = [
+            with_scale(with_interval(name, estimates.get(name)), name, [result.scale(trial, name)]) for name in metrics
+        ]
         head = (trial.id, *_params(trial, names), str(trial.plan.trial.seed), trial.status)
         rows.append(Row((STAR if trial.id in best else "", *head, *numbers), trial.id in best))
     return Rows(("", "trial", *_param_headers(names), "seed", "status", *map(in_words, metrics)), tuple(rows))
@@ -190,7 +206,12 @@ def attack_rows(result: SweepResult) -> Rows:
     metrics = dict.fromkeys(name for _, attack in attacks for name in attack.estimates)
     rows = []
     for trial, attack in attacks:
-        numbers = [with_interval(name, attack.estimates.get(name)) for name in metrics]
+        numbers = [
+            with_scale(
+                with_interval(name, attack.estimates.get(name)), name, [result.scale(trial, f"{attack.label}.{name}")]
+            )
+            for name in metrics
+        ]
         head = ("", attack.label, str(attack.protocol["access"]), *_params(trial, names), str(trial.plan.trial.seed))
         cost = (f"{attack.queries:,}", f"{attack.seconds:.0f}")
         rows.append(Row((*head, *numbers, *cost), False))
@@ -206,7 +227,10 @@ def point_rows(result: SweepResult, metrics: Sequence[str] | None = None, *, int
     trades = trade_offs(result)
     rows = []
     for point in result.points():
-        numbers = [text(point, name) for name in metrics]
+        numbers = [
+            with_scale(text(point, name), name, [result.scale(trial, name) for trial in point.trials])
+            for name in metrics
+        ]
         if trades:
             numbers.append(str(trades.get(point.point, "-")))
         head = (str(point.point), *_params(point.trials[0], names), str(len(point.trials)))
@@ -248,7 +272,7 @@ def _param_headers(names: Mapping[str, str]) -> list[str]:
 def trials_table(result: SweepResult) -> Table:
     """Every trial with its numbers and their 95 % intervals."""
     shown, rest = few_names(result)
-    note = f"{STAR} beaten by no other point's means; 95 % intervals in brackets{rest}"
+    note = f"{STAR} beaten by no other point's means; 95 % intervals in brackets{_ABOUT_SCALES}{rest}"
     return _table(f"Trials of {result.resolved.sweep}", note, trial_rows(result, shown))
 
 
@@ -256,13 +280,15 @@ def points_table(result: SweepResult) -> Table:
     """Every finished point: means over seeds ± standard deviation over seeds."""
     shown, rest = few_names(result)
     spreads = "mean ± standard deviation over training seeds, a ratio ± its standard error"
-    note = f"{STAR} beaten by no other point's means; {spreads}{rest}"
+    note = f"{STAR} beaten by no other point's means; {spreads}{_ABOUT_SCALES}{rest}"
     return _table(f"Points of {result.resolved.sweep}", note, point_rows(result, shown))
 
 
 def attacks_table(result: SweepResult) -> Table:
     """Every attack on every finished trial."""
-    return _table(f"Attacks of {result.resolved.sweep}", "95 % intervals in brackets", attack_rows(result))
+    return _table(
+        f"Attacks of {result.resolved.sweep}", f"95 % intervals in brackets{_ABOUT_SCALES}", attack_rows(result)
+    )
 
 
 def comparison_table(rows: Sequence[Comparison], *, title: str) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,23 @@ def against_baseline(points: Sequence[PointResult], name: str) -> dict[int, Diff
     step = 1.0 if unit_of(name) == FRACTION else 0.0
     others = np.stack([paired.values for paired in defended.values()])
     return dict(zip(defended, differences(baseline.values, others, smallest_step=step), strict=True))
+
+
+def above_floor(point: PointResult, name: str, floor: str) -> Difference | None:
+    """How much larger a number of an attack is than the same number of one of its floors, on the same people.
+
+    None where they have no values of the same people with the same draws.
+
+    Args:
+        name: an attack, a dot and a metric.
+        floor: such as `null` or `nearest_public`.
+    """
+    of_attack = _values(point, name)
+    of_floor = _stacked(point, lambda trial: _floor_units(trial, name, floor))
+    if of_attack is None or of_floor is None or len(of_attack.units) < 2 or not of_attack.same_draws(of_floor):
+        return None
+    step = 1.0 if unit_of(name) == FRACTION else 0.0
+    return differences(of_floor.values, of_attack.values[None], smallest_step=step)[0]
 
 
 def membership(points: Sequence[PointResult], objectives: Sequence[Objective]) -> dict[int, float]:
@@ -103,8 +120,12 @@ class _PointValues:
 
 def _values(point: PointResult, name: str) -> _PointValues | None:
     """The values of every draw of a point; None if the number has none of single units, or seeds differ in them."""
+    return _stacked(point, lambda trial: _units(trial, name))
+
+
+def _stacked(point: PointResult, units_of: Callable[[TrialResult], UnitValues | None]) -> _PointValues | None:
     trials = sorted(point.trials, key=lambda trial: trial.plan.trial.seed)
-    rows = [values for trial in trials if (values := _units(trial, name)) is not None]
+    rows = [values for trial in trials if (values := units_of(trial)) is not None]
     if len(rows) < len(trials) or len({(row.units, row.priors, row.judges) for row in rows}) > 1:
         return None
     seeds = tuple(trial.plan.trial.seed for trial in trials)
@@ -120,3 +141,10 @@ def _units(trial: TrialResult, name: str) -> UnitValues | None:
     if not images:
         return None
     return UnitValues(tuple(map(str, range(len(images)))), (0,), (0,), np.array(images, dtype=np.float64)[None, None])
+
+
+def _floor_units(trial: TrialResult, name: str, floor: str) -> UnitValues | None:
+    """The value of each person of a floor of an attack."""
+    label, _, metric = name.partition(".")
+    draws = trial.attacks[label].floors.get(floor)
+    return None if draws is None else unit_values(draws, metric)

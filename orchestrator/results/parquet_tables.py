@@ -57,7 +57,10 @@ def tables(result: SweepResult) -> dict[str, pa.Table]:
     """
     attacked = [(trial, attack) for trial in result.trials for attack in trial.attacks.values()]
     trials = [_trial_row(result, trial) | _estimates(trial.utility) for trial in result.trials]
-    attacks = [_attack_row(result, trial, attack) | _estimates(attack.estimates) for trial, attack in attacked]
+    attacks = [
+        _attack_row(result, trial, attack) | _estimates(attack.estimates) | _scales(result, attack)
+        for trial, attack in attacked
+    ]
     identities = [
         _attack_row(result, trial, attack) | _identity(record) | _estimates(record["estimates"])
         for trial, attack in attacked
@@ -119,6 +122,15 @@ def _estimates(estimates: Mapping[str, EstimateRecord]) -> Row:
         row[name] = estimate["value"]
         row |= {f"{name}_{bound}": estimate[bound] for bound in _BOUNDS}
         row |= {f"{name}{PEOPLE}_{bound}": value for bound, value in estimate.get("people", {}).items()}
+    return row
+
+
+def _scales(result: SweepResult, attack: AttackResult) -> Row:
+    """Floor and ceiling of each number of an attack."""
+    row: Row = {}
+    for name in attack.estimates:
+        if sign := result.leak_signs.get(name):
+            row |= {f"{name}_{end}": value for end, value in attack.scale(name, sign).shape().items()}
     return row
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from orchestrator.planning.code import changed_modules
 from orchestrator.planning.graph import AttackKeys, TrialPlan
 from orchestrator.results.numerics import JobNumerics
 from orchestrator.results.pooling import Draw, EstimateRecord, pooled_estimates, pooled_identities
+from orchestrator.results.scale import Scale, leak_signs, scale_of
 from orchestrator.search.pareto import frontier
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore, Manifest
@@ -31,6 +32,10 @@ class AttackResult:
     """What stands beside every number: access, steps, restarts, selection, queries and more."""
     seconds: float
     """How long the attack ran, on average over its priors."""
+    floors: Mapping[str, tuple[Draw, ...]] = field(default_factory=dict)
+    """What it has to beat, by name: `null` for samples of a prior, `nearest_public` for public images."""
+    ceiling: tuple[Draw, ...] = ()
+    """Real images of the people attacked; none where they were not judged."""
 
     @cached_property
     def estimates(self) -> Mapping[str, EstimateRecord]:
@@ -41,6 +46,18 @@ class AttackResult:
     def identities(self) -> Sequence[Mapping[str, Any]]:
         """The numbers of each identity by itself."""
         return pooled_identities(self.draws)
+
+    def scale(self, name: str, sign: int) -> Scale:
+        """Floor and ceiling of a number; `sign` is 1 where more is a greater leak, -1 where less is."""
+        return scale_of(self._floor_estimates, self._ceiling_estimates, name, sign)
+
+    @cached_property
+    def _floor_estimates(self) -> Mapping[str, Mapping[str, EstimateRecord]]:
+        return {name: pooled_estimates(draws) for name, draws in self.floors.items()}
+
+    @cached_property
+    def _ceiling_estimates(self) -> Mapping[str, EstimateRecord]:
+        return pooled_estimates(self.ceiling) if self.ceiling else {}
 
     @property
     def queries(self) -> int:
@@ -115,6 +132,17 @@ class SweepResult:
     judges: Mapping[int, Mapping[str, EstimateRecord]]
     """Numbers of each evaluation model on held-out images, by its seed: they bound what its verdicts are worth."""
 
+    @cached_property
+    def leak_signs(self) -> Mapping[str, int]:
+        """For each number of an attack 1 where more is a greater leak, -1 where less is."""
+        return leak_signs(self.resolved.spec)
+
+    def scale(self, trial: TrialResult, name: str) -> Scale:
+        """Floor and ceiling of a number of a trial by its full name; neither for one that is of no attack."""
+        label, _, metric = name.rpartition(".")
+        attack, sign = trial.attacks.get(label), self.leak_signs.get(metric)
+        return Scale() if attack is None or sign is None else attack.scale(metric, sign)
+
     @property
     def numerics(self) -> tuple[JobNumerics, ...]:
         """How the jobs of the finished trials computed; a job that trials share is there once for each."""
@@ -178,17 +206,33 @@ def _trial(
 
 
 def _attack_result(label: str, keys: AttackKeys, judges: Sequence[int], store: ArtifactStore) -> AttackResult:
-    draws, protocols, seconds = [], [], []
+    draws: list[Draw] = []
+    protocols, seconds = [], []
+    floors: dict[str, list[Draw]] = {}
     for draw in keys.draws:
         manifest = store.manifest(draw.attack)
         assert manifest is not None, label  # the trial is done
         seconds.append(manifest.facts["seconds"])
-        for judge, key in zip(judges, draw.judged, strict=True):
-            metrics, identities = (store.read_json(key, f"{name}.json") for name in ("metrics", "identities"))
-            draws.append(Draw(draw.seed, judge, metrics["estimates"], identities))
-        protocols.append(metrics["protocol"])
+        draws += _draws(draw.seed, judges, draw.judged, store)
+        for name, floor in draw.floors.items():
+            floors.setdefault(name, []).extend(_draws(draw.seed, judges, floor.judged, store))
+        protocols.append(store.read_json(draw.judged[0], "metrics.json")["protocol"])
     queries = round(statistics.fmean(protocol["queries"] for protocol in protocols))
-    return AttackResult(label, tuple(draws), {**protocols[0], "queries": queries}, statistics.fmean(seconds))
+    return AttackResult(
+        label,
+        tuple(draws),
+        {**protocols[0], "queries": queries},
+        statistics.fmean(seconds),
+        {name: tuple(judged) for name, judged in floors.items()},
+        tuple(_draws(0, judges, keys.ceiling.judged, store)) if keys.ceiling is not None else (),
+    )
+
+
+def _draws(prior: int, judges: Sequence[int], judged: Sequence[str], store: ArtifactStore) -> Iterator[Draw]:
+    """What every judge says of the same images."""
+    for judge, key in zip(judges, judged, strict=True):
+        estimates = store.read_json(key, "metrics.json")["estimates"]
+        yield Draw(prior, judge, estimates, store.read_json(key, "identities.json"))
 
 
 def kept_changes(result: SweepResult) -> list[str]:
@@ -209,15 +253,18 @@ def summary(result: SweepResult, *, run: str, seconds: float, jobs: Mapping[str,
         "run": run,
         "seconds": seconds,
         "jobs": dict(jobs),
-        "trials": [_trial_summary(trial) for trial in result.trials],
+        "trials": [_trial_summary(result, trial) for trial in result.trials],
         "pareto": list(result.pareto()),
     }
 
 
-def _trial_summary(trial: TrialResult) -> dict[str, Any]:
+def _trial_summary(result: SweepResult, trial: TrialResult) -> dict[str, Any]:
     attacks = {
         label: {
-            **{name: _interval(estimate) for name, estimate in attack.estimates.items()},
+            **{
+                name: _interval(estimate) | result.scale(trial, f"{label}.{name}").shape()
+                for name, estimate in attack.estimates.items()
+            },
             "queries": attack.queries,
             "seconds": attack.seconds,
         }

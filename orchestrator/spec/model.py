@@ -256,6 +256,8 @@ class ResourcesConfig(FrozenConfig):
     """Reconstructing identities with one attack."""
     evaluate_classifier: AutoResources = ResourceConfig()
     """Measuring a classifier on held-out private images."""
+    real_images: AutoResources = ResourceConfig()
+    """Taking held-out images of the people attacked, for the ceiling of every attack."""
     evaluate_attack: AutoResources = ResourceConfig()
     """Measuring the reconstructions of one attack."""
     start_mps: bool = False
@@ -356,6 +358,9 @@ class Spec(FrozenConfig):
         KnnDistanceConfig(),
     )
     """What is measured of target model and reconstructions: at least one metric of each."""
+    floors: bool = True
+    """Measure beside each attack what it has to beat, samples of its prior that nothing improved and public images, and
+    what none can exceed, held-out images of the people attacked. It costs seconds."""
     search: SearchConfig = SearchConfig()
     """Which fields are varied, by which sampler, and which numbers are traded against each other."""
     numerics: Annotated[Literal["recorded", "strict"], Addition()] = "recorded"

@@ -253,10 +253,11 @@ def _progress(result: SweepResult, state: RunState) -> Iterator[Point]:
 
 def _estimates_table(result: SweepResult) -> dict[str, Any]:
     """Every number of every finished trial with its interval, in the shape that MLflow shows as a table."""
-    columns = ["trial", "params", "seed", "number", "value", "low", "high", "n", "method"]
+    columns = ["trial", "params", "seed", "number", "value", "low", "high", "n", "method", "floor", "ceiling"]
     rows = [
         [trial.id, _text(dict(trial.plan.trial.params)), trial.plan.trial.seed, name]
         + [estimate[part] for part in ("value", "low", "high", "n", "method")]
+        + [result.scale(trial, name).floor, result.scale(trial, name).ceiling]
         for trial in result.finished
         for name, estimate in trial.estimates().items()
     ]

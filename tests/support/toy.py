@@ -35,6 +35,7 @@ TOY: dict[str, Any] = {
         "space": {"defenses.0.max_area": {"kind": "choice", "values": [0.3, 0.6]}},
         "seeds": [0],
     },
+    "floors": False,
     "tracking": {"enabled": False},
 }
 

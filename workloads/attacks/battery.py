@@ -65,6 +65,11 @@ class BatteryConfig(AttackConfig):
             raise ValueError("a battery holds no battery: list its attacks")
         return attacks
 
+    @property
+    def candidates_per_identity(self) -> int:
+        """Reconstructions that the attacks make of each identity together, if none falls before the last."""
+        return sum(attack.candidates_per_identity for attack in self.attacks)
+
     def members(self) -> tuple[AttackConfig, ...]:
         """The attacks of the list, in their order."""
         return tuple(member for attack in self.attacks for member in attack.members())

@@ -61,6 +61,10 @@ class AttackConfig(ComponentConfig, ABC):
             """Reconstructions kept per identity."""
 
         @property
+        def candidates_per_identity(self) -> int:
+            """Reconstructions made of each identity, of which `keep` are kept."""
+
+        @property
         def prior(self) -> PriorConfig | None:
             """The prior that images come from; None for an attack without one, or of several with their own."""
 

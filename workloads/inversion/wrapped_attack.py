@@ -38,6 +38,11 @@ class WrappedAttackConfig(AttackConfig):
         return self.host.keep
 
     @property
+    def candidates_per_identity(self) -> int:
+        """Reconstructions that the host makes of each identity."""
+        return self.host.candidates_per_identity
+
+    @property
     def prior(self) -> PriorConfig | None:
         """The prior that the host searches."""
         return self.host.prior

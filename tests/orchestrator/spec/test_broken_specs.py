@@ -61,7 +61,7 @@ TRAINING_FIELDS = ", ".join(sorted(TrainingConfig.model_fields))
 ERASING_FIELDS = "boxes, fill, kind, location, max_area, max_aspect, min_area, min_aspect, probability"
 
 SPEC_FIELDS = (
-    "attacks, data, defenses, description, evaluation, metrics, name, numerics, on_end, prior, resources, search, "
+    "attacks, data, defenses, description, evaluation, floors, metrics, name, numerics, on_end, prior, resources, search, "
     "storage, target, tracking"
 )
 

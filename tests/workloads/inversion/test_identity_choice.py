@@ -41,7 +41,7 @@ def test_a_smaller_draw_is_part_of_a_larger_one_and_another_seed_draws_others() 
 
 
 def test_everybody_is_drawn_equally_often() -> None:
-    """Of 2,000 draws of 10 of 20 people each is in 1,000, with a standard deviation of 22."""
+    """Each person is in 1,000 of 2,000 draws of 10 of 20 people, with a standard deviation of 22."""
     people = NAMES[:20]
     times = Counter(index for seed in range(2000) for index in chosen(IdentityDraw(count=10, seed=seed), people))
     assert all(abs(times[index] - 1000) < 5 * 22.4 for index in range(20))
