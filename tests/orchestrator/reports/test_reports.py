@@ -162,13 +162,6 @@ def test_what_should_be_known_of_the_data_stands_in_the_report(world: World) -> 
     assert f"<li>{notes[0]}</li>" in world.paths.report.read_text(encoding="utf-8")
 
 
-def test_the_frontier_is_one_number_beside_no_defense(world: World) -> None:
-    # Means: no defense (0.97, 0.85), the small area (0.94, 0.55), the large one (0.7, 0.65). Area above (0, 1):
-    # 0.97 x 0.15 for no defense, and 0.94 x (0.45 - 0.15) more for the small area.
-    text = " ".join(findings(world.usual()))
-    assert f"frontier: {0.97 * 0.15 + 0.94 * 0.3:.3f} (no defense alone: {0.97 * 0.15:.3f};" in text
-
-
 def ratio(result: SweepResult) -> TradeOff:
     """The trade-off of the second point, as if its loss of utility were sure."""
     baseline, defended, *_ = result.points()

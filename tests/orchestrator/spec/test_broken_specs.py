@@ -61,8 +61,8 @@ TRAINING_FIELDS = ", ".join(sorted(TrainingConfig.model_fields))
 ERASING_FIELDS = "boxes, fill, kind, location, max_area, max_aspect, min_area, min_aspect, probability"
 
 SPEC_FIELDS = (
-    "attacks, data, defenses, description, evaluation, floors, metrics, name, numerics, on_end, prior, resources, search, "
-    "storage, target, tracking"
+    "attacks, data, defenses, description, evaluation, floors, metrics, name, numerics, on_end, prior, resources, "
+    "search, storage, target, tracking"
 )
 
 LONG = f"{{kind: choice, values: {list(range(250))}}}"
