@@ -18,7 +18,7 @@ from orchestrator.results.sweep_result import SweepResult
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import RunState
 from orchestrator.store.paths import RunPaths
-from orchestrator.tracking.client import open_experiment, refusals_named
+from orchestrator.tracking.client import open_experiment, refusals_named, written_quickly
 from orchestrator.tracking.content import RunContent, job_contents, sweep_content, trial_contents
 
 BATCH = 1000
@@ -60,7 +60,8 @@ def export(source: Source, *, uri: str, experiment: str, artifact_location: str 
     with refusals_named(uri), _alone(source.paths):
         client, experiment_id = open_experiment(uri, experiment, artifact_location)
         at_once = RUNS_AT_ONCE if uri.startswith("http") else 1  # a database of this machine's has one writer
-        return _Exporter(client, experiment_id, source, at_once).export()
+        with written_quickly(uri):
+            return _Exporter(client, experiment_id, source, at_once).export()
 
 
 def download_run(run: str, *, uri: str, folder: Path) -> None:
