@@ -1,14 +1,16 @@
 """Simulate sweeps, and count how often a report would say that a defense helps: `python -m benchmarks.verdicts`.
 
 The code under test is that of the reports, `orchestrator.statistics.paired`. A person is recognised with a probability
-drawn from a beta law and moved by the person's answer to the defense; a training moves all people of a model together.
-The paired test beside it is a t test over people of the differences averaged over seeds, at 5 % for one point alone: it
-is right where training does not matter, and knows nothing of the other points.
+drawn from a beta law and moved by the person's answer to the defense; a training moves all people of a model together,
+and so do a prior and a judge, which moreover see each point in their way. The paired test beside it is a t test over
+people of the differences averaged over all draws, at 5 % for one point alone: it is right where trainings, priors and
+judges do not matter, and knows nothing of the other points.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,68 +21,96 @@ from orchestrator.statistics.paired import differences
 SWEEPS = 400
 EACH = 5
 CORRELATION = 0.5
+SLOPE = 0.17
+"""How much a probability changes with its logit, about, at the means of this law."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a simulated sweep has how many of, and how much its draws matter."""
+
+    people: int
+    points: int
+    """With a defense; the baseline comes on top."""
+    seeds: int
+    training: float = 0.0
+    """Standard deviation of a model's mean from one training to another, about."""
+    priors: int = 1
+    judges: int = 1
+    drawn: float = 0.0
+    """Standard deviation of how a prior, and a judge, sees one point otherwise than another, about. What it sees
+    otherwise at all points alike has twice that."""
 
 
 def main() -> None:
     """Print false and true verdicts, and the optimism of the best point."""
     started = time.perf_counter()
     print(f"Share of {SWEEPS} sweeps without any effect in which a report says that some point helps, per cent")
-    print("people  points  seeds  training sd   says 'helps'   best of all looks better by, points")
+    print("people  points  seeds  training sd  priors  judges  their sd   says 'helps'   best looks better by, points")
+    seeds_alone = [(1, 0.0, 1, 1, 0.0), (2, 0.0, 1, 1, 0.0), (2, 0.05, 1, 1, 0.0), (3, 0.05, 1, 1, 0.0)]
+    with_draws = [(5, 0.05, 1, 1, 0.0), (1, 0.0, 1, 3, 0.05), (2, 0.05, 1, 3, 0.05), (3, 0.05, 3, 3, 0.05)]
     for people in (5, 20, 62):
         for points in (1, 6, 20):
-            for seeds, training in ((1, 0.0), (2, 0.0), (2, 0.05), (3, 0.05), (5, 0.05)):
-                said, best = false_verdicts(people, points, seeds, training, sweeps=SWEEPS)
-                print(
-                    f"{people:6} {points:7} {seeds:6} {training:12} {100 * said:14.1f} {100 * best:20.1f}", flush=True
-                )
+            for seeds, training, priors, judges, drawn in (*seeds_alone, *with_draws):
+                design = Design(people, points, seeds, training, priors, judges, drawn)
+                said, best = false_verdicts(design, sweeps=SWEEPS)
+                counts = f"{people:6} {points:7} {seeds:6} {training:12} {priors:7} {judges:7} {drawn:9}"
+                print(f"{counts} {100 * said:14.1f} {100 * best:20.1f}", flush=True)
     print("\nA true fall of 15 points, 62 people: found by the report, and by the paired test, per cent")
     for points in (1, 6):
-        for seeds in (1, 2, 3, 5):
-            ours, paired = power(62, points, seeds, fall=0.15, sweeps=SWEEPS)
-            print(f"{points:7} points {seeds:3} seeds {100 * ours:8.1f} {100 * paired:8.1f}", flush=True)
+        for seeds, priors, judges in ((1, 1, 1), (2, 1, 1), (3, 1, 1), (5, 1, 1), (1, 1, 3), (3, 1, 3), (3, 3, 3)):
+            ours, paired = power(Design(62, points, seeds, priors=priors, judges=judges), fall=0.15, sweeps=SWEEPS)
+            counts = f"{points:7} points {seeds:3} seeds {priors:3} priors {judges:3} judges"
+            print(f"{counts} {100 * ours:8.1f} {100 * paired:8.1f}", flush=True)
     print(f"{time.perf_counter() - started:.0f} s")
 
 
-def false_verdicts(people: int, points: int, seeds: int, training: float, *, sweeps: int) -> tuple[float, float]:
+def false_verdicts(design: Design, *, sweeps: int) -> tuple[float, float]:
     """Share of sweeps without effect in which some point is said to help, and how much the best seems to."""
-    rng = np.random.default_rng([people, points, seeds, int(1000 * training)])
+    rng = _generator(design)
     said, best = [], []
     for _ in range(sweeps):
-        numbers = simulated(rng, people, points, seeds, training)
+        numbers = simulated(rng, design)
         found = differences(numbers[0], numbers[1:], smallest_step=1.0)
         said.append(any(difference.sign < 0 for difference in found))
         best.append(-min(difference.value for difference in found))
     return float(np.mean(said)), float(np.mean(best))
 
 
-def power(people: int, points: int, seeds: int, *, fall: float, sweeps: int) -> tuple[float, float]:
+def power(design: Design, *, fall: float, sweeps: int) -> tuple[float, float]:
     """How often a fall of one point is found, by the report and by a t test over people for that point alone."""
-    rng = np.random.default_rng([people, points, seeds])
+    rng = _generator(design)
     ours, paired = [], []
     for _ in range(sweeps):
-        numbers = simulated(rng, people, points, seeds, 0.0, fall=fall)
+        numbers = simulated(rng, design, fall=fall)
         ours.append(differences(numbers[0], numbers[1:], smallest_step=1.0)[0].sign < 0)
-        changes = (numbers[1] - numbers[0]).mean(0)
+        changes = (numbers[1] - numbers[0]).mean((0, 1, 2))
         paired.append(changes.mean() < 0 and stats.ttest_1samp(changes, 0.0).pvalue < 0.05)
     return float(np.mean(ours)), float(np.mean(paired))
 
 
-def simulated(
-    rng: np.random.Generator, people: int, points: int, seeds: int, training: float, *, fall: float = 0.0
-) -> NDArray[np.float64]:
-    """Share of each person's reconstructions that are recognised. Shape: (1 + points, seeds, people).
+def simulated(rng: np.random.Generator, design: Design, *, fall: float = 0.0) -> NDArray[np.float64]:
+    """Share of each person's reconstructions that are recognised. Shape: (1 + points, seeds, priors, judges, people).
 
     Args:
-        training: standard deviation of a model's mean from one training to another, about.
         fall: how much less the first point after the baseline has.
     """
     scale = (1 - CORRELATION) / CORRELATION
+    people, points = design.people, 1 + design.points
     person = np.where(rng.random(people) < 0.7, rng.beta(0.6 * scale, 0.4 * scale, people), 0.6)
-    logits = special.logit(person.clip(0.02, 0.98)) + 0.5 * rng.standard_normal((1 + points, 1, people))
-    logits = logits + training / 0.17 * rng.standard_normal((1 + points, seeds, 1))
+    logits = special.logit(person.clip(0.02, 0.98)) + 0.5 * rng.standard_normal((points, 1, 1, 1, people))
+    logits = logits + design.training / SLOPE * rng.standard_normal((points, design.seeds, 1, 1, 1))
+    for shape in ((design.priors, 1, 1), (1, design.judges, 1)):
+        alike = 2 * rng.standard_normal((1, 1, *shape))
+        logits = logits + design.drawn / SLOPE * (alike + rng.standard_normal((points, 1, *shape)))
     probabilities = special.expit(logits)
     probabilities[1] = (probabilities[1] - fall).clip(0, 1)
     return rng.binomial(EACH, probabilities) / EACH
+
+
+def _generator(design: Design) -> np.random.Generator:
+    numbers = [design.people, design.points, design.seeds, design.priors, design.judges]
+    return np.random.default_rng([*numbers, int(1000 * design.training), int(1000 * design.drawn)])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.verdicts import false_verdicts, power, simulated
+from benchmarks.verdicts import Design, false_verdicts, power, simulated
 from orchestrator.statistics.paired import differences
 
 
@@ -85,23 +85,32 @@ def test_no_number_of_people_decides_what_training_blurs() -> None:
     assert difference.more(difference.units) is None
 
 
-@pytest.mark.parametrize(("points", "seeds", "training"), [(1, 1, 0.0), (6, 2, 0.05), (20, 3, 0.05)])
-def test_without_effect_at_most_5_percent_of_sweeps_say_that_a_defense_helps(
-    points: int, seeds: int, training: float
-) -> None:
-    said, _ = false_verdicts(20, points, seeds, training, sweeps=60)
+@pytest.mark.parametrize(
+    "design",
+    [
+        Design(20, 1, 1),
+        Design(20, 6, 2, training=0.05),
+        Design(20, 20, 3, training=0.05),
+        Design(20, 6, 2, training=0.05, judges=3, drawn=0.05),
+        Design(20, 6, 3, training=0.05, priors=3, judges=3, drawn=0.05),
+    ],
+    ids=str,
+)
+def test_without_effect_at_most_5_percent_of_sweeps_say_that_a_defense_helps(design: Design) -> None:
+    said, _ = false_verdicts(design, sweeps=60)
     assert said <= 0.05 + 0.035  # one standard error of 60 sweeps is 2.8 points
 
 
-def test_a_fall_of_15_points_is_found_where_a_paired_test_finds_it() -> None:
-    ours, paired = power(62, 1, 1, fall=0.15, sweeps=60)
+@pytest.mark.parametrize("judges", [1, 3])
+def test_a_fall_of_15_points_is_found_where_a_paired_test_finds_it(judges: int) -> None:
+    ours, paired = power(Design(62, 1, 1, judges=judges), fall=0.15, sweeps=60)
     assert ours >= paired - 0.03
     assert paired > 0.9
 
 
 def test_simulated_sweeps_have_no_effect_but_the_one_asked_for() -> None:
-    numbers = simulated(np.random.default_rng(0), 4000, 2, 2, 0.0, fall=0.15)
-    means = numbers.mean((1, 2))
+    numbers = simulated(np.random.default_rng(0), Design(4000, 2, 2), fall=0.15)
+    means = numbers.mean((1, 2, 3, 4))
     assert means[0] - means[2] == pytest.approx(0, abs=0.01)
     assert means[0] - means[1] == pytest.approx(0.14, abs=0.015)  # who is near 0 cannot fall by all of it
 
