@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from shutil import which
 
 import torch
 
 from benchmarks.gpu.context import unstored_context
 from benchmarks.gpu.rows import Row, Size
+from orchestrator.executors.ray.mps import CONTROL, mps_daemon
 from orchestrator.placement.machine import mps_runs
 from workloads.core.numerics import deterministic, fix_cublas_workspace
 from workloads.core.randomness import generator
@@ -51,15 +53,23 @@ class Target:
 
 
 def rows(size: Size, device: torch.device) -> Iterator[Row]:
-    """How many times more a card does with eight targets at once, in processes as workers are, than one by one."""
+    """How many times more a card does with eight targets at once than one by one; under MPS too, where it can be."""
     count, target = (8, Target()) if size == "full" else (2, Target(SmallCnnConfig(width=2), 8, 4, 2, 1))
+    name = f"{count} small targets at once over one by one"
+    yield _row(name, size, target, device, count)
+    if size == "full" and not mps_runs() and which(CONTROL):
+        with mps_daemon():
+            yield _row(f"{name}, under MPS", size, target, device, count)
+
+
+def _row(name: str, size: Size, target: Target, device: torch.device, count: int) -> Row:
+    """Time targets in processes as workers are, which begin under the service if it runs."""
     with _workers(size, count) as workers:
         _all_at_once(workers, target, device, count)  # starts processes and CUDA, compiles what is compiled
         alone = _all_at_once(workers, target, device, 1)
         together = _all_at_once(workers, target, device, count)
-    gain = count * alone / together
     details = {"one_s": alone, "all_s": together, "mps": mps_runs()}
-    yield Row("sharing", f"{count} small targets at once over one by one", gain, "", at_least=3.0, details=details)
+    return Row("sharing", name, count * alone / together, "", at_least=3.0, details=details)
 
 
 def _workers(size: Size, count: int) -> Executor:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,6 +75,27 @@ def test_full_sizes_are_those_of_the_comparisons() -> None:
     cases = {(case.model.label, case.side, case.batch) for case in training.CASES["full"]}
     assert cases == {("vgg16_bn", 64, 64), ("vgg16_bn", 64, 256), ("resnet18", 224, 128)}
     assert [setting.rows for setting in attacks._settings("full", CPU)] == [60, 300, 1000] * 2
+
+
+def test_targets_share_a_card_as_it_is_and_under_mps_if_that_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = [False]
+
+    @contextmanager
+    def daemon() -> Iterator[None]:
+        running[0] = True
+        yield
+        running[0] = False
+
+    monkeypatch.setattr(sharing, "mps_runs", lambda: running[0])
+    monkeypatch.setattr(sharing, "mps_daemon", daemon)
+    monkeypatch.setattr(sharing, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(sharing, "_workers", lambda size, count: ThreadPoolExecutor(count))
+    monkeypatch.setattr(sharing.Target, "run", lambda target, device: None)
+    rows = list(sharing.rows("full", CPU))
+    assert [(row.name, row.details["mps"]) for row in rows] == [
+        ("8 small targets at once over one by one", False),
+        ("8 small targets at once over one by one, under MPS", True),
+    ]
 
 
 def test_a_target_can_be_sent_to_a_process() -> None:
