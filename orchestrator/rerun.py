@@ -16,6 +16,9 @@ from orchestrator.spec.model import ResolvedSpec, StorageConfig, TrackingConfig
 from orchestrator.store.paths import RunPaths, Workspace
 from orchestrator.sweep import TRACKING_VARIABLE, Sweep
 
+MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
+"""The id of a run in MLflow."""
+
 
 @dataclass(frozen=True)
 class OriginalRun:
@@ -45,7 +48,7 @@ def original_run(source: str, *, runs: Path, mlflow_uri: str | None) -> Original
     if Path(source).is_dir():
         paths = RunPaths(Path(source))
         return _from_folder(Path(source), reruns=paths.reruns)
-    if not re.fullmatch(r"[0-9a-f]{32}", source):
+    if not MLFLOW_ID.fullmatch(source):
         raise RequestError(f"{source}: neither a run folder, a spec file nor the id of an MLflow run.")
     from orchestrator.tracking.export import download_run  # MLflow is heavy, and a run folder does not need it
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,21 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Check, show and prepare data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"midre {version('midre')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find the erasing area and aspect ratio that trade privacy for accuracy best, on your data and your model."""
 
 
 def main() -> None:
@@ -168,6 +184,19 @@ def doctor(
     from orchestrator.cli.doctor import examine
 
     examine(spec, overrides, runs=runs, address=address, as_json=as_json)
+
+
+@app.command("runs")
+def list_runs(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder of runs; MIDRE_RUNS or ./runs if omitted.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs with their state, their progress and their best point."""
+    from orchestrator.cli.runs import print_runs
+
+    print_runs(folder, as_json=as_json)
 
 
 @app.command()

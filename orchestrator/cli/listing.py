@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from orchestrator.cli.options import ComponentType
@@ -35,15 +35,22 @@ def registry_of(room: str) -> Registry[Any, Any]:
 
 
 def print_components(components: ComponentType, *, as_json: bool) -> None:
-    """Print kind, summary and source of every component of one type."""
-    rows = REGISTRIES[components].describe()
+    """Print kind, summary, source and fields of every component of one type."""
+    registry = REGISTRIES[components]
+    rows = [row | {"fields": _fields(registry, row["kind"])} for row in registry.describe()]
     if as_json:
         print_json(rows)
         return
-    table = Table(*rows[0])
     for row in rows:
-        table.add_row(*map(Text, row.values()))
-    stdout.print(table)
+        stdout.print(Text.assemble((row["kind"], "bold"), f"  {row['summary']}"))
+        for name, value in row.items():
+            if name not in ("kind", "summary") and value:
+                stdout.print(Padding(Text(f"{name}: {value}"), (0, 0, 0, 4)))
+
+
+def _fields(registry: Registry[Any, Any], kind: str) -> str:
+    """Names of what a component can be set to."""
+    return ", ".join(name for name in registry.config_of(kind).model_fields if name != "kind")
 
 
 def print_schema() -> None:

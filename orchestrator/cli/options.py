@@ -9,6 +9,20 @@ from typing import Annotated
 import typer
 
 
+def run_folder(run: Path) -> Path:
+    """The run folder at a path, or that of MIDRE_RUNS or ./runs whose name begins so.
+
+    Raises:
+        RequestError: if there is none, or several.
+    """
+    if run.is_dir():
+        return run
+    from orchestrator.store.paths import Workspace
+    from orchestrator.sweep import runs_folder  # torch is heavy, and help does without
+
+    return Workspace(runs_folder(None)).find(str(run)).root
+
+
 class ExecutorName(StrEnum):
     """Where jobs run: in this process, or on a Ray cluster."""
 
@@ -43,7 +57,10 @@ class ComponentType(StrEnum):
 
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec file, such as specs/quickstart.yaml.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/quickstart-1a2b3c4d.")]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="A run folder, or how its name begins: quick.", callback=run_folder),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
 Runs = Annotated[
     Path | None,

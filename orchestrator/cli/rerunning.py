@@ -11,8 +11,9 @@ from orchestrator.cli.options import ExecutorName
 from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, stderr, stdout
 from orchestrator.cli.running import executor_of, run_watched
 from orchestrator.reports.tables import comparison_table
-from orchestrator.rerun import original_run
+from orchestrator.rerun import MLFLOW_ID, original_run
 from orchestrator.results.comparison import compare
+from orchestrator.store.paths import Workspace
 from orchestrator.sweep import runs_folder
 
 
@@ -34,6 +35,8 @@ def rerun_and_compare(
     """
     if Path(source).is_file():
         source = str(open_sweep(Path(source), None, runs=runs, nodes=nodes_at_address(address)).paths.root)
+    elif not Path(source).is_dir() and not MLFLOW_ID.fullmatch(source):
+        source = str(Workspace(runs_folder(runs)).find(source).root)
     original = original_run(source, runs=runs_folder(runs), mlflow_uri=mlflow_uri)
     sweep = original.rerun()
     finished = run_watched(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from orchestrator.search.space import Objective
@@ -26,6 +27,25 @@ def frontier(points: Mapping[int, Sequence[float]], objectives: Sequence[Objecti
         for name, values in points.items()
         if not any(dominates(rival, values, objectives) for rival in points.values())
     ]
+
+
+def compromise(points: Mapping[int, Sequence[float]], objectives: Sequence[Objective]) -> int | None:
+    """Name of the point nearest to the best value of every objective, each scaled to its range; None without points.
+
+    Source: Zeleny, "Compromise programming", 1973, with the Euclidean distance.
+
+    >>> goals = [Objective(metric="a", goal="max"), Objective(metric="b", goal="min")]
+    >>> compromise({0: (1.0, 1.0), 1: (0.9, 0.2), 2: (0.0, 0.0)}, goals)
+    1
+    """
+    columns = list(zip(*points.values(), strict=True))
+    best = [(max if goal.goal == "max" else min)(column) for goal, column in zip(objectives, columns, strict=False)]
+    ranges = [max(column) - min(column) or 1.0 for column in columns]
+
+    def distance(name: int) -> float:
+        return math.hypot(*((v - b) / r for v, b, r in zip(points[name], best, ranges, strict=True)))
+
+    return min(points, key=distance, default=None)
 
 
 def hypervolume(

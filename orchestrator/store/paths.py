@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.errors import RequestError
+from workloads.core.words import first_few
+
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -78,6 +81,26 @@ class Workspace:
     def run(self, sweep: str) -> RunPaths:
         """Paths of the run of a sweep with this name."""
         return RunPaths(self.root / sweep)
+
+    def runs(self) -> list[RunPaths]:
+        """The runs that are here, by name."""
+        folders = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        return [paths for paths in map(RunPaths, folders) if paths.resolved.is_file()]
+
+    def find(self, name: str) -> RunPaths:
+        """The run whose name is this or begins so.
+
+        Raises:
+            RequestError: if there is none, or several.
+        """
+        names = [paths.root.name for paths in self.runs()]
+        matches = [name] if name in names else [other for other in names if other.startswith(name)]
+        if len(matches) == 1:
+            return self.run(matches[0])
+        if not matches:
+            raise RequestError(f"{name}: no run folder, and no run in {self.root} begins so; `midre runs` lists them.")
+        several = f"{len(matches)} runs in {self.root} begin so: {first_few(matches)}"
+        raise RequestError(f"{name}: {several}. Write more of the name.")
 
     @property
     def store(self) -> Path:

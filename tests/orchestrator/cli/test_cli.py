@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from orchestrator.cli.commands import app, main
 from orchestrator.cli.options import ComponentType
 from orchestrator.errors import RequestError
 from orchestrator.placement.nodes import Gpu, Node
-from orchestrator.store.paths import RunPaths
+from orchestrator.store.paths import RunPaths, Workspace
 from tests.support.toy import TOY, write_spec
 
 AREA = "defenses.0.max_area"
@@ -241,6 +242,44 @@ def test_trials_that_fail_end_with_1_and_say_why(finished: Finished) -> None:
     assert "trials: 0 done, 2 failed, 0 not ended" in midre("status", summary["run"]).stdout
 
 
+def test_runs_are_listed_with_their_state_and_best_point(finished: Finished) -> None:
+    (row,) = [row for row in printed("runs", finished.runs) if row["name"] == finished.run.name]
+    assert (row["state"], row["trials_done"], row["trials"]) == ("done", 2, 2)
+    assert row["best"].startswith("max_area 0.6: natural accuracy ") or row["best"] == ""  # the baseline may beat it
+    assert finished.run.name in midre("runs", finished.runs).stdout
+
+
+def test_a_run_is_named_by_how_its_name_begins(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIDRE_RUNS", str(finished.runs))
+    assert printed("status", finished.run.name[:-3]) == {**printed("status", finished.run), "run": str(finished.run)}
+    message = str(midre("status", "toi").exception)
+    assert message == f"toi: no run folder, and no run in {finished.runs} begins so; `midre runs` lists them."
+
+
+def test_a_beginning_that_several_runs_share_is_refused(tmp_path: Path) -> None:
+    for name in ("toy-1", "toy-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "resolved.json").touch()
+    assert Workspace(tmp_path).find("toy-2").root == tmp_path / "toy-2"
+    with pytest.raises(RequestError, match=r"toy: 2 runs in .* begin so: toy-1, toy-2\. Write more of the name"):
+        Workspace(tmp_path).find("toy")
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert midre("--version").stdout == f"midre {version('midre')}\n"
+
+
+def test_plan_of_a_search_that_asks_as_it_goes_says_what_may_come(finished: Finished, tmp_path: Path) -> None:
+    sampler = ("--set", "search.sampler={kind: tpe, points: 5}", "--set", "search.seeds=[0, 1]")
+    space = ("--set", f"search.space[{AREA}]={{kind: uniform, low: 0.2, high: 0.9}}", "--runs", tmp_path)
+    shape = printed("plan", finished.spec, *sampler, *space)
+    # The baseline has the judge, its measurement, the prior, and of each seed training, measurement, attack, judgement.
+    # Every further point has those four for each of its two seeds.
+    assert (shape["trials"], len(shape["jobs"]), shape["most_jobs"]) == (12, 11, 11 + 5 * 8)
+    text = midre("plan", finished.spec, *sampler, *space).stdout
+    assert "tpe asks for 5 points one after another, each with 2 seeds: 2 to 12 trials, 11 to 51 jobs." in text
+
+
 @pytest.mark.parametrize("components", list(ComponentType))
 def test_list_prints_kind_summary_and_source_of_every_component(components: ComponentType) -> None:
     rows = printed("list", components)
@@ -252,13 +291,16 @@ def test_list_prints_kind_summary_and_source_of_every_component(components: Comp
 def test_list_attacks_says_what_each_may_ask_needs_and_does_in_turn() -> None:
     rows = {row["kind"]: row for row in printed("list", "attacks")}
     assert all(
-        set(row) == {"kind", "summary", "source", "access", "needs", "stages", "package"} for row in rows.values()
+        set(row) == {"kind", "summary", "source", "access", "needs", "stages", "package", "fields"}
+        for row in rows.values()
     )
     assert all(row["source"] and row["access"] and row["stages"] for row in rows.values())
     assert len({rows[kind]["access"] for kind in ("gmi", "rlbmi", "brepmi")}) == 3
     assert "prior" in rows["gmi"]["needs"]
-    header = midre("list", "attacks").stdout.splitlines()[1]
-    assert re.findall(r"\w+", header) == ["kind", "summary", "source", "access", "needs", "stages", "package"]
+    assert {"steps", "restarts", "prior"} <= set(rows["gmi"]["fields"].split(", "))
+    lines = midre("list", "attacks").stdout.splitlines()
+    assert [line for line in lines if line.startswith("gmi  ")]
+    assert all(len(line) <= 160 for line in lines)
 
 
 def test_describe_tells_programs_of_a_component_what_its_class_says_and_its_fields() -> None:
