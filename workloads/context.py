@@ -49,6 +49,19 @@ class HistoryRow(TypedDict):
 
 
 @dataclass
+class Clock:
+    """Seconds that a job has taken: in this try, and in those before up to the checkpoint that it continues."""
+
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Over all tries until now."""
+        return self.before + time.monotonic() - self.started
+
+
+@dataclass
 class JobContext:
     """Everything a running job may touch; it reads and writes nothing else."""
 
@@ -76,6 +89,8 @@ class JobContext:
     """Whether the job is to end at its next checkpoint."""
     code: str = ""
     """Digest of the code that computes the job: a checkpoint that other code left is not continued."""
+    clock: Clock = field(default_factory=Clock)
+    """How long the job takes."""
     _history: list[HistoryRow] = field(default_factory=list)
     _saved_at: float = field(default_factory=time.monotonic)
 
@@ -108,7 +123,9 @@ class JobContext:
         """
         stops = self.should_stop()
         if stops or time.monotonic() - self._saved_at >= self.checkpoint_every_s:
-            save_state(self.checkpoint_file, {"job": state(), "history": self._history, "code": self.code})
+            seconds = self.clock.seconds
+            stands = {"job": state(), "history": self._history, "code": self.code, "seconds": seconds}
+            save_state(self.checkpoint_file, stands)
             self.on_checkpoint(self.checkpoint_file)
             self._saved_at = time.monotonic()
         if stops:
@@ -133,6 +150,7 @@ class JobContext:
         if saved.get("code", self.code) != self.code:
             return None
         self._history = saved["history"]
+        self.clock.before = saved.get("seconds", 0.0)
         return saved["job"]
 
     def write_json(self, name: str, value: object) -> None:

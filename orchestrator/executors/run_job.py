@@ -20,7 +20,7 @@ from orchestrator.placement.nodes import Request
 from orchestrator.planning.code import facts_of_code
 from orchestrator.planning.graph import PlannedJob
 from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest
-from workloads.context import DataInput, JobContext, Progress
+from workloads.context import Clock, DataInput, JobContext, Progress
 from workloads.core.config import digest
 from workloads.core.errors import DataError
 from workloads.core.numerics import MachineKind, NumericsRecord, deterministic
@@ -54,7 +54,7 @@ def run_job(
         should_stop: whether the job is to end at its next checkpoint, with `JobStopped`.
         takes_stderr: whether what this process writes to stderr meanwhile goes to the job's log.
     """
-    started = time.perf_counter()
+    clock = Clock()
     check_installed(job.plugins, where=f"node {socket.gethostname()}")
     if job.machine is not None:
         MachineKind.model_validate(job.machine).check(device, gpus=request.gpus)
@@ -76,12 +76,14 @@ def run_job(
             checkpoint_every_s=checkpoint_every_s,
             should_stop=should_stop,
             code=digest(dict(job.code)) if job.code else "",
+            clock=clock,
         )
         with log, usage_of(device) as usage, deterministic(device) as record:
             job_from(job.config).run(context)
-        seconds = time.perf_counter() - started
         code = facts_of_code(job, {role: _facts_in(store, key) for role, key in job.inputs.items()})
-        description = facts(seconds, request, device, record, {"shape": job.shape, "usage": usage, **code, **where})
+        description = facts(
+            clock.seconds, request, device, record, {"shape": job.shape, "usage": usage, **code, **where}
+        )
         manifest = store.commit(job.key, job.kind, output, description)
         attempt.pop_all()  # the folder is the store's now
     return manifest
@@ -95,7 +97,11 @@ def _facts_in(store: ArtifactStore, key: str) -> Facts:
 def facts(
     seconds: float, request: Request, device: torch.device, record: NumericsRecord, where: Facts
 ) -> dict[str, Any]:
-    """Describe how an artifact was made: time, machine, resources, versions, numerics; `where` is added as it is."""
+    """Describe how an artifact was made: time, machine, resources, versions, numerics; `where` is added as it is.
+
+    Args:
+        seconds: over all tries, of earlier ones up to the checkpoint that the last one continued.
+    """
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     missing = missing_gpu(request.gpus, device)
     return {

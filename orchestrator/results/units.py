@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FRACTION = "fraction in [0, 1]"
 SQUARED_DISTANCE = "squared L2 distance"
+RELATIVE_DISTANCE = "squared distance, 1 between private images"
 
 
 def unit_of(name: str) -> str | None:
@@ -11,4 +12,6 @@ def unit_of(name: str) -> str | None:
     metric = name.rpartition(".")[2]
     if metric.partition("_top")[0].endswith("accuracy"):
         return FRACTION
+    if metric == "knn_distance":
+        return RELATIVE_DISTANCE
     return SQUARED_DISTANCE if metric.endswith("_distance") or metric.startswith("delta_") else None

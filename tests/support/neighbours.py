@@ -25,13 +25,13 @@ def hits(real: Tensor, reconstructed: Tensor, k: int) -> list[int]:
 
 def by_scikit_learn(real: Tensor, reconstructed: Tensor, k: int) -> tuple[float, float, float, float]:
     """Precision, recall, density and coverage."""
-    radii = [
-        NearestNeighbors(n_neighbors=k + 1).fit(features).kneighbors(features)[0][:, -1]
-        for features in (real, reconstructed)
-    ]
-    to_real, nearest_real = NearestNeighbors(n_neighbors=1).fit(real).kneighbors(reconstructed)
-    to_reconstructed, nearest_reconstructed = NearestNeighbors(n_neighbors=1).fit(reconstructed).kneighbors(real)
-    precision = (to_real[:, 0] <= radii[0][nearest_real[:, 0]]).mean()
-    recall = (to_reconstructed[:, 0] <= radii[1][nearest_reconstructed[:, 0]]).mean()
     counts = np.array(hits(real, reconstructed, k))
-    return float(precision), float(recall), counts.sum() / (k * len(reconstructed)), float((counts > 0).mean())
+    precision, recall = within_any(real, reconstructed, k), within_any(reconstructed, real, k)
+    return precision, recall, counts.sum() / (k * len(reconstructed)), float((counts > 0).mean())
+
+
+def within_any(centres: Tensor, queries: Tensor, k: int) -> float:
+    """Share of queries within the ball of any centre, which reaches to that centre's k-th nearest neighbour."""
+    radii = NearestNeighbors(n_neighbors=k + 1).fit(centres).kneighbors(centres)[0][:, -1]
+    distances, places = NearestNeighbors(n_neighbors=len(centres)).fit(centres).kneighbors(queries)
+    return float((distances <= radii[places]).any(1).mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from workloads.context import DataInput, JobContext
+from workloads.core.config import content, digest
 from workloads.core.pictures import save_grid
 from workloads.datasets.base import DATASETS, ImageSet, SplitConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
@@ -36,7 +38,7 @@ SHOWN_IDENTITIES = 10
 class EvaluateAttackConfig(JobConfig):
     """What to judge reconstructions by."""
 
-    version: ClassVar = 2
+    version: ClassVar = 3
 
     kind: Literal["evaluate_attack"] = "evaluate_attack"
     data: DataInput
@@ -95,9 +97,19 @@ def _measured(
             rows.update(values)
             measured = over_identities(values, seen.identities, metric)
         else:
-            measured = metric.estimates(seen, context=context)
+            measured = metric.estimates(seen, context=_alone(metric, context))
         estimates.update({name: estimate.as_dict() for name, estimate in measured.items()})
     return rows, estimates
+
+
+def _alone(metric: Metric, context: JobContext) -> JobContext:
+    """The context of a metric: it draws the same numbers whichever metrics, part of the job's key, stand beside it."""
+    files = {"attack": "reconstructions.safetensors", "evaluation": "model.safetensors"}
+    inputs = {}
+    for role, name in files.items():
+        with (context.inputs[role] / name).open("rb") as file:
+            inputs[role] = hashlib.file_digest(file, "sha256").hexdigest()
+    return dataclasses.replace(context, key=digest({"metric": content(metric.config), **inputs}))
 
 
 def _seen_by(

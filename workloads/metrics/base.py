@@ -107,6 +107,22 @@ class ReconstructionEvidence:
         """
         return nearest_private(self.features, self.identities, self.private_features, self.private.identities)
 
+    @cached_property
+    def between_private_images(self) -> float:
+        """Mean squared distance in features between two private images drawn at random, of whichever person.
+
+        It is twice the total variance of the features.
+
+        Raises:
+            ShapeError: if all private images have the same features, which then tell nothing apart.
+        """
+        total_variance = float(self.private_features.double().var(0, correction=0).sum())
+        if total_variance == 0:
+            raise ShapeError(
+                "all private images have the same features: the evaluation model tells nobody apart, train it longer."
+            )
+        return 2 * total_variance
+
     def nearest_images(self) -> Tensor:
         """The private image of the same identity nearest to each reconstruction. Shape: (R, C, H, W) in [0, 1]."""
         return self.private.images[self.nearest[1]].float() / 255

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
@@ -41,6 +41,7 @@ Plane = Mapping[str, list[list[float]]]
 class FeatureSpaceConfig(ExtractorMetricConfig):
     """How private images are erased for comparison, and which features are compared."""
 
+    version: ClassVar[int] = 2
     kind: Literal["feature_space"] = "feature_space"
     erasing: RandomErasingConfig = RandomErasingConfig()
     """How private images are erased for comparison, whichever defense the target model has."""

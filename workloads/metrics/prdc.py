@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import PositiveInt
@@ -32,6 +32,7 @@ class Neighbourhoods(NamedTuple):
 class PrdcConfig(ExtractorMetricConfig):
     """Which neighbours and features `prdc` uses."""
 
+    version: ClassVar[int] = 2
     kind: Literal["prdc"] = "prdc"
     k: PositiveInt = 3
     """A point's radius is the distance to its k-th nearest neighbour."""
@@ -41,13 +42,14 @@ class PrdcConfig(ExtractorMetricConfig):
 class Prdc(AttackMetric):
     """How much of a person's images the reconstructions resemble (precision, density) and span (recall, coverage).
 
-    Computed for each attacked identity, in features of the network in the names, then averaged. Precision and recall
-    follow the published code: an image counts if it lies within the radius of the one nearest to it, rather than of
-    any, which gives lower numbers than the usual definition. Density is the standard one, over k times the
-    reconstructions; the published code divides by the number of private images.
+    Computed for each attacked identity, in features of the network in the names, then averaged. All four are as their
+    authors define them. The code published with attacks differs: it counts an image for precision and recall only if
+    it lies within the radius of the one nearest to it, rather than of any, which gives lower numbers, and divides
+    density by the number of private images, not of reconstructions.
 
-    Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020; for model
-    inversion Struppek et al., "Plug & Play Attacks", ICML 2022.
+    Source: precision and recall Kynkaanniemi et al., "Improved Precision and Recall Metric for Assessing Generative
+    Models", NeurIPS 2019, section 2; density and coverage Naeem et al., "Reliable Fidelity and Diversity Metrics for
+    Generative Models", ICML 2020; for model inversion Struppek et al., "Plug & Play Attacks", ICML 2022.
     """
 
     config: PrdcConfig
@@ -97,9 +99,10 @@ def prdc(private: Tensor, reconstructed: Tensor, *, k: int) -> Neighbourhoods:
     distances = torch.cdist(private, reconstructed, compute_mode="donot_use_mm_for_euclid_dist")
     private_radii, reconstructed_radii = (_radii(points, k) for points in (private, reconstructed))
     inside = distances <= private_radii[:, None]
+    inside_reconstructed = distances <= reconstructed_radii[None]
     return Neighbourhoods(
-        precision=_share_within_nearest(distances, private_radii),
-        recall=_share_within_nearest(distances.T, reconstructed_radii),
+        precision=inside.any(0).double().mean().item(),
+        recall=inside_reconstructed.any(1).double().mean().item(),
         density=inside.double().sum().item() / (k * len(reconstructed)),
         coverage=inside.any(1).double().mean().item(),
     )
@@ -109,9 +112,3 @@ def _radii(points: Tensor, k: int) -> Tensor:
     """Distance of each point to its k-th nearest neighbour. Shape: (N, F) to (N,)."""
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.kthvalue(k + 1, dim=1).values  # the nearest is the point itself
-
-
-def _share_within_nearest(distances: Tensor, radii: Tensor) -> float:
-    """Share of columns that lie within the radius of the row nearest to them. Shape: (N, M), (N,)."""
-    nearest, rows = distances.min(0)
-    return (nearest <= radii[rows]).double().mean().item()

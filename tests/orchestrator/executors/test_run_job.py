@@ -17,7 +17,7 @@ from orchestrator.placement.sizing import Usage
 from orchestrator.results.numerics import remarks
 from orchestrator.store.ledger import read_events
 from tests.support.toy import toy_sweep
-from workloads.context import DataInput
+from workloads.context import DataInput, JobContext
 from workloads.core import numerics
 from workloads.core.errors import DataError, PluginError
 from workloads.datasets.base import DATASETS
@@ -92,7 +92,12 @@ def test_artifact_ledger_and_report_say_how_jobs_computed(tmp_path: Path, monkey
     assert NO_GPU in page and "no (put_)" in page
 
 
-def test_a_manifest_says_what_its_job_asked_for_and_took(tmp_path: Path) -> None:
+def test_a_manifest_says_what_its_job_asked_for_and_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def continued(*arguments: Any, context: JobContext, **options: Any) -> None:
+        context.clock.before = 1000.0
+        train(*arguments, context=context, **options)
+
+    monkeypatch.setattr("workloads.jobs.train_classifier.train", continued)
     sweep = toy_sweep(tmp_path, tmp_path / "runs", search={"seeds": [0], "baseline": False})
     sweep.run(InlineExecutor(), spec_file=None)
     (plan,) = sweep.plans()
@@ -100,6 +105,7 @@ def test_a_manifest_says_what_its_job_asked_for_and_took(tmp_path: Path) -> None
     manifest = sweep.store.latest_of(job.shape)
     assert manifest is not None
     assert manifest.key == job.key
+    assert 1000 < manifest.facts["seconds"] < 1100, "those of earlier tries count"
     assert manifest.facts["request"] == {"cpus": 1, "gpus": 0.0, "memory_gb": 1.0, "gpu_memory_gb": 0.0}
     resident = Usage.of(manifest.facts).memory_gb
     assert resident is not None

@@ -65,7 +65,9 @@ class World:
         output.mkdir()
         data = DataInput(dataset=DATA, digest="")
         inputs = {role: self.folder / role for role in ("attack", "evaluation")}
-        context = dataclasses.replace(judging(output), inputs=inputs, load_images=lambda source: Avatars(DATA).load())
+        context = dataclasses.replace(
+            judging(output, key=name), inputs=inputs, load_images=lambda source: Avatars(DATA).load()
+        )
         EvaluateAttack(EvaluateAttackConfig(data=data, split=SPLIT, metrics=metrics)).run(context)
         return output
 
@@ -129,6 +131,13 @@ def test_another_extractor_gives_other_numbers_by_another_name(world: World) -> 
     assert numbers["density_small_cnn"]["value"] != numbers["density_evaluation"]["value"]
     alone = estimates(world.judged(KnnDistanceConfig(), name="alone"))
     assert numbers["knn_distance"] == alone["knn_distance"], "the evaluation model's features stay its own"
+
+
+def test_a_metric_draws_the_same_numbers_whichever_stand_beside_it(world: World) -> None:
+    drawing = (FidConfig(resamples=4), FeatureSpaceConfig(erasures=1))
+    beside = estimates(world.judged(SsimConfig(), *reversed(drawing), name="beside"))
+    alone = estimates(world.judged(*drawing, name="alone"))
+    assert {name: beside[name] for name in alone} == alone
 
 
 def test_feature_space_leaves_its_points_under_the_names_of_the_people(world: World) -> None:

@@ -31,10 +31,25 @@ def test_delta_eval_is_the_squared_distance_to_the_nearest_of_the_identity() -> 
     assert DeltaEval(DeltaEvalConfig()).rows(example)["delta_eval"].tolist() == [1.0, 1.0]
 
 
-def test_delta_eval_is_knn_distance_by_another_name() -> None:
-    example = evidence([0, 1], [0, 1, 1], features=RECONSTRUCTED * 3, private_features=PRIVATE)
-    expected = KnnDistance(KnnDistanceConfig()).rows(example)["knn_distance"]
-    assert torch.equal(DeltaEval(DeltaEvalConfig()).rows(example)["delta_eval"], expected)
+def knn_distances(reconstructed: Tensor, private: Tensor) -> list[float]:
+    example = evidence([0, 1], [0, 1, 1], features=reconstructed, private_features=private)
+    return KnnDistance(KnnDistanceConfig()).rows(example)["knn_distance"].tolist()
+
+
+def test_knn_distance_is_that_over_the_distance_between_private_images_by_hand() -> None:
+    # Squared distances of the private images: 25, 1 and 18, each of two ordered pairs out of nine: 88 / 9 on average.
+    assert knn_distances(RECONSTRUCTED, PRIVATE) == pytest.approx([9 / 88, 9 / 88])
+
+
+def test_knn_distance_does_not_depend_on_the_scale_of_features() -> None:
+    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    moved = [7 * features @ turn + 3 for features in (RECONSTRUCTED, PRIVATE)]
+    assert knn_distances(*moved) == pytest.approx(knn_distances(RECONSTRUCTED, PRIVATE))
+
+
+def test_private_images_that_look_alike_to_a_judge_are_no_scale() -> None:
+    with pytest.raises(ShapeError, match="all private images have the same features"):
+        knn_distances(RECONSTRUCTED, torch.ones(3, 2))
 
 
 # The face network

@@ -134,6 +134,15 @@ def test_prdc_is_that_of_nearest_neighbour_queries(shift: float) -> None:
     assert prdc(private, reconstructed, k=3) == pytest.approx(by_scikit_learn(private, reconstructed, 3))
 
 
+def test_recall_counts_images_in_any_ball_of_a_reconstruction_by_hand() -> None:
+    # Reconstructions at 0, 1 and 10 have balls that reach to their nearest neighbour: 1, 1 and 9. The image at 4 lies
+    # nearest to 1, outside of its ball, but inside that of 10; the one at 30 lies in none. None is in a ball of 4 or 30
+    # but 10 (at 6, within 26).
+    private, reconstructed = (torch.tensor(rows, dtype=torch.float64)[:, None] for rows in ([4, 30], [0, 1, 10]))
+    assert prdc(private, reconstructed, k=1).recall == 0.5
+    assert prdc(private, reconstructed, k=1).precision == 1
+
+
 def test_too_few_reconstructions_are_refused_with_the_way_out(tmp_path: Path) -> None:
     few = sets(points("made", 3), [0] * 3, points("real", 9), [0] * 9)
     with pytest.raises(
