@@ -18,6 +18,8 @@ from workloads.core.files import replace_when_written
 
 Row = dict[str, Any]
 
+SCHEMA_VERSION = 2
+"""Of the tables' columns, in each table's metadata beside the id of its sweep; raised when one changes its meaning."""
 _BOUNDS = ("low", "high", "n", "method")
 PEOPLE = "_people"
 """Ends the name of a number in the columns of its interval over people, where the other one is over images."""
@@ -66,11 +68,13 @@ def tables(result: SweepResult) -> dict[str, pa.Table]:
         for trial, attack in attacked
         for record in attack.identities
     ]
-    return {
+    by_name = {
         "trials": _table(trials, _MADE),
         "attacks": _table(attacks, (*_MADE, "attack", *_PROTOCOL)),
         "identities": _table(identities, (*_MADE, "attack", *_PROTOCOL, "identity", "reconstructions")),
     }
+    about = {"sweep": result.resolved.sweep, "schema_version": str(SCHEMA_VERSION)}
+    return {name: table.replace_schema_metadata(about) for name, table in by_name.items()}
 
 
 def _trial_row(result: SweepResult, trial: TrialResult) -> Row:

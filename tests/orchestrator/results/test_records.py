@@ -132,6 +132,7 @@ def test_identities_have_a_row_each(paths: RunPaths) -> None:
 
 def test_units_stand_in_the_field_metadata(paths: RunPaths) -> None:
     schema = parquet.read_schema(paths.table("attacks"))
+    assert schema.metadata == {b"sweep": quickstart().sweep.encode(), b"schema_version": b"2"}
     assert schema.field("attack_accuracy_low").metadata[b"unit"] == b"fraction in [0, 1]"
     assert schema.field("knn_distance").metadata[b"unit"] == b"squared L2 distance"
     assert schema.field("seconds_s").metadata[b"unit"] == b"s"
