@@ -134,7 +134,7 @@ def test_units_stand_in_the_field_metadata(paths: RunPaths) -> None:
     schema = parquet.read_schema(paths.table("attacks"))
     assert schema.metadata == {b"sweep": quickstart().sweep.encode(), b"schema_version": b"2"}
     assert schema.field("attack_accuracy_low").metadata[b"unit"] == b"fraction in [0, 1]"
-    assert schema.field("knn_distance").metadata[b"unit"] == b"squared L2 distance"
+    assert schema.field("knn_distance").metadata[b"unit"] == b"squared distance, 1 between private images"
     assert schema.field("seconds_s").metadata[b"unit"] == b"s"
     assert b"unit" not in (schema.field("attack_accuracy_n").metadata or {})
 
@@ -161,7 +161,7 @@ def test_nothing_is_left_aside_and_an_empty_sweep_has_tables_too(paths: RunPaths
     ("name", "unit"),
     [
         ("gmi.attack_accuracy_top5", "fraction in [0, 1]"),
-        ("knn_distance", "squared L2 distance"),
+        ("knn_distance", "squared distance, 1 between private images"),
         ("delta_face", "squared L2 distance"),
         ("knowledge_extraction_test_accuracy", "fraction in [0, 1]"),
         ("perceptual_distance_evaluation", None),
