@@ -1,7 +1,8 @@
-"""Measure how often 95 % intervals hold the truth, on one core in two minutes: `python -m benchmarks.coverage`.
+"""Measure how often 95 % intervals hold the truth, on one core in three minutes: `python -m benchmarks.coverage`.
 
-The code under test is that of the reports, `workloads.metrics.intervals` and `workloads.metrics.correlated_trials`. An
-identity succeeds with a probability of its own, drawn from the beta law with the mean and the correlation of the cell.
+The code under test is that of the reports: `workloads.metrics.intervals`, `workloads.metrics.correlated_trials`, and
+`orchestrator.statistics.over_seeds` for means over several trainings, priors and judges. An identity succeeds with a
+probability of its own, drawn from the beta law with the mean and the correlation of the cell.
 
 An interval depends on the outcome alone, so where there are few outcomes it cannot hold the truth in 95 of 100
 experiments: of 3 identities with one reconstruction each, 0 to 3 succeed, and at a truth of 50 % any rule holds it in
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.statistics.over_seeds import total_interval
 from workloads.metrics.correlated_trials import CorrelatedTrials, distribution_of_total
 from workloads.metrics.intervals import interval_of_mean
 
@@ -37,6 +39,11 @@ LAWS: dict[str, tuple[Draws, float]] = {
     "exponential": (lambda rng, shape: rng.exponential(1, shape), 1.0),
 }
 """Laws of an identity's mean distance, with their means."""
+
+DRAWS = ((2, 1, 1), (1, 1, 3), (2, 1, 3), (2, 2, 3), (3, 3, 3), (5, 2, 3))
+"""How many trainings, priors and judges."""
+SPREADS = (0.0, 0.05, 0.2)
+"""What each draw of a kind moves all people by, as a standard deviation; one person from another by 0.3."""
 
 
 def main() -> None:
@@ -60,6 +67,13 @@ def main() -> None:
     for name, (draw, mean) in LAWS.items():
         covered = [coverage_of_mean(draw, mean, identities, experiments=experiments) for identities in IDENTITIES]
         print(f"{name:30}" + "".join(f"{100 * share:7.1f}" for share in covered))
+    print("\nCoverage of 95 % total intervals, per cent; identities " + ", ".join(map(str, IDENTITIES)))
+    print("trainings  priors  judges  spread")
+    for counts, spread in ((counts, spread) for counts in DRAWS for spread in SPREADS):
+        shares = [coverage_of_total(counts, people, spread, experiments=experiments // 4) for people in IDENTITIES]
+        trainings, priors, judges = counts
+        line = "".join(f"{100 * share:7.1f}" for share in shares)
+        print(f"{trainings:9} {priors:7} {judges:7} {spread:7}" + line, flush=True)
     print(f"{time.perf_counter() - started:.0f} s")
 
 
@@ -108,6 +122,25 @@ def coverage_of_mean(draw: Draws, mean: float, identities: int, *, experiments: 
     rows = draw(rng, (experiments, identities))
     intervals = [interval_of_mean(row, np.arange(identities), scale="positive") for row in rows]
     return float(np.mean([low <= mean <= high for low, high in intervals]))
+
+
+def coverage_of_total(counts: tuple[int, int, int], people: int, spread: float, *, experiments: int) -> float:
+    """Share of simulated experiments whose total interval holds the mean over all draws and people.
+
+    People vary by 0.3, what a person has with one draw and not with another by 0.2 for each kind of draw, and single
+    values by 0.2. What is drawn once varies nothing: the interval is for it alone.
+    """
+    rng = np.random.default_rng([*counts, people, int(100 * spread)])
+    held = 0
+    for _ in range(experiments):
+        values = rng.normal(0, 0.3, people) + rng.normal(0, 0.2, (*counts, people))
+        for axis, count in enumerate(counts):
+            shape = [count if other == axis else 1 for other in range(3)]
+            if count > 1:
+                values = values + rng.normal(0, spread, [*shape, 1]) + rng.normal(0, 0.2, [*shape, people])
+        low, high = total_interval(values)
+        held += low <= 0 <= high
+    return held / experiments
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.coverage import coverage_of_total
 from orchestrator.statistics.over_seeds import seed_interval, total_interval
 
 
@@ -53,3 +54,14 @@ def test_a_third_axis_adds_its_part() -> None:
     degrees = squared**2 / (parts[0] ** 2 / 1 + parts[1] ** 2 / 2 + parts[2] ** 2 / 3)
     half = stats.t.ppf(0.975, degrees) * squared**0.5
     assert total_interval(values) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("counts", "people", "spread"),
+    [((2, 1, 1), 62, 0.2), ((1, 1, 3), 20, 0.05), ((2, 2, 3), 62, 0.2), ((3, 3, 3), 5, 0.0)],
+)
+def test_the_total_interval_holds_the_mean_over_priors_and_judges_too(
+    counts: tuple[int, int, int], people: int, spread: float
+) -> None:
+    """A few experiments of cells in `benchmarks.coverage`; one standard error is 1.1 points."""
+    assert 0.92 <= coverage_of_total(counts, people, spread, experiments=400) <= 0.995
