@@ -27,6 +27,7 @@ from orchestrator.spec.hints import did_you_mean
 from orchestrator.spec.model import Spec
 from orchestrator.spec.yaml_source import Source
 from orchestrator.sweep import Sweep
+from workloads.black_boxes.stored import holds_black_box
 from workloads.datasets.base import DATASETS
 from workloads.models.base import Classifier
 from workloads.training.classifiers import load_classifier
@@ -219,8 +220,16 @@ class RunTrial:
         return {name: float(estimate["value"]) for name, estimate in self.result.estimates().items()}
 
     def model(self, device: str | torch.device = "cpu") -> Classifier:
-        """The target model as it was trained: images (B, C, H, W) in [0, 1] to logits (B, classes)."""
+        """The target model as it was trained: images (B, C, H, W) in [0, 1] to logits (B, classes).
+
+        Raises:
+            RequestError: if it is a program or a service, of which only answers are known.
+        """
         folder = self.run.sweep.store.open(self.result.plan.keys.target)
+        if holds_black_box(folder):
+            raise RequestError(
+                f"trial {self.result.id}: its target model can only be asked: there is no network of it."
+            )
         return load_classifier(folder, device=torch.device(device))
 
     def attack(self, label: str) -> RunAttack:

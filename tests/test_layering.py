@@ -41,7 +41,7 @@ FLOORS = (
     ("workloads.core",),
     ("workloads.datasets", "workloads.models", "workloads.recipes", "workloads.observation"),
     ("workloads.defenses", "workloads.context"),
-    ("workloads.priors", "workloads.training"),
+    ("workloads.priors", "workloads.training", "workloads.black_boxes"),
     ("workloads.inversion", "workloads.metrics"),
     ("workloads.attacks", "workloads.jobs"),
     ("orchestrator.errors",),

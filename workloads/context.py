@@ -87,6 +87,10 @@ class JobContext:
     """Seconds between checkpoints, at least."""
     should_stop: Callable[[], bool] = lambda: False
     """Whether the job is to end at its next checkpoint."""
+    sent_by_earlier_tries: int = 0
+    """Images that earlier tries of the job sent to a service."""
+    keep_sent: Callable[[int], None] = lambda sent: None
+    """Stores how many images the job has sent to a service, over all tries."""
     code: str = ""
     """Digest of the code that computes the job: a checkpoint that other code left is not continued."""
     clock: Clock = field(default_factory=Clock)

@@ -19,6 +19,7 @@ from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.messages import dotted
 from orchestrator.spec.model import Spec
+from orchestrator.spec.target import TargetConfig
 from workloads.core.pictures import save_grid
 from workloads.core.words import counted
 from workloads.datasets.base import DATASETS, DatasetConfig
@@ -121,13 +122,22 @@ def _rows(
     """
     names = DATASETS.build(config).names()[:identities]
     data = DATASETS.build(config.model_copy(update={"identities": names, "max_per_identity": images})).load()
-    model, training = spec.target.model, spec.target.training
+    target = spec.target if isinstance(spec.target, TargetConfig) else None
+    training = target.training if target is not None else None
     hidden = [defense.kind for defense in spec.defenses if changes_images(defense)]
     for number, name in enumerate(names):
         pixels = data.images[data.identities == number][:images]
-        yield f"{side} {name}", _filled(as_read(pixels, model), images)
-        if side == "private" and training is not None and (hidden or training.augmentation != AugmentationConfig()):
-            trained = as_trained_on(pixels, model, training.augmentation, spec.defenses)
+        yield (
+            f"{side} {name}",
+            _filled(as_read(pixels, target.model) if target is not None else pixels.float() / 255, images),
+        )
+        if (
+            side == "private"
+            and target is not None
+            and training is not None
+            and (hidden or training.augmentation != AugmentationConfig())
+        ):
+            trained = as_trained_on(pixels, target.model, training.augmentation, spec.defenses)
             yield f"{side} {name}, as trained on ({', '.join(hidden) or 'augmented'})", _filled(trained, images)
 
 

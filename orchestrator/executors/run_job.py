@@ -75,6 +75,8 @@ def run_job(
             on_progress=on_progress,
             checkpoint_every_s=checkpoint_every_s,
             should_stop=should_stop,
+            sent_by_earlier_tries=int(store.read_note(note := f"sent-{job.key}") or 0),
+            keep_sent=lambda count: store.leave_note(note, str(count)),
             code=digest(dict(job.code)) if job.code else "",
             clock=clock,
         )

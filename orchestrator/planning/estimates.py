@@ -18,6 +18,7 @@ from workloads.inversion.identity_choice import count_of
 from workloads.jobs.base import JobConfig, job_from
 from workloads.jobs.fit_prior import FitPriorConfig
 from workloads.jobs.fit_surrogate import FitSurrogateConfig
+from workloads.jobs.import_black_box import ImportBlackBoxConfig
 from workloads.jobs.import_classifier import ImportClassifierConfig
 from workloads.jobs.run_attack import RunAttackConfig
 from workloads.jobs.train_classifier import TrainClassifierConfig
@@ -181,7 +182,12 @@ def _architecture(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> Architectu
 def _classes_of_target(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> int:
     """Classes of the target model among a job's inputs; 1 if there is none."""
     target = job.inputs.get("target")
-    return 1 if target is None else _architecture(jobs[target], jobs).classes
+    if target is None:
+        return 1
+    config = _config(jobs[target])
+    if isinstance(config, ImportBlackBoxConfig):
+        return len(DATASETS.build(config.data.dataset).names())
+    return _architecture(jobs[target], jobs).classes
 
 
 def _config(job: PlannedJob) -> JobConfig:

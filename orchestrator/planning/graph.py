@@ -29,6 +29,9 @@ class PlannedJob:
     """The kind of machine that its key names, as a `MachineKind`; None if any will do."""
     code: Mapping[str, str] = field(default_factory=dict)
     """Digest of every module that computes it, by name; part of its artifact's facts, and not of its key."""
+    alone: str | None = None
+    """What is asked by one job at a time, such as a service with a limited rate; None for a job that runs beside any.
+    """
     plugins: tuple[str, ...] = ()
     """Distributions that it needs beside midre, such as `midre-example==1.0`."""
 

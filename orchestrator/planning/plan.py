@@ -19,6 +19,7 @@ from orchestrator.planning.graph import (
     TrialPlan,
 )
 from orchestrator.spec.model import ResolvedSpec, Spec
+from orchestrator.spec.target import ServiceTarget, TargetConfig, answers_floors
 from workloads.attacks.nearest_public import NearestPublicConfig
 from workloads.attacks.null import NullConfig
 from workloads.context import DataInput
@@ -29,6 +30,7 @@ from workloads.jobs.evaluate_attack import EvaluateAttackConfig
 from workloads.jobs.evaluate_classifier import EvaluateClassifierConfig
 from workloads.jobs.fit_prior import FitPriorConfig
 from workloads.jobs.fit_surrogate import FitSurrogateConfig
+from workloads.jobs.import_black_box import ImportBlackBoxConfig
 from workloads.jobs.import_classifier import ImportClassifierConfig
 from workloads.jobs.real_images import RealImagesConfig
 from workloads.jobs.run_attack import RunAttackConfig, prior_input, surrogate_input
@@ -91,6 +93,9 @@ class _Planner:
         self._private, self._public = data_inputs(resolved, spec)
         self._machine = content(resolved.machine) if resolved.machine else None
         self._plugins = tuple(sorted(plugins_in(spec)))
+        service = spec.target if isinstance(spec.target, ServiceTarget) else None
+        self._service = service.service if service is not None else None
+        self._limits = service.limits if service is not None else None
         self.jobs: list[PlannedJob] = []
         self._shapes: dict[str, str] = {}
 
@@ -102,7 +107,7 @@ class _Planner:
             metric for metric in self._spec.metrics if issubclass(METRICS.class_of(metric), ClassifierMetric)
         )
         measure = EvaluateClassifierConfig(data=self._private, split=self._spec.data.split, metrics=utility)
-        natural = self._add(measure, model=target)
+        natural = self._add(measure.model_copy(update={"limits": self._limits}), model=target)
         # How good a judge is bounds what its verdicts are worth, so it is measured as well.
         judges = tuple(JudgeKeys(seed, model, self._add(measure, model=model)) for seed, model in models.items())
         attacks = {attack.label: self._attack(attack, target, judges) for attack in self._spec.attacks}
@@ -125,6 +130,7 @@ class _Planner:
                     machine=self._machine,
                     plugins=self._plugins,
                     code=code_of(config) if self._with_code else {},
+                    alone=self._service if config.limits is not None and config.limits.rate is not None else None,
                 )
             )
         return key
@@ -148,6 +154,8 @@ class _Planner:
     def _make_target_model(self) -> JobConfig:
         """The training of the target model, or the reading of one that somebody else trained."""
         target = self._spec.target
+        if not isinstance(target, TargetConfig):
+            return ImportBlackBoxConfig(data=self._private, source=target.source)
         if target.source is not None:
             return ImportClassifierConfig(data=self._private, model=target.model, source=target.source)
         assert target.training is not None, "a target without a checkpoint is trained"
@@ -165,11 +173,11 @@ class _Planner:
         """The classifier trained on public data that a defense starts from; None where none does."""
         starts = (defense.starts_from for defense in self._spec.defenses)
         training = next((start for start in starts if start is not None), None)
-        if training is None:
+        target = self._spec.target
+        if training is None or not isinstance(target, TargetConfig):
             return None
-        model = self._spec.target.model
         return self._add(
-            TrainClassifierConfig(role="public", data=self._public, split=None, model=model, training=training)
+            TrainClassifierConfig(role="public", data=self._public, split=None, model=target.model, training=training)
         )
 
     def _attack(self, attack: AttackConfig, target: str, judges: Sequence[JudgeKeys]) -> AttackKeys:
@@ -188,8 +196,9 @@ class _Planner:
             if keys.prior is not None:
                 inputs[prior_input(member)] = keys.prior
             inputs |= {surrogate_input(member, number): key for number, key in enumerate(keys.surrogates)}
-        run = self._add(RunAttackConfig(attack=config, public=self._public), **inputs)
-        floors = self._floors(config, members, target, judges) if has_floors(self._spec, config) else {}
+        run = self._add(RunAttackConfig(attack=config, public=self._public, limits=self._limits), **inputs)
+        has_both = has_floors(self._spec, config) and answers_floors(self._spec.target)
+        floors = self._floors(config, members, target, judges) if has_both else {}
         return DrawKeys(seed, run, self._judged(run, judges), members, floors)
 
     def _judged(self, images: str, judges: Sequence[JudgeKeys], *, one_by_one: bool = False) -> tuple[str, ...]:
@@ -229,7 +238,8 @@ class _Planner:
         floors["nearest_public"] = NearestPublicConfig(keep=config.keep, identities=config.identities), {}
         keys = {}
         for name, (floor, inputs) in floors.items():
-            run = self._add(RunAttackConfig(attack=floor, public=self._public), target=target, **inputs)
+            job = RunAttackConfig(attack=floor, public=self._public, limits=self._limits)
+            run = self._add(job, target=target, **inputs)
             keys[name] = JudgedKeys(run, self._judged(run, judges, one_by_one=True))
         return keys
 
@@ -245,8 +255,10 @@ class _Planner:
         if member.prior is not None:
             asks_target = PRIORS.class_of(member.prior).target_access is not None
             erasing = member.teacher_erasing if asks_target else None
-            config = member.prior.model_copy(update={"seeds": None})
-            fit = FitPriorConfig(data=self._public, prior=config, erasing=erasing, seed=seed if config.fitted else 0)
+            config, limits = member.prior.model_copy(update={"seeds": None}), self._limits if asks_target else None
+            fit = FitPriorConfig(
+                data=self._public, prior=config, erasing=erasing, seed=seed if config.fitted else 0, limits=limits
+            )
             prior = self._add(fit, **({"target": target} if asks_target else {}))
         surrogates = []
         for number, surrogate in enumerate(member.surrogates):
@@ -259,6 +271,7 @@ class _Planner:
                 training=surrogate.training,
                 generated_per_class=surrogate.generated_per_class,
                 seed=seed,
+                limits=self._limits,
             )
             from_prior = {"prior": prior} if surrogate.generated_per_class and prior is not None else {}
             surrogates.append(self._add(train, target=target, **from_prior))

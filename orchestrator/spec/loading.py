@@ -109,7 +109,7 @@ def _anchor_paths(data: Any, folder: Path) -> None:
 
 def _anchor_weights(data: Any, folder: Path) -> None:
     """Make every file that describes a network absolute, wherever in a spec it stands."""
-    for field in ("weights", "checkpoint", "classes") if isinstance(data, dict) else ():
+    for field in ("weights", "checkpoint", "program", "classes") if isinstance(data, dict) else ():
         path = data.get(field)
         if isinstance(path, str) and path not in ("", "none", "imagenet"):
             data[field] = str(folder / Path(path).expanduser())

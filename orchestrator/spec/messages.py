@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -102,6 +102,8 @@ def _without_tags(loc: tuple[str | int, ...], data: Any) -> FieldPath:
     """A location that pydantic reports without its union tags, so that it is a path into the data."""
     path: list[str | int] = []
     for position, part in enumerate(loc):
+        if isinstance(part, str) and part.startswith("<"):
+            continue  # a tag of a union that has no kind
         if isinstance(data, dict) and isinstance(part, str):
             last = position == len(loc) - 1
             if part not in data and (not last or data.get("kind") == part):
@@ -126,6 +128,8 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
             here, registry = _without_none(field.annotation), _registry_in(field)
         elif isinstance(part, int):
             continue
+        elif part.startswith("<"):
+            here = _tagged(here, part)
         elif registry is not None:
             here = registry.config_of(str(part))
         else:
@@ -146,6 +150,12 @@ def _elsewhere(name: str, model: type[BaseModel], loc: tuple[str | int, ...]) ->
         sections[".".join(place)] = _fields_at(model, place)
     having = [section for section, fields in sections.items() if name in fields]
     return f" {' and '.join(having)} {'has' if len(having) == 1 else 'have'} one." if having else ""
+
+
+def _tagged(annotation: Any, name: str) -> Any:
+    """The model with this tag in a union."""
+    parts = [annotation, *_nested(annotation)]
+    return next(get_args(part)[0] for part in parts if any(mark == Tag(name) for mark in get_args(part)[1:]))
 
 
 def _without_none(annotation: Any) -> Any:

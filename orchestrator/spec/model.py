@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,6 +25,7 @@ from orchestrator.placement.sizing import Needs
 from orchestrator.search.samplers.base import SAMPLERS, SamplerConfig
 from orchestrator.search.samplers.grid import GridConfig
 from orchestrator.search.space import Distribution, Objective
+from orchestrator.spec.target import Target
 from workloads.core.config import Addition, ComponentConfig, FrozenConfig, content, digest
 from workloads.core.numerics import MachineKind
 from workloads.datasets.base import DATASETS, DatasetConfig, SplitConfig
@@ -38,7 +38,6 @@ from workloads.metrics.natural_accuracy import NaturalAccuracyConfig
 from workloads.models.base import MODELS, ModelConfig
 from workloads.priors.base import PRIORS, PriorConfig
 from workloads.recipes.optimization import TrainingConfig
-from workloads.training.checkpoint_files import CheckpointConfig, CheckpointFile
 
 WHERE_AND_HOW = frozenset({"description", "resources", "tracking", "storage", "on_end"})
 """Sections that describe a sweep or say where and how it runs; they change neither its results nor its id."""
@@ -98,74 +97,6 @@ class EvaluationConfig(ClassifierConfig):
 
     seeds: Seeds = (0, 1, 2)
     """One evaluation model is trained with each; numbers are means over them, and intervals hold their spread."""
-
-
-def _file_at(checkpoint: Any) -> Any:
-    """A path as the file at it; what was read before is read again, since the file may have changed."""
-    path = checkpoint.get("file") if isinstance(checkpoint, dict) else checkpoint
-    return CheckpointFile.at(path) if isinstance(path, str) else checkpoint
-
-
-def _names_in(classes: Any) -> Any:
-    """Names in a text file, one a line, if a path stands for them."""
-    if not isinstance(classes, str):
-        return tuple(classes) if isinstance(classes, list) else classes
-    try:
-        return tuple(line.strip() for line in Path(classes).read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"no names can be read from {classes}: give a text file with one a line") from error
-
-
-def _none_if_none(training: Any) -> Any:
-    return None if training == "none" else training
-
-
-class TargetConfig(FrozenConfig):
-    """The classifier under attack: one that is trained here, or one that somebody else trained, in a file."""
-
-    model: Annotated[ModelConfig, MODELS]
-    """Architecture, and the weights that training starts from."""
-    checkpoint: Annotated[
-        CheckpointFile | None, BeforeValidator(_file_at, json_schema_input_type=str | None), Addition()
-    ] = None
-    """File of a trained classifier, relative to the spec: its weights, last layer included (.safetensors, .pt, .pth),
-    as torchvision, timm, Lightning or this project write them. Nothing is trained then."""
-    classes: Annotated[
-        tuple[str, ...] | None,
-        BeforeValidator(_names_in, json_schema_input_type=list[str] | str | None),
-        Addition(),
-    ] = None
-    """What the outputs of the checkpoint stand for, in their order: names of the private identities, or a text file
-    with one a line. If omitted, they have the order of the identities."""
-    mean: Annotated[tuple[float, ...] | None, Addition()] = None
-    """Mean of each channel that the checkpoint's images in [0, 1] are normalised by. If omitted, that in the file, or
-    the model's `input_mean`."""
-    std: Annotated[tuple[PositiveFloat, ...] | None, Addition()] = None
-    """Standard deviation of each channel likewise. If omitted, that in the file, or the model's `input_std`."""
-    training: Annotated[
-        TrainingConfig | None,
-        BeforeValidator(_none_if_none, json_schema_input_type=TrainingConfig | Literal["none"] | None),
-    ] = Field(default_factory=lambda fields: None if fields.get("checkpoint") else TrainingConfig())
-    """Epochs, optimizer, learning rate and augmentation of its training; `none` with a checkpoint, or left out."""
-
-    @model_validator(mode="after")
-    def _trained_once(self) -> TargetConfig:
-        if self.checkpoint is None:
-            if self.training is None:
-                raise AtField("none needs a checkpoint: name one, or leave it out", "training")
-            stated = [name for name in ("classes", "mean", "std") if getattr(self, name) is not None]
-            if stated:
-                raise AtField("describes a checkpoint: name one, or leave it out", stated[0])
-        elif self.training is not None:
-            raise AtField("a checkpoint is not trained: set it to none, or leave it out", "training")
-        return self
-
-    @property
-    def source(self) -> CheckpointConfig | None:
-        """The trained classifier; None if it is trained here."""
-        if self.checkpoint is None:
-            return None
-        return CheckpointConfig(checkpoint=self.checkpoint, classes=self.classes, mean=self.mean, std=self.std)
 
 
 class SearchConfig(FrozenConfig):
@@ -248,6 +179,8 @@ class ResourcesConfig(FrozenConfig):
     """Training a target model, an evaluation model or a model on public data."""
     import_classifier: AutoResources = ResourceConfig()
     """Reading a target model that somebody else trained."""
+    import_black_box: AutoResources = ResourceConfig()
+    """Reading a program, or finding a service."""
     fit_prior: AutoResources = ResourceConfig()
     """Training a prior on public data."""
     fit_surrogate: AutoResources = ResourceConfig()
@@ -342,8 +275,8 @@ class Spec(FrozenConfig):
     """A note for readers of the report. It has no effect on results."""
     data: DataConfig
     """Private data, public data, and how the private images are split."""
-    target: TargetConfig
-    """The target model: the classifier that is defended and attacked."""
+    target: Target
+    """The target model: the classifier that is defended and attacked, or a program or a service that is only asked."""
     defenses: tuple[Annotated[DefenseConfig, DEFENSES], ...] = ()
     """Defenses of the target model, applied together in this order. `kind: none` stands for no defense."""
     evaluation: EvaluationConfig

@@ -87,11 +87,12 @@ def test_utility_is_measured_on_the_target_and_each_judge_on_itself(resolved: Re
 @pytest.mark.parametrize("baseline", [True, False])
 def test_victim_and_judge_are_trained_apart_as_the_spec_says(resolved: ResolvedSpec, baseline: bool) -> None:
     plan = planned(resolved, "gmi", baseline=baseline)
-    roles = [("target", plan.keys.target, resolved.spec.target.model)]
-    judges = [("evaluation", judge.model, resolved.spec.evaluation.model) for judge in plan.keys.judges]
+    target, evaluation = (resolved.spec.plain()[role]["model"] for role in ("target", "evaluation"))
+    roles = [("target", plan.keys.target, target)]
+    judges = [("evaluation", judge.model, evaluation) for judge in plan.keys.judges]
     for role, key, model in (*roles, *judges):
         job = plan.job(key)
-        assert (job.config["role"], job.config["model"]) == (role, model.model_dump(mode="json"))
+        assert (job.config["role"], job.config["model"]) == (role, model)
     assert [plan.job(judge.model).config["seed"] for judge in plan.keys.judges] == list(resolved.spec.evaluation.seeds)
 
 

@@ -194,6 +194,10 @@ class Brepmi(RowSearch[LabelOracle]):
         """Images of latents, whatever their identity."""
         return _images(access, latents)
 
+    def planned_queries(self, identities: int) -> int:
+        """Adds the first draws; how long it moves depends on the target model."""
+        return super().planned_queries(identities) + DRAW_BATCH
+
     def protocol(self) -> dict[str, Any]:
         """Adds which identities were attacked, and the number of points."""
         attacked = "first hit" if self.config.fidelity == "official" else "fixed"

@@ -266,6 +266,7 @@ class Mirror(Attack[Any]):
     config: MirrorConfig
     oracle: ClassVar[type[LabelOracle]] = ScoreOracle
     takes_lenses = True  # if it searches by gradients
+    milder = "search: genetic"
     stages = ("score a pool", "search", "select")
 
     @classmethod
@@ -284,6 +285,10 @@ class Mirror(Attack[Any]):
         super().check(prior=prior, classes=classes)
         assert prior is not None
         check_pooled(self.config, prior)
+
+    def planned_queries(self, identities: int) -> int:
+        """The pool and the final images."""
+        return self.config.pool + identities * self.config.candidates_per_identity
 
     def run(self, access: Access[Any], identities: Tensor, *, context: JobContext) -> Reconstructions:
         """Run the chosen search; of gradients' candidates keep the one of widest agreement first."""

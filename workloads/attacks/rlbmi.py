@@ -167,6 +167,12 @@ class Rlbmi(RowSearch[ScoreOracle]):
         """One latent per agent."""
         return rows, state["latents"]
 
+    def planned_queries(self, identities: int) -> int:
+        """Adds the scores of every episode, unless it may end early."""
+        scores = 3 if self._official else 2
+        episodes = 0 if self.config.converged else identities * self.config.restarts * self.config.steps
+        return super().planned_queries(identities) + scores * episodes
+
     def protocol(self) -> dict[str, Any]:
         """Adds the fidelity."""
         return super().protocol() | {"fidelity": self.config.fidelity}

@@ -34,6 +34,10 @@ class Location:
     """Marks a field that says where something lies, not what it is: it never enters a key."""
 
 
+class Handling:
+    """Marks a field that says how carefully something is asked, not what: it never enters a key."""
+
+
 class Preset:
     """Marks a field that fills in the unset others while a config is read; changing it later has no effect."""
 
@@ -136,7 +140,9 @@ def plugins_in(value: object) -> frozenset[str]:
 
 
 def _determines_results(field: FieldInfo, value: object) -> bool:
-    return not is_marked(field, Location) and not (is_marked(field, Addition) and value == field.default)
+    if is_marked(field, Location) or is_marked(field, Handling):
+        return False
+    return not (is_marked(field, Addition) and value == field.default)
 
 
 def is_marked(field: FieldInfo, mark: type) -> bool:

@@ -35,6 +35,14 @@ class PluginError(MidreError):
     """A package with components that is missing, has another version, or cannot be imported."""
 
 
+class AnswerError(MidreError):
+    """A target model, of which only answers are known, that cannot be asked or answers otherwise than stated."""
+
+
+class BudgetError(MidreError):
+    """A job that would ask a service more often than it may."""
+
+
 class JobStopped(MidreError):
     """A job that was asked to end before it was done; it goes on from its checkpoint."""
 

@@ -207,6 +207,8 @@ class Attack(ABC, Generic[Oracle]):
     """Whether its objective looks at images through `Access.lenses`."""
     tunes_prior: ClassVar[bool] = False
     """Whether it trains the prior further; it is then given the prior as it was fitted, without folded layers."""
+    milder: ClassVar[str] = ""
+    """Settings with which it asks less of the target model than by default, such as `search: genetic`."""
     stages: ClassVar[tuple[str, ...]]
     """What happens, in order, in a word or two per stage."""
 
@@ -251,6 +253,10 @@ class Attack(ABC, Generic[Oracle]):
                 f"identities: {config.label} attacks {count} classes, but the target model has {classes}: lower it or "
                 "leave it out."
             )
+
+    def planned_queries(self, identities: int) -> int:
+        """Images of which it asks the target model in any case; none that an early end would leave out."""
+        return 0
 
     def check_target(self, target_model: Classifier) -> None:
         """Check the settings against the architecture of the target model, with or without its weights.

@@ -133,6 +133,10 @@ class RowSearch(Attack[Oracle]):
         rows, latents = loop.collect()
         return self._rendered(access, latents, rows, latent_steps=loop.latent_steps)
 
+    def planned_queries(self, identities: int) -> int:
+        """The final images, which the target model ranks."""
+        return identities * self.config.candidates_per_identity
+
     def protocol(self) -> dict[str, Any]:
         """Steps, restarts, what is kept and what ranks reconstructions."""
         return search_protocol(self.config, access=self.oracle_type.access, selection=self.ranking.name)

@@ -7,13 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
+from workloads.black_boxes.meter import ServiceLimits
 from workloads.context import JobContext
-from workloads.core.config import ComponentConfig, FrozenConfig
+from workloads.core.config import ComponentConfig, FrozenConfig, Handling
 from workloads.core.registry import Registry
 
 
 class JobConfig(ComponentConfig):
     """Settings that determine a job's result, apart from its inputs."""
+
+    limits: Annotated[ServiceLimits | None, Handling()] = None
+    """How the target model may be asked, if it is a service and the job asks it."""
 
 
 class Job(ABC):

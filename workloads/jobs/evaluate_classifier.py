@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from workloads.context import DataInput, JobContext
 from workloads.datasets.base import SplitConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.jobs.target import images_sent, load_target
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, MetricConfig
-from workloads.training.classifiers import load_classifier
 from workloads.training.prediction import predict
 
 
@@ -38,7 +38,7 @@ class EvaluateClassifier(Job):
 
     def run(self, context: JobContext) -> None:
         """Predict the held-out images, and write the metrics and what each image adds to them."""
-        model = load_classifier(context.inputs["model"], device=context.device)
+        model = load_target(context.inputs["model"], context, limits=self.config.limits)
         _, data = context.load_images(self.config.data).split(self.config.split)
         evidence = HeldOutEvidence(predict(model, data.images, device=context.device), data.identities)
         estimates, rows = {}, {}
@@ -49,4 +49,5 @@ class EvaluateClassifier(Job):
             estimates.update({name: value.as_dict() for name, value in metric.estimates(evidence).items()})
         # Image by image, so that two classifiers can be compared on the same ones.
         context.write_json("rows.json", {"identities": evidence.identities.tolist(), "values": rows})
-        context.write_json("metrics.json", {"estimates": estimates, "protocol": {"held_out_images": len(data)}})
+        protocol = {"held_out_images": len(data)} | images_sent(model)
+        context.write_json("metrics.json", {"estimates": estimates, "protocol": protocol})

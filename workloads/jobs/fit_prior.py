@@ -17,11 +17,11 @@ from workloads.core.pictures import save_grid
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.inversion.memory_batches import MemoryBatches
 from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.jobs.target import TargetModel, images_sent, load_target
 from workloads.jobs.teacher import teacher
 from workloads.metrics.random_features import sample_quality
 from workloads.observation.oracles import LabelOracle
 from workloads.priors.base import PRIORS, Prior, PriorConfig
-from workloads.training.classifiers import load_classifier
 
 SHOWN = 64  # samples in the picture
 QUALITY_SAMPLES = 2000
@@ -57,28 +57,34 @@ class FitPrior(Job):
     def run(self, context: JobContext) -> None:
         """Fit the prior; write it, its queries, its sample quality and a sheet of samples."""
         data = context.load_images(self.config.data)
-        target, classes = self._target(data.images, context)
+        target_model = self._target_model(context)
+        target = None if target_model is None else self._target(target_model, data.images, context)
+        classes = 1 if target_model is None else target_model.classes
         runtime = {"channels": data.images.shape[1], "image_size": data.images.shape[2], "classes": classes}
         prior = PRIORS.build(self.config.prior, **runtime).to(context.device)
         prior.fit(data.images, target=target, context=context)
         prior.eval().requires_grad_(False)
         save_network(context.output, "prior", prior, config=self.config.prior, runtime=runtime)
         context.write_history()
-        context.write_json("protocol.json", {"queries": target.queries if target else 0})
+        queries = {"queries": target.queries if target else 0}
+        context.write_json("protocol.json", queries | (images_sent(target_model) if target_model else {}))
         samples = _samples(prior, min(QUALITY_SAMPLES if self.config.prior.fitted else SHOWN, len(data)), context)
         context.write_json("quality.json", sample_quality(samples, data.images, device=context.device))
         save_grid(context.output / "samples.png", samples[:SHOWN], columns=8, scale=2)
         shown = torch.randint(len(data), (SHOWN,), generator=context.generator("shown"))
         save_grid(context.output / "public.png", data.images[shown].float() / 255, columns=8, scale=2)
 
-    def _target(self, public: Tensor, context: JobContext) -> tuple[LabelOracle | None, int]:
-        """The target model as the prior may ask it, and its number of classes; None and 1 if it asks nothing."""
+    def _target_model(self, context: JobContext) -> TargetModel | None:
+        """The target model; None if the prior asks it nothing."""
         if "target" not in context.inputs:
-            return None, 1
-        model = load_classifier(context.inputs["target"], device=context.device)
+            return None
+        return load_target(context.inputs["target"], context, limits=self.config.limits)
+
+    def _target(self, model: TargetModel, public: Tensor, context: JobContext) -> LabelOracle:
+        """The target model as the prior may ask it."""
         access = PRIORS.class_of(self.config.prior).target_access
         assert access is not None
-        return teacher(access, model, erasing=self.config.erasing, public=public, context=context), model.classes
+        return teacher(access, model, erasing=self.config.erasing, public=public, context=context)
 
 
 def load_prior(folder: Path, *, device: torch.device) -> tuple[Prior, int]:

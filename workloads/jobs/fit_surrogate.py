@@ -17,12 +17,13 @@ from workloads.datasets.base import ImageSet
 from workloads.defenses.base import Batch, Defense, DefenseConfig, TrainingFacts
 from workloads.defenses.random_erasing import RandomErasingConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
+from workloads.jobs.target import images_sent, load_target
 from workloads.jobs.teacher import teacher
 from workloads.models.base import MODELS, ModelConfig
 from workloads.observation.oracles import LabelOracle, ScoreOracle
 from workloads.priors.base import PRIORS
 from workloads.recipes.optimization import TrainingConfig
-from workloads.training.classifiers import Architecture, fresh_classifier, load_classifier, save_classifier
+from workloads.training.classifiers import Architecture, fresh_classifier, save_classifier
 from workloads.training.loop import train
 
 QUERY_BATCH = 256
@@ -66,14 +67,16 @@ class FitSurrogate(Job):
 
     def run(self, context: JobContext) -> None:
         """Ask the target model, train the network, and write it with the number of queries."""
-        target_model = load_classifier(context.inputs["target"], device=context.device)
+        target_model = load_target(context.inputs["target"], context, limits=self.config.limits)
         images = self._images(target_model.classes, context)
         access = ScoreOracle if self.config.answers == "scores" else LabelOracle
         target = teacher(access, target_model, erasing=self.config.erasing, public=images, context=context)
         batches = (batch.to(context.device).float().div(255) for batch in images.split(QUERY_BATCH))
         answers = torch.cat([_answers(target, batch, target_model.classes).cpu() for batch in batches])
         self._train(ImageSet(images, answers.argmax(1), ()), answers, context)
-        context.write_json("protocol.json", {"queries": target.queries, "images": len(images)})
+        context.write_json(
+            "protocol.json", {"queries": target.queries, "images": len(images)} | images_sent(target_model)
+        )
         context.write_history()
 
     def _images(self, classes: int, context: JobContext) -> Tensor:

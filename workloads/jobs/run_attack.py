@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from typing import Annotated, Literal
 import torch
 from safetensors.torch import save_file
 
+from workloads.black_boxes.box import BlackBox
 from workloads.context import DataInput, JobContext
 from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions
 from workloads.inversion.folded_networks import folded
@@ -18,6 +20,7 @@ from workloads.inversion.identity_choice import chosen, in_words
 from workloads.inversion.memory_batches import MemoryBatches
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.jobs.fit_prior import load_prior
+from workloads.jobs.target import TargetModel, images_sent, load_target
 from workloads.models.base import Classifier
 from workloads.observation.oracles import LabelOracle, WhiteBoxOracle
 from workloads.priors.base import Prior
@@ -59,7 +62,9 @@ class RunAttack(Job):
     def run(self, context: JobContext) -> None:
         """Prepare every attack that runs, attack, and write reconstructions and protocol."""
         config = self.config.attack
-        target_model = load_classifier(context.inputs["target"], device=context.device)
+        target_model = load_target(
+            context.inputs["target"], context, limits=self.config.limits, prepared_by=_prepared(context.inputs)
+        )
         prepared = [self._prepare(member, target_model, context) for member in config.members()]
         attack = ATTACKS.build(config)
         names = json.loads((context.inputs["target"] / "identities.json").read_text(encoding="utf-8"))
@@ -74,25 +79,27 @@ class RunAttack(Job):
             "queries": reconstructions.queries + earlier_queries,
             "queries_before": earlier_queries,
             "latent_steps": reconstructions.latent_steps,
+            **images_sent(target_model),
         }
         context.write_json("protocol.json", attack.protocol() | whom | counts)
         context.write_history()
 
-    def _prepare(self, member: AttackConfig, target_model: Classifier, context: JobContext) -> _Prepared:
+    def _prepare(self, member: AttackConfig, target_model: TargetModel, context: JobContext) -> _Prepared:
         """Load the prior and the surrogates of an attack that runs, and fold their layers."""
         attack = ATTACKS.build(member)
-        attack.check_target(target_model)
+        if isinstance(target_model, Classifier):
+            attack.check_target(target_model)
         prior, queries = None, 0
         if (name := prior_input(member)) in context.inputs:
             prior, queries = load_prior(context.inputs[name], device=context.device)
         folders = [context.inputs[surrogate_input(member, number)] for number in range(len(member.surrogates))]
         queries += sum(_queries_of(folder) for folder in folders)
         surrogates = [load_classifier(folder, device=context.device) for folder in folders]
-        images = self._probes(prior, target_model, context)
+        images = self._probes(prior, context)
         access = Access(
             target=_oracle(attack.oracle_type, target_model, images),
             device=context.device,
-            channels=target_model.mean.shape[0],
+            channels=images.shape[1],
             image_size=images.shape[2],
             prior=prior if prior is None or attack.tunes_prior else _folded_prior(prior, context),
             surrogates=tuple(folded(surrogate, lambda network: network(images)) for surrogate in surrogates),
@@ -101,10 +108,10 @@ class RunAttack(Job):
         )
         return _Prepared(access, queries)
 
-    def _probes(self, prior: Prior | None, target_model: Classifier, context: JobContext) -> torch.Tensor:
+    def _probes(self, prior: Prior | None, context: JobContext) -> torch.Tensor:
         """Images to check folding on. Shape: (PROBES, C, H, W)."""
         size = prior.image_size if prior else self.config.public.dataset.image_size
-        shape = (PROBES, target_model.mean.shape[0], size, size)
+        shape = (PROBES, self.config.public.dataset.channels, size, size)
         return torch.rand(shape, generator=context.generator("probes")).to(context.device)
 
 
@@ -127,7 +134,16 @@ def _save(reconstructions: Reconstructions, file: Path) -> None:
     save_file({name: getattr(reconstructions, name).contiguous() for name in names}, file)
 
 
-def _oracle(kind: type[LabelOracle], target_model: Classifier, probes: torch.Tensor) -> LabelOracle:
+def _prepared(inputs: Mapping[str, Path]) -> list[Path]:
+    """Artifacts of priors and surrogates."""
+    return [folder for name, folder in inputs.items() if name != "target"]
+
+
+def _oracle(kind: type[LabelOracle], target_model: TargetModel, probes: torch.Tensor) -> LabelOracle:
+    """The target model as the attack may ask it; `validate` refuses attacks that a black box cannot answer."""
+    if isinstance(target_model, BlackBox):
+        assert issubclass(target_model.access, kind), kind.access
+        return kind(target_model)
     faster = folded(target_model, lambda model: model(probes))
     return kind(faster, original=target_model) if issubclass(kind, WhiteBoxOracle) else kind(faster)
 

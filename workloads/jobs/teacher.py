@@ -7,6 +7,7 @@ from torch import Tensor
 from workloads.context import JobContext
 from workloads.defenses.erased_images import ErasedClassifier
 from workloads.defenses.random_erasing import RandomErasingConfig
+from workloads.jobs.target import TargetModel
 from workloads.models.base import Classifier
 from workloads.observation.oracles import LabelOracle
 from workloads.training.prediction import channel_mean
@@ -14,7 +15,7 @@ from workloads.training.prediction import channel_mean
 
 def teacher(
     access: type[LabelOracle],
-    target_model: Classifier,
+    target_model: TargetModel,
     *,
     erasing: RandomErasingConfig | None,
     public: Tensor,
@@ -26,6 +27,7 @@ def teacher(
     """
     if erasing is None:
         return access(target_model)
+    assert isinstance(target_model, Classifier), "only attacks that hold the target model know its defense"
     draws = context.device_generator()
     # A batch's boxes are a function of how many images were shown before, so that they survive a restart.
     erased = ErasedClassifier(

@@ -102,5 +102,5 @@ def _reconstructions(evidence: ReconstructionEvidence) -> ImageSet:
 def _accuracy(student: Classifier, data: ImageSet, attacked: Tensor) -> Estimate:
     """Accuracy of the student on the images of attacked identities."""
     subset = data.subset(torch.isin(data.identities, attacked).nonzero().flatten())
-    numbers = predict(student, subset.images, device=student.mean.device).argmax(1)
+    numbers = predict(student.eval(), subset.images, device=student.mean.device).argmax(1)
     return over_images((attacked[numbers] == subset.identities).double(), subset.identities)

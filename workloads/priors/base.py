@@ -97,6 +97,10 @@ class Prior(nn.Module, ABC):
         """Whether `realism` can be called."""
         return type(self).realism is not Prior.realism
 
+    def planned_queries(self, images: int) -> int:
+        """Images of which fitting on so many public ones asks the target model."""
+        return 0
+
     @abstractmethod
     def fit(self, images: Tensor, *, target: LabelOracle | None = None, context: JobContext) -> None:
         """Fit on public images, in place, continuing from the job's checkpoint. Shape: (N, C, H, W) uint8.

@@ -98,6 +98,10 @@ class KedGan(AdversarialPrior[AnsweredBatches]):
         answers = torch.cat([target.probabilities(public.images_at(indices)) for indices in chunks])
         return AnsweredBatches(public.images, public.device, answers)
 
+    def planned_queries(self, images: int) -> int:
+        """Each public image once."""
+        return images
+
     def critic_loss(self, batches: AnsweredBatches, draws: torch.Generator) -> tuple[Tensor, Scalars]:
         """Cross-entropy with the target's answers plus the real/fake loss, each on its own batch of public images."""
         labelled, answers = batches.draw_answered(self.config.batch_size, draws)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -75,6 +76,11 @@ class Tacgan(ConditionalPrior[BatchesWithTarget]):
         """Public images, with the target model that labels generated ones."""
         assert target is not None
         return BatchesWithTarget(on_device(images, context.device), context.device, target=target)
+
+    def planned_queries(self, images: int) -> int:
+        """Each generated batch after the warm-up."""
+        config = self.config
+        return (config.steps - math.ceil(config.warm_up * config.steps)) * config.batch_size
 
     def begin_step(self, step: int) -> None:
         """Add the classification losses once the warm-up is over."""

@@ -14,6 +14,7 @@ from workloads.core.config import FrozenConfig, Location
 from workloads.core.errors import ConfigError, DataError
 from workloads.core.weights import digest_of, load_weights, read_weights
 from workloads.models.base import Classifier
+from workloads.training.class_names import outputs_of
 from workloads.training.classifiers import Architecture
 
 HEAD = ("head.weight", "head.bias")
@@ -67,7 +68,7 @@ def read_classifier(settings: CheckpointConfig, architecture: Architecture, name
     weights = model.named_as_here(read_weights(file))
     _check_classes(weights, settings.classes, names, file)
     if settings.classes is not None:
-        rows = torch.tensor([settings.classes.index(name) for name in names], device="cpu")
+        rows = torch.tensor(outputs_of(settings.classes, names), device="cpu")
         weights |= {name: weights[name][rows] for name in HEAD if name in weights}
     weights |= _normalisation(settings, model)
     unstated = tuple({"mean", "std"} - weights.keys())
@@ -85,13 +86,8 @@ def _check_classes(
             f"{file} tells {outputs} classes apart, but data.private has {len(names)} identities: name those of the "
             "classes, in their order, as data.private.identities."
         )
-    if classes is None:
-        return
-    if len(classes) != outputs:
+    if classes is not None and len(classes) != outputs:
         raise ConfigError(f"classes names {len(classes)}, but {file} tells {outputs} apart: name each once.")
-    for name in sorted(set(classes) ^ set(names))[:1]:
-        side = "classes has" if name in classes else "data.private has"
-        raise ConfigError(f"{side} {name!r}, which the other lacks: classes and private identities must be the same.")
 
 
 def _normalisation(settings: CheckpointConfig, model: Classifier) -> dict[str, Tensor]:

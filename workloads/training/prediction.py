@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,9 +12,13 @@ from workloads.models.base import Classifier
 
 
 @torch.no_grad()
-def predict(model: Classifier, images: Tensor, *, device: torch.device, batch_size: int = 256) -> Tensor:
-    """Logits of uint8 images in eval mode, on the CPU. Shape: (N, C, H, W) to (N, classes)."""
-    model.eval()
+def predict(
+    model: Callable[[Tensor], Tensor], images: Tensor, *, device: torch.device, batch_size: int = 256
+) -> Tensor:
+    """Logits of uint8 images, by a network in eval mode or a black box; on the CPU.
+
+    Shape: (N, C, H, W) to (N, classes).
+    """
     return torch.cat([model(unit_range(batch.to(device))) for batch in images.split(batch_size)]).cpu()
 
 

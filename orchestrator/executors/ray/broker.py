@@ -87,6 +87,8 @@ class Broker:
         self._data: dict[str, ray.ObjectRef[ImageArrays]] = {}
         self._offers = {name: asyncio.Event() for name in offers}
         self._running: dict[str, RunningJob] = {}
+        self._alone: dict[str, asyncio.Lock] = {}
+        """Held by the one job that may ask a service."""
         self._stopping = asyncio.Event()
         self._waiting: dict[str, _Waiting] = {}
         self._has_room = asyncio.Event()
@@ -244,7 +246,7 @@ class Broker:
     async def _run_with_retries(self, job: PlannedJob, by_key: dict[str, PlannedJob]) -> None:
         """Run a job until it is done or there is no point in trying again."""
         attempt, input_recomputed = Attempt.begin(self._sizer.size(job)), False
-        while (failure := await self._attempt_alone(job, attempt)) is not None:
+        while (failure := await self._attempt_in_turn(job, attempt)) is not None:
             if failure.damaged_input is not None and not input_recomputed:
                 input_recomputed = True
                 await self._recompute(failure.damaged_input, by_key)
@@ -269,6 +271,13 @@ class Broker:
             self._waiting[job.key] = _Waiting(job, attempt.request, reason)
             await asyncio.sleep(LOOK_FOR_OTHERS_EVERY_S)
         return failure
+
+    async def _attempt_in_turn(self, job: PlannedJob, attempt: Attempt) -> Failure | None:
+        """The same as `_attempt`, once no other job runs that asks the same service, if only one may."""
+        if job.alone is None:
+            return await self._attempt_alone(job, attempt)
+        async with self._alone.setdefault(job.alone, asyncio.Lock()):
+            return await self._attempt_alone(job, attempt)
 
     async def _attempt(self, job: PlannedJob, attempt: Attempt) -> Failure | None:
         """Run a job once, on the next worker that is free; returns why it failed, or None if it is done.

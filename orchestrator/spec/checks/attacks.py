@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from orchestrator.spec.checks.building import Build, check_start, check_trainable, refusal, without_weights
 from orchestrator.spec.model import Spec
+from orchestrator.spec.target import TargetConfig
 from workloads.core.errors import MidreError
 from workloads.datasets.base import DATASETS
 from workloads.inversion.attack import ATTACKS, AttackConfig
@@ -55,7 +56,9 @@ def _build_prior(target: Architecture, config: PriorConfig | None) -> Prior | No
 
 
 def _defended_target(spec: Spec, target: Architecture) -> Classifier | None:
-    """The target model with its defenses; None if it cannot be built, which is reported where they stand."""
+    """The target model with its defenses; None for a black box, and if it cannot be built, which is reported there."""
+    if not isinstance(spec.target, TargetConfig):
+        return None
     try:
         return target.model_copy(update={"defenses": spec.defenses}).build()
     except (MidreError, RuntimeError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
 
 from orchestrator.spec.checks.building import Build
 from orchestrator.spec.model import Spec
+from orchestrator.spec.target import TargetConfig, source_field
 from workloads.core.errors import ConfigError
 from workloads.datasets.base import DATASETS
 from workloads.training.checkpoint_files import read_classifier
@@ -16,7 +18,7 @@ from workloads.training.classifiers import Architecture
 
 def checkpoint_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
     """The file compared with the network and with the identities, and the defenses, which it cannot have."""
-    source = spec.target.source
+    source = spec.target.source if isinstance(spec.target, TargetConfig) else None
     if source is None:
         return
 
@@ -24,12 +26,18 @@ def checkpoint_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
         with torch.device("meta"):
             read_classifier(source, target, DATASETS.build(spec.data.private).names())
 
-    def refuse_defenses() -> None:
-        if spec.defenses:
-            raise ConfigError("defenses act in training, which a checkpoint has behind it: leave them out.")
-
     yield Build(("target", "checkpoint"), compare)
-    yield Build(("defenses",), refuse_defenses)
+    yield Build(("defenses",), functools.partial(refuse_defenses, spec, "a checkpoint"))
+
+
+def refuse_defenses(spec: Spec, target: str) -> None:
+    """Refuse defenses of a target model that is not trained here; `target` says what it is.
+
+    Raises:
+        ConfigError: if there are any.
+    """
+    if spec.defenses:
+        raise ConfigError(f"defenses act in training, which {target} has behind it: leave them out.")
 
 
 def checkpoint_notes(spec: Spec) -> Iterator[str]:
@@ -37,8 +45,8 @@ def checkpoint_notes(spec: Spec) -> Iterator[str]:
     if spec.target.source is None:
         return
     yield (
-        "target.checkpoint: which images it was trained on is not known: natural accuracy is that on the images that "
-        "data.split holds out, which it may have seen."
+        f"{'.'.join(source_field(spec.target))}: which images it was trained on is not known: natural accuracy is that "
+        "on the images that data.split holds out, which it may have seen."
     )
     if len(spec.search.seeds) > 1:
-        yield "search.seeds: a checkpoint is not trained, so that all seeds give the same numbers: one is enough."
+        yield "search.seeds: a model that is there is not trained: all seeds give the same numbers, one is enough."

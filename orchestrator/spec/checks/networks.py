@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from orchestrator.spec.checks.attacks import attack_builds
+from orchestrator.spec.checks.black_box import black_box_builds
 from orchestrator.spec.checks.building import Build, check_start, check_trainable, refusal, without_weights
 from orchestrator.spec.checks.checkpoint import checkpoint_builds
 from orchestrator.spec.checks.defenses import defense_builds
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.model import Spec
+from orchestrator.spec.target import TargetConfig
 from workloads.core.weights import WeightsFileConfig, read_weights
 from workloads.datasets.base import DATASETS
 from workloads.metrics.base import METRICS, AttackMetric
@@ -35,8 +37,9 @@ def network_problems(spec: Spec, sections: Collection[str] = NETWORK_SECTIONS) -
         builds.append(Build(("prior",), without_weights(functools.partial(PRIORS.build, spec.prior, **shape))))
         if isinstance(spec.prior, WeightsFileConfig) and spec.prior.weights != "none":
             builds.append(Build(("prior", "weights"), functools.partial(read_weights, Path(spec.prior.weights))))
-    message = refusal(functools.partial(check_trainable, target))
-    if message is not None:
+    if not isinstance(spec.target, TargetConfig):
+        builds += black_box_builds(spec, target)
+    elif (message := refusal(functools.partial(check_trainable, target))) is not None:
         yield FieldProblem(("target", "model"), message)
     elif not {"target", "defenses"}.isdisjoint(sections):
         builds += checkpoint_builds(spec, target)
@@ -49,10 +52,10 @@ def network_problems(spec: Spec, sections: Collection[str] = NETWORK_SECTIONS) -
 
 
 def _target_architecture(spec: Spec) -> Architecture:
-    """The target model without its defenses."""
+    """The target model without its defenses; the network of the evaluation model stands in for one not known."""
     private = spec.data.private
     return Architecture(
-        model=spec.target.model,
+        model=spec.target.model if isinstance(spec.target, TargetConfig) else spec.evaluation.model,
         classes=len(DATASETS.build(private).names()),
         channels=private.channels,
         image_size=private.image_size,

@@ -20,7 +20,7 @@ def defense_notes(spec: Spec) -> Iterator[str]:
     """Remarks of the defenses at every point of the search, each once, in sentences."""
     notes: dict[str, None] = {}
     for point in itertools.islice(_points(spec), MOST_POINTS):
-        side = point.target.model.input_size or point.data.private.image_size
+        side = point.target.input_size or point.data.private.image_size
         for index, defense in enumerate(point.defenses):
             notes |= {f"defenses.{index}: {remark}.": None for remark in defense.remarks((side, side))}
     yield from notes

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.placement.nodes import Node
+from orchestrator.spec.checks.black_box import black_box_notes
 from orchestrator.spec.checks.checkpoint import checkpoint_notes
 from orchestrator.spec.checks.data import data_problems, name_notes, split_problems
 from orchestrator.spec.checks.images import Watch, image_notes, image_problems, inspect, unwatched
@@ -50,7 +51,7 @@ def examine(spec: Spec, nodes: Sequence[Node] | None, watch: Watch = unwatched) 
             problems += image_problems(spec, private, public)
             notes += [*name_notes(private), *image_notes(spec, private, public)]
     if not problems:
-        notes += [*checkpoint_notes(spec), *defense_notes(spec)]
+        notes += [*checkpoint_notes(spec), *black_box_notes(spec), *defense_notes(spec)]
     if nodes is not None:
         problems += resource_problems(spec, nodes)
     return Findings(problems, digests, tuple(notes))
