@@ -21,6 +21,7 @@ from orchestrator.errors import RequestError
 from orchestrator.placement.machine import this_machine
 from orchestrator.results.comparison import compare as compare_summaries
 from orchestrator.results.parquet_tables import tables
+from orchestrator.results.pooling import EstimateRecord
 from orchestrator.results.sweep_result import SweepResult, TrialResult, summary
 from orchestrator.spec import loading
 from orchestrator.spec.hints import did_you_mean
@@ -218,6 +219,12 @@ class RunTrial:
     def numbers(self) -> dict[str, float]:
         """Every number of the trial by its full name, such as `gmi.attack_accuracy`."""
         return {name: float(estimate["value"]) for name, estimate in self.result.estimates().items()}
+
+    @property
+    def estimates(self) -> Mapping[str, EstimateRecord]:
+        """Every number by its full name with its 95 % interval: `value`, `low`, `high`, `n`, `method`, and where there
+        are several judges or priors `judges_sd` and `priors_sd`, its standard deviation over them."""
+        return self.result.estimates()
 
     def model(self, device: str | torch.device = "cpu") -> Classifier:
         """The target model as it was trained: images (B, C, H, W) in [0, 1] to logits (B, classes).

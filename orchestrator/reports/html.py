@@ -102,13 +102,14 @@ def _content(result: SweepResult, store: ArtifactStore, frontier: bytes) -> dict
 
 def _tables(result: SweepResult) -> list[tuple[str, str, Rows]]:
     points = (
-        "Mean over training seeds ± standard deviation over seeds, of points with all trials done. Of the two 95 % "
+        "Mean over training seeds ± standard deviation over seeds, of points with all trials done; behind 'judges' and "
+        "'priors' the standard deviation over those, where there are several. Of the two 95 % "
         "intervals of the mean, the first holds what training varies for these people and images, the second all that "
         "was drawn: people attacked or held-out images, priors and judges as well. In parentheses stand what an attack "
         "has to beat, samples of its prior that nothing improved or public images, and what real images of the people "
         "attacked reach. A ratio ± its standard error over seeds, which a single seed has not."
     )
-    trials = "One training seed each, with 95 % intervals in brackets."
+    trials = "One training seed each, with 95 % intervals in brackets, which hold what judges and priors differ in."
     tables = [("Points", points, point_rows(result, intervals=True)), ("Trials", trials, trial_rows(result))]
     attacks = "One attack on one trial each, with 95 % intervals in brackets and what it cost."
     return [*tables, ("Attacks", attacks, attack_rows(result))] if len(result.resolved.spec.attacks) > 1 else tables

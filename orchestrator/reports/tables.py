@@ -13,7 +13,7 @@ from rich.text import Text
 
 from orchestrator.results.comparison import Comparison
 from orchestrator.results.paired_points import against_baseline, intervals_of_mean
-from orchestrator.results.pooling import EstimateRecord
+from orchestrator.results.pooling import SPREADS, EstimateRecord
 from orchestrator.results.scale import Scale
 from orchestrator.results.sweep_result import PointResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
@@ -100,16 +100,28 @@ def number(name: str, value: float) -> str:
 
 
 def with_interval(name: str, estimate: EstimateRecord | None) -> str:
-    """A number with its interval, such as '87.5 % [80.1, 92.4]'; where that is over images, the one over people too."""
+    """A number with its interval, such as '87.5 % [80.1, 92.4]'; where that is over images, the one over people too.
+
+    Where there are several judges or priors, its spread over them: '87.5 % [80.1, 92.4], judges ± 3.1'.
+    """
     if estimate is None:
         return MISSING
     people = f", people {_ends(name, estimate['people'])}" if "people" in estimate else ""
-    return f"{number(name, float(estimate['value']))} {_ends(name, estimate)}{people}"
+    return f"{number(name, float(estimate['value']))} {_ends(name, estimate)}{people}{_spreads(name, estimate)}"
 
 
 def _ends(name: str, interval: Mapping[str, Any]) -> str:
     low, high = (number(name, float(interval[bound])).removesuffix(" %") for bound in ("low", "high"))
     return f"[{low}, {high}]"
+
+
+def _spreads(name: str, spreads: Mapping[str, Any]) -> str:
+    """Standard deviations over judges and priors, such as ', judges ± 3.1'; empty where there is one of each."""
+    return "".join(
+        f", {spread.removesuffix('_sd')} ± {number(name, spreads[spread]).removesuffix(' %')}"
+        for spread in SPREADS
+        if spread in spreads
+    )
 
 
 def with_scale(text: str, name: str, scales: Sequence[Scale]) -> str:
@@ -132,8 +144,14 @@ def with_spread(point: PointResult, name: str) -> str:
 
 
 def with_spread_and_intervals(point: PointResult, name: str) -> str:
-    """As `with_spread`, and the 95 % intervals of the mean, '94.0 % ± 1.4, seeds [81.3, 100.0], total [90.1, 97.9]'."""
+    """As `with_spread`, with the spread over judges and priors, and the 95 % intervals of the mean.
+
+    Such as '94.0 % ± 1.4, judges ± 3.1, seeds [81.3, 100.0], total [90.1, 97.9]'.
+    """
     text, intervals = with_spread(point, name), intervals_of_mean(point, name)
+    if text == MISSING:
+        return text
+    text += _spreads(name, point.spreads(name))
     if intervals is None:
         return text
     alone, total = (ends and _ends(name, {"low": ends[0], "high": ends[1]}) for ends in intervals)

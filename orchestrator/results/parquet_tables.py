@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from orchestrator.results.numerics import JobNumerics, numerics_rows
-from orchestrator.results.pooling import EstimateRecord
+from orchestrator.results.pooling import SPREADS, EstimateRecord
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.results.units import unit_of
 from orchestrator.store.paths import RunPaths
@@ -126,6 +126,7 @@ def _estimates(estimates: Mapping[str, EstimateRecord]) -> Row:
         row[name] = estimate["value"]
         row |= {f"{name}_{bound}": estimate[bound] for bound in _BOUNDS}
         row |= {f"{name}{PEOPLE}_{bound}": value for bound, value in estimate.get("people", {}).items()}
+        row |= {f"{name}_{spread}": estimate[spread] for spread in SPREADS if spread in estimate}
     return row
 
 
@@ -178,8 +179,10 @@ def _param(values: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def _unit(name: str) -> str | None:
-    """The unit of a column: that of its number, and of the two ends of its interval."""
+    """The unit of a column: that of its number, of the two ends of its interval, and of its spreads."""
     if name in _TYPES:
         return "s" if name.endswith("_s") else None
+    for spread in SPREADS:
+        name = name.removesuffix(f"_{spread}")
     metric, _, bound = name.rpartition("_")
     return unit_of(metric.removesuffix(PEOPLE) if bound in ("low", "high") else name)

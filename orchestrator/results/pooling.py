@@ -16,7 +16,10 @@ from workloads.core.words import counted
 
 EstimateRecord = Mapping[str, Any]
 """A number with its interval: value, low, high, n, method and perhaps people, as `workloads.metrics.intervals.Estimate`
-has them."""
+has them; and, where there are several judges or priors, `judges_sd` and `priors_sd`, its spread over them."""
+
+SPREADS = ("judges_sd", "priors_sd")
+"""Names of a number's standard deviations over judges and over priors."""
 
 Ends = tuple[float, float]
 """Lower and upper end of an interval."""
@@ -77,8 +80,16 @@ def pooled_identities(draws: Sequence[Draw]) -> list[dict[str, Any]]:
     return records
 
 
-def spread_over(draws: Sequence[Draw], name: str, kind: str) -> float | None:
-    """Standard deviation of a number over `prior` or `judge` seeds, the others averaged; None for a single one."""
+def spreads(draws: Sequence[Draw], name: str) -> dict[str, float]:
+    """Standard deviations of a number over seeds of judges and of priors, where several, all else averaged.
+
+    They say what another draw would give, as the spread over training seeds does; `total_interval` holds them already.
+    """
+    by_kind = {f"{kind}s_sd": _spread_over(draws, name, kind) for kind in ("judge", "prior")}
+    return {kind: spread for kind, spread in by_kind.items() if spread is not None}
+
+
+def _spread_over(draws: Sequence[Draw], name: str, kind: str) -> float | None:
     by_seed: dict[int, list[float]] = {}
     for draw in draws:
         by_seed.setdefault(getattr(draw, kind), []).append(float(draw.estimates[name]["value"]))
@@ -104,7 +115,10 @@ def _pooled(draws: Sequence[Draw], name: str) -> EstimateRecord:
         priors, judges = (len({getattr(draw, kind) for draw in draws}) for kind in ("prior", "judge"))
         low, high = total_interval(np.array([record["value"] for record in records]).reshape(priors, judges))
     low, high = within_bounds(name, (min(low, means["low"]), max(high, means["high"])))
-    return {**records[0], **means, "low": low, "high": high, "method": f"{records[0]['method']}; {_drawn(draws)}"}
+    pooled = {**records[0], **means, "low": low, "high": high, "method": f"{records[0]['method']}; {_drawn(draws)}"}
+    if "people" in pooled:
+        pooled["people"] = {**pooled["people"], **_means([record["people"] for record in records], ("low", "high"))}
+    return pooled | spreads(draws, name)
 
 
 def _drawn(draws: Sequence[Draw]) -> str:
@@ -114,8 +128,8 @@ def _drawn(draws: Sequence[Draw]) -> str:
     return f"with {' and '.join(parts)} by Student's t"
 
 
-def _means(records: Sequence[EstimateRecord]) -> dict[str, float]:
-    return {part: statistics.fmean(float(record[part]) for record in records) for part in ("value", "low", "high")}
+def _means(records: Sequence[EstimateRecord], parts: Sequence[str] = ("value", "low", "high")) -> dict[str, float]:
+    return {part: statistics.fmean(float(record[part]) for record in records) for part in parts}
 
 
 def _by_person(draw: Draw, name: str) -> dict[str, float]:

@@ -12,7 +12,14 @@ from typing import Any
 from orchestrator.planning.code import changed_modules
 from orchestrator.planning.graph import AttackKeys, TrialPlan
 from orchestrator.results.numerics import JobNumerics
-from orchestrator.results.pooling import Draw, EstimateRecord, pooled_estimates, pooled_identities
+from orchestrator.results.pooling import (
+    SPREADS,
+    Draw,
+    EstimateRecord,
+    pooled_estimates,
+    pooled_identities,
+    spreads,
+)
 from orchestrator.results.scale import Scale, leak_signs, scale_of
 from orchestrator.search.pareto import frontier
 from orchestrator.spec.model import ResolvedSpec
@@ -121,6 +128,11 @@ class PointResult:
         """Sample standard deviation over training seeds, shown apart from every interval; None for a single seed."""
         values = [trial.value(name) for trial in self.trials]
         return statistics.stdev(values) if len(values) > 1 else None
+
+    def spreads(self, name: str) -> dict[str, float]:
+        """Standard deviations of the mean over judges and over priors, where there are several; none of utility."""
+        label, dot, metric = name.partition(".")
+        return spreads([draw for trial in self.trials for draw in trial.attacks[label].draws], metric) if dot else {}
 
 
 @dataclass(frozen=True)
@@ -283,4 +295,5 @@ def _trial_summary(result: SweepResult, trial: TrialResult) -> dict[str, Any]:
 
 
 def _interval(estimate: EstimateRecord) -> dict[str, float]:
-    return {bound: float(estimate[bound]) for bound in ("value", "low", "high")}
+    """A number with its interval, and its spread over judges and priors where there are several."""
+    return {part: float(estimate[part]) for part in ("value", "low", "high", *SPREADS) if part in estimate}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.planning.graph import TrialPlan
 from orchestrator.reports.tables import short_names, trial_label
+from orchestrator.results.pooling import SPREADS
 from orchestrator.results.sweep_result import SweepResult, TrialResult
 from orchestrator.results.units import FRACTION, unit_of
 from orchestrator.search.pareto import frontier, hypervolume
@@ -253,11 +254,12 @@ def _progress(result: SweepResult, state: RunState) -> Iterator[Point]:
 
 def _estimates_table(result: SweepResult) -> dict[str, Any]:
     """Every number of every finished trial with its interval, in the shape that MLflow shows as a table."""
-    columns = ["trial", "params", "seed", "number", "value", "low", "high", "n", "method", "floor", "ceiling"]
+    columns = ["trial", "params", "seed", "number", "value", "low", "high", "n", "method", "floor", "ceiling", *SPREADS]
     rows = [
         [trial.id, _text(dict(trial.plan.trial.params)), trial.plan.trial.seed, name]
         + [estimate[part] for part in ("value", "low", "high", "n", "method")]
         + [result.scale(trial, name).floor, result.scale(trial, name).ceiling]
+        + [estimate.get(spread) for spread in SPREADS]
         for trial in result.finished
         for name, estimate in trial.estimates().items()
     ]

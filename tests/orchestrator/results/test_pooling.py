@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.results.pooling import Draw, pooled_estimates, pooled_identities, spread_over, unit_values
+from orchestrator.results.pooling import Draw, pooled_estimates, pooled_identities, spreads, unit_values
 
 T_2 = 4.302653  # quantile 0.975 of Student's t with two degrees of freedom
 
@@ -73,5 +73,17 @@ def test_people_have_the_means_of_their_values_and_of_the_ends() -> None:
 
 def test_the_spread_over_judges_leaves_out_that_over_priors() -> None:
     draws = [draw(prior, judge, {"ann": judge + 100.0 * prior}) for prior in (0, 1) for judge in (0, 2)]
-    assert spread_over(draws, "fid", "judge") == pytest.approx(2**0.5)  # 50 and 52
-    assert spread_over(draws[:2], "fid", "prior") is None
+    # 50 and 52 by judge, 1 and 101 by prior.
+    assert spreads(draws, "fid") == pytest.approx({"judges_sd": 2**0.5, "priors_sd": 100 / 2**0.5})
+    assert spreads(draws[:2], "fid") == pytest.approx({"judges_sd": 2**0.5})
+    assert spreads(draws[:1], "fid") == {}
+
+
+def test_the_interval_over_people_is_pooled_with_the_number() -> None:
+    """The first judge's alone, 0.1 to 0.3, would not hold the mean of both, 0.5."""
+    draws = [
+        Draw(0, judge, {"fid": {**estimate(value, 0.01), "people": estimate(value, 0.1)}}, [])
+        for judge, value in enumerate((0.2, 0.8))
+    ]
+    people = pooled_estimates(draws)["fid"]["people"]
+    assert (people["low"], people["high"]) == pytest.approx((0.4, 0.6))

@@ -14,10 +14,11 @@ from pyarrow import parquet
 
 from orchestrator.planning.graph import Trial
 from orchestrator.planning.plan import plan as plan_trial
+from orchestrator.reports.tables import point_rows, with_interval
 from orchestrator.results.numerics import JobNumerics
 from orchestrator.results.parquet_tables import write_tables
 from orchestrator.results.pooling import Draw
-from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
+from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult, summary
 from orchestrator.results.units import unit_of
 from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.loading import load_spec
@@ -137,6 +138,26 @@ def test_units_stand_in_the_field_metadata(paths: RunPaths) -> None:
     assert schema.field("knn_distance").metadata[b"unit"] == b"squared distance, 1 between private images"
     assert schema.field("seconds_s").metadata[b"unit"] == b"s"
     assert b"unit" not in (schema.field("attack_accuracy_n").metadata or {})
+
+
+def test_spreads_over_judges_and_priors_have_columns_where_there_are_several(tmp_path: Path) -> None:
+    """Judges at 0.4 and 0.6, priors alike: 0.1 sqrt(2), and 0."""
+    (draw,) = attack(0.4).draws
+    other = {**draw.estimates, "attack_accuracy": estimate(0.6, 0.4, 0.7, 5)}
+    draws = tuple(Draw(prior, judge, (draw.estimates, other)[judge], []) for prior in (0, 1) for judge in (0, 1))
+    attacked = dataclasses.replace(attack(0.4), draws=draws)
+    result = SweepResult(quickstart(), (dataclasses.replace(trial("base", 0, {}), attacks={"gmi": attacked}),), {})
+    write_tables(result, RunPaths(tmp_path))
+    query = f"SELECT attack_accuracy_judges_sd, attack_accuracy_priors_sd FROM '{RunPaths(tmp_path).table('attacks')}'"
+    assert rows_of(query) == [(pytest.approx(0.02**0.5), 0.0)]
+    field = parquet.read_schema(RunPaths(tmp_path).table("attacks")).field("attack_accuracy_judges_sd")
+    assert field.metadata[b"unit"] == b"fraction in [0, 1]"
+    shape = summary(result, run="", seconds=0.0, jobs={})["trials"][0]["attacks"]["gmi"]["attack_accuracy"]
+    assert shape["judges_sd"] == pytest.approx(0.02**0.5)
+    assert with_interval("attack_accuracy", attacked.estimates["attack_accuracy"]).endswith(
+        ", judges ± 14.1, priors ± 0.0"
+    )
+    assert point_rows(result, intervals=True).rows[0].cells[5] == "50.0 %, judges ± 14.1, priors ± 0.0"
 
 
 def test_numbers_of_any_metric_have_columns_by_their_names(paths: RunPaths) -> None:
