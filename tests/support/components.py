@@ -28,6 +28,7 @@ REQUIRED: dict[str, Any] = {
     "host": GmiConfig(),
     "attacks": (GmiConfig(), GmiConfig(name="again")),
     "path": "somewhere",
+    "rank": 1,
     "role": "target",
     "extractor": {"weights": __file__},
 }
