@@ -92,6 +92,8 @@ def _why_not_opened(file: Path, error: Exception) -> str:
     """What a file is, if not plain weights, and what to do; torch's message would advise to unpickle it."""
     if "TorchScript" in str(error):
         return "is a TorchScript program, not weights: save the state_dict() of its model."
+    if file.suffix == ".pt2":
+        return "is an exported program, not weights: save the state_dict() of its model."
     classes = _pickled_classes(file) if isinstance(error, pickle.UnpicklingError) else []
     if any(name.startswith("torch.nn.modules.") for name in classes):
         return "is a whole pickled model, which is never opened: save model.state_dict() and give that."
@@ -127,7 +129,7 @@ def _network_of_lightning(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove prefixes that all names share, in whichever order they were put on."""
-    for prefix in PREFIXES * 2:
+    for prefix in (*PREFIXES, *LIGHTNING_PREFIXES) * 2:
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): weight for name, weight in weights.items()}
     return weights

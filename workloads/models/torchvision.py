@@ -49,7 +49,7 @@ class TorchvisionModel(LibraryClassifier):
     """
 
     config: TorchvisionConfig
-    last_layers = (*LibraryClassifier.last_layers, *(f"{name}." for name in AUXILIARY_HEADS))
+    last_layers = (*LibraryClassifier.last_layers, "head.", *(f"{name}." for name in AUXILIARY_HEADS))
 
     def build_body(self) -> tuple[nn.Module, int]:
         """The network of this name, without its last layer."""

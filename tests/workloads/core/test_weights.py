@@ -32,9 +32,16 @@ def prefixed(prefix: str) -> dict[str, Tensor]:
         {"state_dict": prefixed("model."), "pytorch-lightning_version": "2.5.0", "epoch": 3},
         {"state_dict": prefixed("net.module.") | {"accuracy.total": torch.ones(1)}, "pytorch-lightning_version": "2"},
         prefixed("module._orig_mod."),
+        prefixed("model."),
         {"model": prefixed("_orig_mod."), "optimizer": {"lr": 0.1}},
     ],
-    ids=["lightning", "lightning with a metric", "parallel and compiled", "compiled, beside an optimizer"],
+    ids=[
+        "lightning",
+        "lightning with a metric",
+        "parallel and compiled",
+        "in a module",
+        "compiled, beside an optimizer",
+    ],
 )
 def test_checkpoints_of_training_codes_are_read(tmp_path: Path, value: Any) -> None:
     weights = read_weights(saved(tmp_path / "w.ckpt", value))
@@ -52,6 +59,10 @@ def whole_model(file: Path) -> None:
 
 def torchscript(file: Path) -> None:
     torch.jit.script(nn.Linear(2, 2)).save(str(file))
+
+
+def exported(file: Path) -> None:
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), file)
 
 
 def text(file: Path) -> None:
@@ -73,6 +84,7 @@ def not_finite(file: Path) -> None:
         (lfs_pointer, "is a Git LFS pointer, not weights: run `git lfs pull`."),
         (whole_model, "is a whole pickled model, which is never opened: save model.state_dict() and give that."),
         (torchscript, "is a TorchScript program, not weights: save the state_dict() of its model."),
+        (exported, "is an exported program, not weights: save the state_dict() of its model."),
         (text, "holds no plain weights and is not opened further: torch.save did not write it."),
         (other_pickle, "holds no plain weights and is not opened further: it pickles pathlib.PosixPath: save a "
                        "state_dict() alone."),
@@ -81,7 +93,7 @@ def not_finite(file: Path) -> None:
 def test_what_is_no_weights_is_told_without_advice_to_unpickle(
     tmp_path: Path, write: Callable[[Path], None], message: str
 ) -> None:
-    file = tmp_path / "w.pth"
+    file = tmp_path / ("w.pt2" if write is exported else "w.pth")
     write(file)
     with pytest.raises(DataError) as caught:
         read_weights(file)

@@ -68,6 +68,14 @@ def test_a_classifier_of_torchvision_answers_as_it_did(tmp_path: Path) -> None:
     assert torch.allclose(model(images()), expected, atol=1e-5)
 
 
+def test_a_last_layer_called_head_is_read() -> None:
+    with torch.device("meta"):
+        weights = torchvision.models.swin_t(num_classes=3).state_dict()
+        model = architecture(TorchvisionConfig(name="swin_t")).build()
+    assert {"head.weight", "head.bias"} < weights.keys()  # as torchvision calls it
+    assert model.named_as_here(weights).keys() == model.state_dict().keys() - {"mean", "std"}
+
+
 def test_outputs_are_put_into_the_order_of_the_identities(tmp_path: Path) -> None:
     model = trained()
     file = saved(tmp_path / "w.pth", model.state_dict())
