@@ -51,8 +51,8 @@ def server() -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-            start = int(asked[1]) if asked and served.continues else 0
+            requested = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            start = int(requested[1]) if requested and served.continues else 0
             served.starts.append(start)
             if start >= len(DATA):
                 self.send_error(416)

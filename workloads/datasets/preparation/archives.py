@@ -66,10 +66,10 @@ class Archive:
 
     def _check(self, archive: Path) -> None:
         with archive.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != self.sha256:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != self.sha256:
             raise DataError(
-                f"{archive} is not what was published: its SHA-256 is {found}, not {self.sha256}. Remove it to get "
+                f"{archive} is not what was published: its SHA-256 is {digest}, not {self.sha256}. Remove it to get "
                 f"{self.url} again."
             )
 
