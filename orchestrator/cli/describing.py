@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +34,7 @@ def describe(path: str | None, *, everything: bool, html: Path | None, as_json: 
     if (path is None) != everything:
         raise RequestError("describe: give a path, such as attacks.ppa, or --all.")
     reference = Reference()
-    entries = list(reference.components()) if path is None else [reference.entry(path)]
+    entries = [*reference.sections(), *reference.components()] if path is None else [reference.entry(path)]
     if html is not None:
         _write_pages(entries, reference, html)
     elif as_json:
@@ -89,18 +92,35 @@ def _facts(entry: Entry) -> Mapping[str, str]:
 
 
 def _write_pages(entries: list[Entry], reference: Reference, folder: Path) -> None:
-    """Write a page for each entry, and an index."""
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    """Write a page for each entry, and an index by section and room."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["prose"] = _with_code
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
-    links = [(entry.path, f"{entry.path}.html", _lines(entry)[0]) for entry in entries]
-    write_atomically(folder / "index.html", template.render(title="midre: components", links=links).encode())
+    groups = {
+        title: [(entry.path, f"{entry.path}.html", _lines(entry)[0]) for entry in group]
+        for title, group in itertools.groupby(entries, key=_group)
+    }
+    write_atomically(folder / "index.html", template.render(title="midre: what a spec can say", groups=groups).encode())
     for entry in entries:
         page = template.render(
             title=entry.path,
-            links=[],
+            groups={},
             lines=_lines(entry),
             fields=entry.fields,
             snippet=reference.snippet(entry) if entry.kind is not None else "",
         )
         write_atomically(folder / f"{entry.path}.html", page.encode())
     stdout.print(f"{folder / 'index.html'}", highlight=False, soft_wrap=True)
+
+
+def _group(entry: Entry) -> str:
+    """The heading under which the index lists an entry."""
+    if entry.kind is None:
+        return "sections"
+    return next(room for room, path in ROOMS.items() if entry.path == f"{path}.{entry.kind}")
+
+
+def _with_code(text: str) -> Markup:
+    """A text whose `names in backticks` are set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ ROOMS = {
     "samplers": "search.sampler",
 }
 """Where in a spec the components of a room are named."""
+WHOLE = "spec"
+"""The path of all of a spec."""
 REQUIRED = "required"
 _SHOWN_KINDS = 4  # in the type of a field
 _NAMES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
@@ -71,14 +74,14 @@ class Reference:
     def entry(self, path: str) -> Entry:
         """Look up a path, such as `attacks.ppa`, `defenses.random_erasing.fill` or `search.seeds`.
 
-        It may begin with a room, such as `models.resnet`.
+        It may begin with a room, such as `models.resnet`; `spec` is all of a spec.
 
         Raises:
             RequestError: if nothing stands there, with what does.
         """
         first, _, rest = path.partition(".")
-        names = f"{ROOMS.get(first, first)}{'.' if rest else ''}{rest}".split(".")
-        node, name, kind, is_required = self._root, "spec", None, False
+        names = [] if path == WHOLE else f"{ROOMS.get(first, first)}{'.' if rest else ''}{rest}".split(".")
+        node, name, kind, is_required = self._root, WHOLE, None, False
         for position, name in enumerate(names):
             around, choices = node, self._choices(node)
             if name not in choices:
@@ -91,7 +94,20 @@ class Reference:
             is_required = name in _required(self._resolved(around))
         resolved = self._resolved(node)
         field = Field(name, self._type(node), self._default(node, is_required), _words(node, resolved))
-        return Entry(".".join(names), field, tuple(self._fields(resolved)), tuple(self._kinds(node)), kind)
+        fields = self._all_fields(node) if kind else self._fields(node)
+        return Entry(".".join(names) or WHOLE, field, tuple(fields), tuple(self._kinds(node)), kind)
+
+    def sections(self) -> Iterator[Entry]:
+        """All of a spec, and every section in it that is no component."""
+        paths = [WHOLE]
+        while paths:
+            entry = self.entry(paths.pop(0))
+            yield entry
+            start = "" if entry.path == WHOLE else f"{entry.path}."
+            paths += [f"{start}{field.name}" for field in entry.fields if self._has_fields(f"{start}{field.name}")]
+
+    def _has_fields(self, path: str) -> bool:
+        return bool(self.entry(path).fields)
 
     def components(self) -> Iterator[Entry]:
         """Every component of every room."""
@@ -105,7 +121,7 @@ class Reference:
         settings = {
             field.name: "..." if field.default == REQUIRED else yaml.safe_load(field.default)
             for field in entry.fields
-            if field.default not in ("null", entry.kind)
+            if field.default not in ("null", entry.kind) and "." not in field.name
         }
         part: Any = {"kind": entry.kind, **settings}
         for name in reversed(entry.path.split(".")[:-1]):
@@ -113,13 +129,30 @@ class Reference:
         return yaml.safe_dump(part, sort_keys=False, width=100)
 
     def _fields(self, node: Schema) -> Iterator[Field]:
-        """Fields of a section; of one of several sorts, such as `target`, those of all sorts, each once."""
-        sorts = [self._fields(self._resolved(sort)) for sort in _alternatives(node)]
-        yield from {field.name: field for fields in reversed(sorts) for field in fields}.values()
-        required = _required(node)
-        for name, below in node.get("properties", {}).items():
-            words = _words(below, self._resolved(below))
-            yield Field(name, self._type(below), self._default(below, name in required), words)
+        """Fields of the sections that may stand at a node or in its items; those that several sorts have, once."""
+        fields: dict[str, Field] = {}
+        for section in self._sections(node):
+            for name, below in section["properties"].items():
+                words = _words(below, self._resolved(below))
+                field = Field(name, self._type(below), self._default(below, name in _required(section)), words)
+                fields.setdefault(name, field)
+        yield from fields.values()
+
+    def _all_fields(self, node: Schema) -> Iterator[Field]:
+        """Fields of a component, each followed by those of the sections in it, by dotted path."""
+        for section in self._sections(node):
+            for field in self._fields(section):
+                yield field
+                below = self._all_fields(section["properties"][field.name])
+                yield from (dataclasses.replace(inner, name=f"{field.name}.{inner.name}") for inner in below)
+
+    def _sections(self, node: Schema) -> Iterator[Schema]:
+        """The sections that may stand at a node or in its items, but for those of components to choose from."""
+        node = self._resolved(node)
+        if "properties" in node:
+            yield node
+        for inner in (*_alternatives(node), *([node["items"]] if "items" in node else ())):
+            yield from self._sections(inner)
 
     def _choices(self, node: Schema) -> dict[str, Schema]:
         """What a path may go on with, by name: fields of a section, kinds, or either in the items of a list."""

@@ -40,7 +40,7 @@ class RealImages(Job):
         data = context.load_images(self.config.data)
         _, held_out = data.split(self.config.split)
         attacked = torch.isin(held_out.identities, torch.tensor(chosen(self.config.identities, data.names)))
-        identities, images = held_out.identities[attacked], held_out.images[attacked].float() / 255
+        identities, images = held_out.identities[attacked], held_out.images[attacked].float().contiguous() / 255
         rows = {
             "images": images,
             "latents": torch.zeros(len(images), 0),

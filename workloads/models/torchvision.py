@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import nn
 
 from workloads.core.errors import ConfigError
@@ -56,7 +58,7 @@ class TorchvisionModel(LibraryClassifier):
         from torchvision import models
 
         check_library_has("torchvision", self.config.name, models.list_models(module=models))
-        network = models.get_model(self.config.name, weights=None, **DRAWN_WEIGHTS.get(self.config.name, {}))
+        network = drawn_network(self.config.name)
         remove_auxiliary_heads(network)
         return network, remove_last_layer(network, self.config.name)
 
@@ -75,6 +77,24 @@ class TorchvisionModel(LibraryClassifier):
             inner = list(part.named_children()) if isinstance(part, nn.Sequential) and len(part) > 1 else []
             blocks += [(f"{name}.{index}", block) for index, block in inner] or [(name, part)]
         return [(name, block) for name, block in blocks if has_weights(block)]
+
+
+def drawn_network(name: str) -> nn.Module:
+    """A network of torchvision with random weights, on the default device.
+
+    RegNets compute their widths as tensors, of which the meta device has no numbers: they are drawn on the CPU first.
+    """
+    from torchvision import models
+
+    draw = functools.partial(models.get_model, name, weights=None, **DRAWN_WEIGHTS.get(name, {}))
+    network: nn.Module
+    try:
+        network = draw()
+    except NotImplementedError:
+        device = torch.get_default_device()
+        with torch.device("cpu"):
+            network = draw().to(device)
+    return network
 
 
 def remove_auxiliary_heads(network: Any) -> None:

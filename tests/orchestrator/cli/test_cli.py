@@ -315,11 +315,12 @@ def test_describe_tells_programs_of_a_component_what_its_class_says_and_its_fiel
 def test_describe_writes_a_page_for_every_component(tmp_path: Path) -> None:
     assert midre("describe", "--all", "--html", tmp_path).exit_code == 0
     index = (tmp_path / "index.html").read_text()
-    pages = re.findall(r'href="([^"]+)"', index)
-    assert {"attacks.gmi.html", "metrics.psnr.html", "search.sampler.tpe.html"} <= set(pages)
+    pages = re.findall(r'href="([^"#]+)"', index)
+    assert {"attacks.gmi.html", "metrics.psnr.html", "search.sampler.tpe.html", "target.training.html"} <= set(pages)
     assert {file.name for file in tmp_path.iterdir()} == {"index.html", *pages}
     assert "<script" not in index
     assert "Largest absolute value of a latent number" in (tmp_path / "attacks.gmi.html").read_text()
+    assert "<code>blur</code>: each box is reduced" in (tmp_path / "defenses.random_erasing.html").read_text()
 
 
 def test_describe_needs_a_path_or_all() -> None:

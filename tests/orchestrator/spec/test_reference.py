@@ -83,6 +83,25 @@ def plain(config: BaseModel, names: Mapping[str, object]) -> dict[str, object]:
     return {name: values[name] for name in names}
 
 
+def test_a_section_that_may_be_left_out_has_its_fields() -> None:
+    training = {field.name for field in REFERENCE.entry("target.training").fields}
+    assert {"epochs", "lr", "augmentation"} <= training
+    assert [field.name for field in REFERENCE.entry("search.objectives").fields] == ["metric", "goal"]
+
+
+def test_sections_of_a_component_stand_beside_its_own_fields() -> None:
+    names = [field.name for field in COMPONENTS["attacks.gmi"].fields]
+    assert names[names.index("identities") + 1] == "identities.count"
+
+
+def test_every_section_and_component_says_what_each_field_means() -> None:
+    entries = [*REFERENCE.sections(), *COMPONENTS.values()]
+    assert {"spec", "data.split", "target.training.augmentation", "resources.run_attack"} <= {
+        entry.path for entry in entries
+    }
+    assert [f"{entry.path}.{field.name}" for entry in entries for field in entry.fields if not field.description] == []
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from workloads.core.config import content
 from workloads.core.errors import ConfigError, DataError
 from workloads.core.weights import read_weights
-from workloads.models.base import MODELS, Classifier, LibraryClassifier, ModelConfig
+from workloads.models.base import MODELS, Classifier, LibraryClassifier, ModelConfig, check_trains
 from workloads.models.inception_v3 import InceptionV3Config
 from workloads.models.resnet import ResnetConfig
 from workloads.models.small_cnn import SmallCnnConfig
@@ -225,3 +225,10 @@ def test_a_model_without_imagenet_weights_says_so() -> None:
     config, model = small(weights="imagenet")
     with pytest.raises(ConfigError, match="small_cnn has no imagenet weights"):
         model.start_from(config)
+
+
+def test_regnet_is_built_without_memory_for_weights_too() -> None:
+    with torch.device("meta"):
+        model = MODELS.build(TorchvisionConfig(name="regnet_y_400mf"), classes=3, channels=3, image_size=32)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    check_trains(model)
