@@ -71,14 +71,15 @@ def test_without_floors_nothing_of_it_is_planned(tmp_path: Path) -> None:
     assert "real_images" not in Counter(job.kind for job in plan.jobs)
 
 
-def swept(folder: Path) -> Sweep:
-    sweep = toy_sweep(folder, folder / "runs", floors=True)
+def swept(folder: Path, **changes: Any) -> Sweep:
+    sweep = toy_sweep(folder, folder / "runs", floors=True, **changes)
     sweep.run(InlineExecutor(), spec_file=None)
     return sweep
 
 
 def test_real_images_are_those_held_out_and_floors_are_of_the_public(tmp_path: Path) -> None:
-    sweep = swept(tmp_path)
+    colour = {side: {**TOY["data"][side], "channels": 3} for side in ("private", "public")}
+    sweep = swept(tmp_path, data=colour)
     plan, data = sweep.plans()[0], sweep.resolved.spec.data
     attack = plan.keys.attacks["gmi"]
     assert attack.ceiling is not None
