@@ -208,6 +208,19 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    trial: Annotated[str, typer.Option(help="Id of a finished trial, or how it begins.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files; it must be empty.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the model of a trial as weights with a model card."""
+    from orchestrator.cli.exporting import export_trial
+
+    export_trial(run, trial, to, as_json=as_json)
+
+
+@app.command()
 def rerun(
     source: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a spec file or an MLflow run id.")],
     runs: Runs = None,

@@ -130,6 +130,10 @@ class Classifier(nn.Module, ABC):
         """
         return dict(weights)
 
+    def named_as_published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by the names of the library that the network comes from, where it is one; as here otherwise."""
+        return dict(weights)
+
     @abstractmethod
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Blocks from input to features with their names, in order; together they hold all weights before the head.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from workloads.core.errors import ConfigError
 from workloads.models.base import MODELS, LibraryClassifier, ModelConfig, check_library_has, has_weights
@@ -61,6 +62,17 @@ class TorchvisionModel(LibraryClassifier):
         network = drawn_network(self.config.name)
         remove_auxiliary_heads(network)
         return network, remove_last_layer(network, self.config.name)
+
+    def named_as_published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Names of torchvision; as here where a defense changed the last layer."""
+        if not isinstance(self.head, nn.Linear) or any(not name.startswith(("body.", "head.")) for name in weights):
+            return dict(weights)
+        identities = (name for name, layer in self.body.named_modules() if isinstance(layer, nn.Identity))
+        last = [name for name in identities if name.partition(".")[0] in HEADS][-1]
+        return {
+            name.removeprefix("body.") if name.startswith("body.") else name.replace("head", last, 1): weight
+            for name, weight in weights.items()
+        }
 
     def imagenet_url(self) -> str:
         """Address of torchvision's default weights for ImageNet."""

@@ -76,6 +76,22 @@ def test_a_last_layer_called_head_is_read() -> None:
     assert model.named_as_here(weights).keys() == model.state_dict().keys() - {"mean", "std"}
 
 
+@pytest.mark.parametrize("name", ["swin_t", "mobilenet_v3_small", "convnext_tiny", "vit_b_16"])
+def test_weights_are_published_under_the_names_of_torchvision(name: str) -> None:
+    with torch.device("meta"):
+        network = torchvision.models.get_model(name, num_classes=3, **{"image_size": 32} if name == "vit_b_16" else {})
+        model = architecture(TorchvisionConfig(name=name)).build()
+    weights = {key: weight for key, weight in model.state_dict().items() if key not in ("mean", "std")}
+    assert model.named_as_published(weights).keys() == network.state_dict().keys()
+
+
+def test_torchvision_reads_what_is_published(tmp_path: Path) -> None:
+    model, network = trained(SHUFFLENET), published()
+    weights = {key: weight for key, weight in model.state_dict().items() if key not in ("mean", "std")}
+    network.load_state_dict(model.named_as_published(weights), strict=True)
+    assert torch.allclose(network((images() - model.mean) / model.std), model(images()), atol=1e-5)
+
+
 def test_outputs_are_put_into_the_order_of_the_identities(tmp_path: Path) -> None:
     model = trained()
     file = saved(tmp_path / "w.pth", model.state_dict())

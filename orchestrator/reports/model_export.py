@@ -1,0 +1,108 @@
+"""The target model of one trial as files to use elsewhere: its weights, the names of its classes, and a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from orchestrator.errors import RequestError
+from orchestrator.reports.tables import in_words, with_interval, with_scale
+from orchestrator.results.sweep_result import SweepResult, TrialResult
+from orchestrator.store.artifacts import ArtifactStore
+from workloads.black_boxes.stored import holds_black_box
+from workloads.models.base import Classifier
+from workloads.training.classifiers import load_classifier
+
+WEIGHTS, CLASSES, CARD = "model.safetensors", "classes.txt", "README.md"
+
+
+def finished_trial(result: SweepResult, id: str) -> TrialResult:
+    """The finished trial whose id begins in this way.
+
+    Raises:
+        RequestError: if there is none, or several.
+    """
+    trials = [trial for trial in result.finished if trial.id.startswith(id)]
+    if len(trials) != 1:
+        ids = ", ".join(trial.id for trial in result.finished) or "none"
+        raise RequestError(f"trial {id!r}: {len(trials)} finished trials have such an id. There: {ids}.")
+    return trials[0]
+
+
+def export_model(result: SweepResult, trial: TrialResult, store: ArtifactStore, folder: Path) -> list[Path]:
+    """Write weights, class names and card into a folder; returns the files.
+
+    Raises:
+        RequestError: if the folder holds files, or the target model can only be asked.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise RequestError(f"--to {folder}: it holds files already: name an empty folder.")
+    artifact = store.open(trial.plan.keys.target)
+    if holds_black_box(artifact):
+        raise RequestError(f"trial {trial.id}: its target model can only be asked: there is no network to export.")
+    model = load_classifier(artifact, device=torch.device("cpu"))
+    names = store.read_json(trial.plan.keys.target, "identities.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name in (WEIGHTS, CLASSES, CARD)]
+    weights = {name: weight.contiguous() for name, weight in _published_weights(model).items()}
+    save_file(weights, files[0], metadata={"format": "pt"})
+    files[1].write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    files[2].write_text("\n".join(_card(result, trial, model)) + "\n", encoding="utf-8")
+    return files
+
+
+def _published_weights(model: Classifier) -> dict[str, torch.Tensor]:
+    """Weights by the names of the library that the network comes from; mean and std of the input stand in the card."""
+    weights = {name: weight for name, weight in model.state_dict().items() if name not in ("mean", "std")}
+    return model.named_as_published(weights)
+
+
+def _card(result: SweepResult, trial: TrialResult, model: Classifier) -> Iterator[str]:
+    """The lines of the model card."""
+    resolved = result.resolved
+    spec, private = resolved.spec, resolved.spec.data.private
+    yield f"# {spec.name}, trial {trial.id}"
+    yield ""
+    yield f"An image classifier ({model.config.label}) of {model.classes} identities, as midre trained and attacked it."
+    yield f"Sweep {resolved.sweep}, training seed {trial.plan.trial.seed}."
+    yield "\n## Data\n"
+    size = f"{private.image_size} x {private.image_size} pixels, {private.channels} channels"
+    yield f"Private images of kind `{private.kind}`, {size}; SHA-256 {resolved.private_digest[:16]}."
+    yield "\n## Defense\n"
+    yield from _defenses(trial)
+    yield "\n## Accuracy\n"
+    for name, estimate in trial.utility.items():
+        yield f"- {in_words(name)}: {with_interval(name, estimate)}, on {estimate['n']} held-out images"
+    yield "\n## What was attacked, and how it held\n"
+    for attack in trial.attacks.values():
+        yield f"- {attack.label} ({attack.protocol['access']}, {attack.queries:,} queries)"
+        for name, estimate in attack.estimates.items():
+            scale = [result.scale(trial, f"{attack.label}.{name}")]
+            yield f"  - {in_words(name)}: {with_scale(with_interval(name, estimate), name, scale)}"
+    yield "\nBrackets hold 95 % intervals. Attacks that were not tried may get more out of it."
+    yield "\n## Use\n"
+    yield "Images in [0, 1] are normalised by the mean and standard deviation below. To attack it again with midre:"
+    yield f"\n```yaml\n{yaml.safe_dump({'target': _target(model)}, sort_keys=False, width=100)}```"
+
+
+def _defenses(trial: TrialResult) -> Iterator[str]:
+    """The defenses with all their settings."""
+    config = trial.plan.job(trial.plan.keys.target).config
+    defenses = config.get("defenses", [])
+    if not defenses:
+        yield "None." if config["kind"] == "train_classifier" else "Not known: it was trained elsewhere."
+    for defense in defenses:
+        settings = ", ".join(f"{name}: {value}" for name, value in defense.items() if name != "kind")
+        yield f"- {defense['kind']} ({settings})"
+
+
+def _target(model: Classifier) -> dict[str, object]:
+    """The section of a spec that reads these files."""
+    settings = model.config.model_dump(mode="json", exclude_defaults=True, exclude={"weights", "weights_digest"})
+    mean, std = (values.flatten().tolist() for values in (model.mean, model.std))
+    model_settings = {"kind": model.config.kind, **settings}
+    return {"model": model_settings, "checkpoint": WEIGHTS, "classes": CLASSES, "mean": mean, "std": std}
