@@ -171,8 +171,10 @@ def _paragraphs(status: Status) -> Iterator[RenderableType]:
     to_come = f", {trials['to_come']} to come" if "to_come" in trials else ""
     at_work = f"{trials['started']} at work" if status.state == "running" else f"{trials['started']} not ended"
     yield Text(f"  trials: {trials['done']} done, {trials['failed']} failed, {at_work}{to_come}")
-    of = f" of {live.jobs}" if live and live.jobs else ""
-    jobs = f"{len(status.ledger.jobs_done)}{of} run, {len(status.ledger.jobs_failed)} failed"
+    done = len(status.ledger.jobs_done)
+    # A search that learns is counted now and then, and may have more jobs done by then.
+    of = f" of {live.jobs}" if live and live.jobs and live.jobs >= done else ""
+    jobs = f"{done}{of} run, {len(status.ledger.jobs_failed)} failed"
     cached = f", {live.snapshot.jobs_cached} from the store" if live else ""
     yield Text(f"  jobs: {jobs}{cached}, {len(status.running)} at work, {len(status.waiting)} wait")
     yield Text(f"  cost so far: {cost['cpu_hours']:.3g} CPU hours, {cost['gpu_hours']:.3g} GPU hours")

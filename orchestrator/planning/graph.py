@@ -97,6 +97,11 @@ class AttackKeys:
     """Real images of the people attacked, which none can exceed; None where that is not measured."""
 
     @property
+    def prepares(self) -> bool:
+        """Whether anything is drawn for it: a prior, or surrogates."""
+        return any(member.prior or member.surrogates for member in self.first.members.values())
+
+    @property
     def first(self) -> DrawKeys:
         """With the first seed: that of pictures, where one is enough to look at."""
         return self.draws[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from orchestrator.reports.tables import (
@@ -19,6 +19,7 @@ from orchestrator.results.paired_points import above_floor, against_baseline, me
 from orchestrator.results.sweep_result import PointResult, SweepResult
 from orchestrator.search.space import Objective
 from orchestrator.statistics.paired import Difference
+from workloads.core.words import counted
 
 MOST_TO_ADD = 100_000
 """With more identities or seeds to add than this, a change is too small to be worth deciding."""
@@ -217,7 +218,26 @@ def _caveats(result: SweepResult) -> Iterator[str]:
         return
     if max(len(point.trials) for point in points) == 1:
         yield "There is one training seed: how much another would change the numbers is not known."
-    attacks = [attack for point in points for trial in point.trials for attack in trial.attacks.values()]
-    for noun, kind in (("judge", "judge"), ("prior of some attack", "prior")):
-        if any(len({getattr(draw, kind) for draw in attack.draws}) == 1 for attack in attacks):
+    yield from _drawn(points)
+
+
+def _drawn(points: Sequence[PointResult]) -> Iterator[str]:
+    """How often trainings, priors and judges were drawn, and what no interval holds since it was drawn once."""
+    trials = [trial for point in points for trial in point.trials]
+    judges = {len({draw.judge for draw in attack.draws}) for trial in trials for attack in trial.attacks.values()}
+    priors = {
+        len({draw.prior for draw in attack.draws})
+        for trial in trials
+        for attack in trial.attacks.values()
+        if trial.plan.keys.attacks[attack.label].prepares
+    }
+    for noun, counts in (("judge", judges), ("prior of some attack", priors)):
+        if 1 in counts:
             yield f"There is one {noun}: what another training of it would change, no interval holds."
+    drawn = {"training seed{s}": {len(point.trials) for point in points}, "prior{s}": priors, "judge{s}": judges}
+    texts = [
+        counted(min(counts), noun) if len(counts) == 1 else f"{min(counts)} to {counted(max(counts), noun)}"
+        for noun, counts in drawn.items()
+        if counts
+    ]
+    yield f"Numbers are means over {', '.join(texts[:-1])} and {texts[-1]}."

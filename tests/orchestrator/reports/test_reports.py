@@ -337,6 +337,20 @@ def test_headlines_say_how_sure_a_place_on_the_frontier_is(world: World) -> None
     text = " ".join(findings(result))
     assert "gmi attack accuracy 50.0 %; on the frontier in 100 % of resamples)" in text
     assert "There is one judge: what another training of it would change, no interval holds. There is one prior" in text
+    assert text.endswith("Numbers are means over 1 training seed, 1 prior and 1 judge.")
+
+
+def test_headlines_say_how_often_everything_was_drawn(world: World) -> None:
+    trials = []
+    for point, params in enumerate(({}, SMALL)):
+        trial = world.trial(point, params, 0, 0.95, 0.9)
+        (draw,) = trial.attacks["gmi"].draws
+        draws = tuple(dataclasses.replace(draw, judge=judge) for judge in range(3))
+        attacked = dataclasses.replace(trial.attacks["gmi"], draws=draws)
+        trials.append(dataclasses.replace(trial, attacks={"gmi": attacked}))
+    text = " ".join(findings(world.result(*trials)))
+    assert "There is one judge" not in text and "There is one prior" in text
+    assert text.endswith("Numbers are means over 1 training seed, 1 prior and 3 judges.")
 
 
 def test_headlines_do_not_compare_other_people(world: World) -> None:
