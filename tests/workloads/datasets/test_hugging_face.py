@@ -76,8 +76,7 @@ def test_the_card_says_what_datasets_reads(prepared: Path) -> None:
     card: dict[str, Any] = yaml.safe_load(header)
     names = card["dataset_info"]["features"][1]["dtype"]["class_label"]["names"]
     assert tuple(names[str(number)] for number in range(2)) == original(prepared).names()
-    splits = {split["name"]: split["num_examples"] for split in card["dataset_info"]["splits"]}
-    assert splits == {"train": 4, "test": 2}
+    assert "splits" not in card["dataset_info"]  # `datasets` ignores them, with a warning, unless they give bytes too
     assert {entry["split"]: entry["path"] for entry in card["configs"][0]["data_files"]} == {
         "train": "data/train-*",
         "test": "data/test-*",
@@ -102,4 +101,4 @@ def test_hugging_face_reads_it(prepared: Path) -> None:
     loaded = datasets.load_dataset(str(private(prepared)))
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 4, "test": 2}
     assert tuple(loaded["train"].features["label"].names) == original(prepared).names()
-    assert loaded["train"][0]["image"].size == (178, 218)
+    assert loaded["train"][0]["image"].size == (108, 108)  # as the protocol crops

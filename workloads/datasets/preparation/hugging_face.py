@@ -104,7 +104,7 @@ def _card(
 
 
 def _header(name: str, splits: Mapping[str, int], names: Sequence[str]) -> dict[str, Any]:
-    """Splits, columns and names of the classes."""
+    """Files of each split, columns and names of the classes."""
     labels = {str(number): identity for number, identity in enumerate(names)}
     files = [{"split": split, "path": f"data/{split}-*"} for split in splits]
     return {
@@ -117,7 +117,6 @@ def _header(name: str, splits: Mapping[str, int], names: Sequence[str]) -> dict[
                 {"name": "label", "dtype": {"class_label": {"names": labels}}},
                 {"name": "file", "dtype": "string"},
             ],
-            "splits": [{"name": split, "num_examples": images} for split, images in splits.items()],
         },
     }
 
