@@ -83,7 +83,8 @@ def _card(result: SweepResult, trial: TrialResult, model: Classifier) -> Iterato
         for name, estimate in attack.estimates.items():
             scale = [result.scale(trial, f"{attack.label}.{name}")]
             yield f"  - {in_words(name)}: {with_scale(with_interval(name, estimate), name, scale)}"
-    yield "\nBrackets hold 95 % intervals. Attacks that were not tried may get more out of it."
+    yield "\nBrackets hold 95 % intervals. Parentheses hold what images of no attack reach (samples of its prior,"
+    yield "public images) and what real images of the people do. Attacks that were not tried may get more out of it."
     yield "\n## Use\n"
     yield "Images in [0, 1] are normalised by the mean and standard deviation below. To attack it again with midre:"
     yield f"\n```yaml\n{yaml.safe_dump({'target': _target(model)}, sort_keys=False, width=100)}```"
