@@ -64,9 +64,9 @@ def _in_prospect(sweep: Sweep, trials: int, jobs: int) -> str:
     """How many points a search that asks as it goes asks for, and what that comes to."""
     spec = sweep.resolved.spec
     points = counted(spec.search.sampler.limit or 0, "point{s}")
-    each = counted(len(spec.search.seeds), "seed{s}")
+    seeds = counted(len(spec.search.seeds), "seed{s}")
     return (
-        f"{spec.search.sampler.kind} asks for {points} one after another, each with {each}: "
+        f"{spec.search.sampler.kind} asks for {points} one after another, each with {seeds}: "
         f"{trials} to {sweep.search().size} trials, {jobs} to {most_jobs(sweep)} jobs."
     )
 

@@ -19,7 +19,7 @@ from workloads.core.files import replace_when_written
 Row = dict[str, Any]
 
 SCHEMA_VERSION = 2
-"""Of the tables' columns, in each table's metadata beside the id of its sweep; raised when one changes its meaning."""
+"""Version of the tables' columns, raised when one changes its meaning; each table's metadata holds it."""
 _BOUNDS = ("low", "high", "n", "method")
 PEOPLE = "_people"
 """Ends the name of a number in the columns of its interval over people, where the other one is over images."""
