@@ -45,7 +45,7 @@ class Design:
     judges: int = 1
     drawn: float = 0.0
     """Standard deviation of how a prior, and a judge, sees one point otherwise than another, about. What it sees
-    otherwise at all points alike has twice that."""
+    otherwise at all points alike has twice that. None of what is drawn once, of which alone a report then speaks."""
 
 
 def main() -> None:
@@ -122,6 +122,8 @@ def simulated(rng: np.random.Generator, design: Design, *, fall: float = 0.0) ->
     logits = special.logit(person.clip(0.02, 0.98)) + 0.5 * rng.standard_normal((points, 1, 1, 1, people))
     logits = logits + design.training / SLOPE * rng.standard_normal((points, design.seeds, 1, 1, 1))
     for shape in ((design.priors, 1, 1), (1, design.judges, 1)):
+        if max(shape) == 1:  # a report speaks of this one alone, so what it sees otherwise is no error
+            continue
         alike = 2 * rng.standard_normal((1, 1, *shape))
         logits = logits + design.drawn / SLOPE * (alike + rng.standard_normal((points, 1, *shape)))
     logits = logits + 0.25 * rng.standard_normal((points, 1, 1, design.judges, people))
