@@ -108,7 +108,12 @@ class Pool:
         self._dispatch()
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_nodes())
-        return await waiting.slot
+        try:
+            return await waiting.slot
+        except asyncio.CancelledError:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+            raise
 
     def warm(self, requests: Sequence[Request]) -> None:
         """Start as many workers as there is room for, in turn for each of the requests that are to come soon."""

@@ -253,3 +253,23 @@ def test_an_executor_that_has_ended_is_asked_nothing_more(monkeypatch: pytest.Mo
         assert executor.snapshot().jobs_run == 3
     assert executor.snapshot().jobs_run == 3
     assert len(answers) == 1
+
+
+def test_a_job_that_is_cancelled_while_it_waits_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gave it a worker later would find its wait over, and fail."""
+    from orchestrator.executors.ray.pool import Pool as RealPool
+
+    pool = RealPool(lambda *worker: worker, None)
+    monkeypatch.setattr(pool, "nodes", lambda: [])
+
+    async def cancelled() -> int:
+        waiting = asyncio.create_task(pool.acquire(Request()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        watch = pool._watch
+        assert watch is not None
+        watch.cancel()
+        return len(pool._queue)
+
+    assert asyncio.run(cancelled()) == 0
