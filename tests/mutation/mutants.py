@@ -43,7 +43,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/core/numerics.py",
         "orchestrator/planning/test_strict_numerics.py",
         lost_gpu=("(self.gpu or self.processor) if gpus", "self.processor if gpus"),
-        other_cores=('"cores": self.cores, "torch"', '"cores": here["cores"], "torch"'),
+        other_cores=('"cores": self.cores, "GPUs"', '"cores": here["cores"], "GPUs"'),
     ),
     *_mutants(
         "workloads/core/numerics.py",
