@@ -324,13 +324,19 @@ MUTANTS: tuple[Mutant, ...] = (
         other_tail=("upper + other_below", "upper"),
         no_correlation=("np.where(correlation == 1, alone, mixed)", "independent"),
         half_of_the_outcome=("tail - itself / 2", "tail"),
-        likelihood_of_the_share=("self._log_weights + at_share / 2", "self._log_weights"),
+        likelihood_of_the_share=(
+            "self._log_weights + self._log_likelihood(of_groups) / 2",
+            "self._log_likelihood(of_groups) / 2",
+        ),
     ),
     *_mutants(
         "orchestrator/statistics/paired.py",
         "orchestrator/statistics/test_paired.py",
-        seeds=("2 * (training - within) / seeds", "0 * (training - within) / seeds"),
-        simultaneous=("level = _simultaneous_level(changes, beyond, squared)", "level = LEVEL"),
+        seeds=("2 * (pooled - within) / count", "0 * (pooled - within) / count"),
+        simultaneous=(
+            "level = _simultaneous_level(changes, [draw.beyond for draw in draws], squared)",
+            "level = LEVEL",
+        ),
         certain=("(smallest_step / (units + 2)) ** 2", "0"),
         calm=("np.where(unusual, alone, between.mean())", "np.where(unusual, between.mean(), between.mean())"),
     ),
@@ -350,13 +356,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "workloads/metrics/test_set_metrics.py",
         neighbour=("kthvalue(k + 1, dim=1)", "kthvalue(k, dim=1)"),
         density=("(k * len(reconstructed))", "(k * len(private))"),
-        recall=("(distances.T, reconstructed_radii)", "(distances, private_radii)"),
+        recall=("distances <= reconstructed_radii[None]", "inside"),
     ),
     *_mutants(
         "workloads/metrics/fid.py",
         "workloads/metrics/test_set_metrics.py",
         joint=("- 2 * joint", "- joint"),
-        factor=("math.sqrt(len(rows) - 1)", "math.sqrt(len(rows))"),
+        factor=("(times.sum() - 1)", "times.sum()"),
     ),
     *_mutants(
         "workloads/metrics/psnr.py",
@@ -408,7 +414,7 @@ MUTANTS: tuple[Mutant, ...] = (
         digest_of_json=("hexdigest() != manifest.files[name].sha256", 'hexdigest() == ""'),
         digest_of_artifact=('f"{name} {file.sha256}\\n"', 'f"{name}\\n"'),
         checkpoint=("self._delete_checkpoint(key)\n", "pass\n"),
-        set_aside=("self._fs.delete_dir(_folder(key))", "pass"),
+        set_aside=("self._files.move_folder(_folder(key), target)", "pass"),
     ),
     *_mutants(
         "orchestrator/store/ledger.py",
@@ -480,7 +486,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "contracts/test_job_keys.py",
         "workloads/models/test_models.py",
         component_version=('fields | {"version": value.revision}', "fields"),
-        location=("not is_marked(field, Location) and", "True and"),
+        location=("is_marked(field, Location) or", "False or"),
     ),
     *_mutants(
         "workloads/core/config.py",
@@ -673,8 +679,12 @@ MUTANTS: tuple[Mutant, ...] = (
     *_mutants(
         "workloads/training/checkpoint_files.py",
         "workloads/training/test_checkpoint_files.py",
-        order_of_outputs=("settings.classes.index(name) for name in names", "names.index(name) for name in names"),
         changed_file=("if digest_of(file) != settings.checkpoint.digest:", "if False:"),
+    ),
+    *_mutants(
+        "workloads/training/class_names.py",
+        "workloads/training/test_checkpoint_files.py",
+        order_of_outputs=("[classes.index(name) for name in names]", "list(range(len(names)))"),
     ),
     *_mutants(
         "orchestrator/planning/code.py",
