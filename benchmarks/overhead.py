@@ -33,6 +33,10 @@ class Probes:
     def next(self) -> Trial | None:
         return self._waiting.pop(0) if self._waiting else None
 
+    @property
+    def waits(self) -> bool:
+        return False
+
     def give_back(self, trial: Trial) -> None:
         self._waiting.insert(0, trial)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -20,9 +20,11 @@ from orchestrator.cli.running import executor_of, run_watched
 from orchestrator.errors import RequestError
 from orchestrator.placement.machine import this_machine
 from orchestrator.results.comparison import compare as compare_summaries
+from orchestrator.results.confirmation import Optimism, optimism
 from orchestrator.results.parquet_tables import tables
 from orchestrator.results.pooling import EstimateRecord
-from orchestrator.results.sweep_result import SweepResult, TrialResult, summary
+from orchestrator.results.summary import summary
+from orchestrator.results.sweep_result import SweepResult, TrialResult
 from orchestrator.spec import loading
 from orchestrator.spec.hints import did_you_mean
 from orchestrator.spec.model import Spec
@@ -165,9 +167,21 @@ class Run:
         return self._frame("identities")
 
     def frontier(self) -> pd.DataFrame:
-        """The rows of `trials` whose points no other point beats in all objectives, by means over seeds."""
+        """The rows of `trials` whose points no other point beats in all objectives, by means over seeds.
+
+        Of a search whose points were confirmed, these are the trials that confirm (`stage`).
+        """
         trials = self.trials
         return trials[trials["trial"].isin(self.result.pareto())]
+
+    def optimism(self) -> pd.DataFrame:
+        """A row for each objective of each confirmed point: its gain over no defense in the search and when confirmed.
+
+        `optimism` is the difference, between the ends of its 95 % interval.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(map(asdict, optimism(self.result)), columns=[field.name for field in fields(Optimism)])
 
     def trial(self, id: str) -> RunTrial:
         """A finished trial by its id, or by the beginning of it.

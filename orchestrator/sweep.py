@@ -24,7 +24,8 @@ from orchestrator.planning.code import Currency, changed_jobs
 from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import data_inputs, plan
 from orchestrator.planning.search import Search
-from orchestrator.results.sweep_result import SweepResult, collect, summary
+from orchestrator.results.summary import summary
+from orchestrator.results.sweep_result import SweepResult, collect
 from orchestrator.spec.loading import read_resolved
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore, Facts
@@ -104,11 +105,10 @@ class Sweep:
         return Search(self.resolved.spec, self.state().trials.values())
 
     def plans(self) -> list[TrialPlan]:
-        """Plans of the trials that are certain: those given out so far, and all others unless the sampler learns."""
+        """Plans of the trials that are certain: those given out so far, all others unless the sampler learns, and those
+        that confirm points of a search that has ended."""
         search = self.search()
-        if not self.resolved.spec.search.sampler.learns:
-            while search.next() is not None:
-                pass
+        search.foresee()
         return [plan(self.resolved, trial, search.spec_of(trial)) for trial in search.trials]
 
     def first_plan(self) -> TrialPlan | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from orchestrator.cli.changes import print_changes
+from orchestrator.cli.confirming import confirming_lines
 from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.output import print_json, print_line, print_notes, stdout
 from orchestrator.cli.resources import has_store, lines_by_kind, sized_jobs
@@ -31,15 +32,19 @@ def print_plan(
     learns = sweep.resolved.spec.search.sampler.learns
     changed = sweep.changed()
     done, sized = _done(sweep, jobs, changed), sized_jobs(sweep, plans, nodes)
+    confirming = list(confirming_lines(sweep))
     if as_json:
         rows = [_row(job, sized[job.key], done=done[job.key]) for job in jobs.values()]
         bound = {"most_jobs": most_jobs(sweep)} if learns else {}
-        print_json({"sweep": sweep.id, "trials": sweep.search().size, **bound, "jobs": rows})
+        confirm = {"confirming": confirming} if confirming else {}
+        print_json({"sweep": sweep.id, "trials": sweep.search().size, **bound, **confirm, "jobs": rows})
     else:
         title = "certain so far" if learns else counted(len(plans), "trial{s}")
         stdout.print(_table(jobs, done, title=f"{sweep.id}: {title}"))
         if learns:
             print_line(_in_prospect(sweep, len(plans), len(jobs)))
+        for line in confirming:
+            print_line(line)
         print_line(devices_in_words(nodes))
         for line in lines_by_kind(jobs, sized):
             print_line(line)
@@ -67,7 +72,7 @@ def _in_prospect(sweep: Sweep, trials: int, jobs: int) -> str:
     seeds = counted(len(spec.search.seeds), "seed{s}")
     return (
         f"{spec.search.sampler.kind} asks for {points} one after another, each with {seeds}: "
-        f"{trials} to {sweep.search().size} trials, {jobs} to {most_jobs(sweep)} jobs."
+        f"{trials} to {sweep.search().searched} trials, {jobs} to {most_jobs(sweep)} jobs."
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from orchestrator.cli.output import print_json, print_line, stderr, stdout
 from orchestrator.reports.findings import weak_attacks
-from orchestrator.reports.tables import attacks_table, points_table, trials_table
+from orchestrator.reports.tables import attacks_table, optimism_table, points_table, trials_table
 from orchestrator.results.numerics import remarks
 from orchestrator.results.sweep_result import SweepResult, kept_changes
 from orchestrator.store.paths import without_password
@@ -20,11 +22,22 @@ def rewrite_report(run: Path, *, as_json: bool) -> None:
     """Write tables, report and summary of a run again, and print them."""
     sweep = Sweep.reopened(run)
     result = sweep.result()
-    summary = sweep.publish(result, seconds=0.0, jobs={"run": 0, "cached": 0, "failed": 0})
+    cost = _cost_of_run(sweep)
+    summary = sweep.publish(result, seconds=cost["seconds"], jobs=cost["jobs"])
     if as_json:
         print_json(summary)
     else:
         show_results(sweep, result, console=stdout)
+
+
+def _cost_of_run(sweep: Sweep) -> dict[str, Any]:
+    """What the last run of a sweep took, as its summary says; what the ledger counts if there is none."""
+    if sweep.paths.summary.is_file():
+        summary: dict[str, Any] = json.loads(sweep.paths.summary.read_text(encoding="utf-8"))
+        return summary
+    state = sweep.state()
+    jobs = {"run": len(state.jobs_done), "cached": 0, "failed": len(state.jobs_failed)}
+    return {"seconds": max((state.updated_at or 0.0) - (state.started_at or 0.0), 0.0), "jobs": jobs}
 
 
 def sync_run(run: Path) -> None:
@@ -44,6 +57,8 @@ def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_aga
     if len(sweep.resolved.spec.attacks) > 1:
         console.print(attacks_table(result))
     console.print(points_table(result))
+    if result.stage == "confirm":
+        console.print(optimism_table(result))
     for remark in (*weak_attacks(result), *sweep.resolved.notes, *remarks(result.numerics), *kept_changes(result)):
         print_line(remark, console=console)
     print_line(f"report:    {sweep.paths.report}", console=console)

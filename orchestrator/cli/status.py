@@ -83,6 +83,7 @@ class Status:
         """Number of trials by their state."""
         statuses = [trial.status for trial in self.ledger.trials.values()]
         counts = {status: statuses.count(status) for status in ("started", "done", "failed")}
+        counts["confirming"] = sum(trial.stage == "confirm" for trial in self.ledger.trials.values())
         return counts | ({"to_come": max(self.live.trials - len(statuses), 0)} if self.live else {})
 
     def cost(self) -> dict[str, float]:
@@ -169,8 +170,9 @@ def _paragraphs(status: Status) -> Iterator[RenderableType]:
     trials, live, cost = status.trials(), status.live, status.cost()
     yield Text(f"{status.run}: {_headline(status)}")
     to_come = f", {trials['to_come']} to come" if "to_come" in trials else ""
+    confirm = f"; {trials['confirming']} of them confirm what the search picked" if trials["confirming"] else ""
     at_work = f"{trials['started']} at work" if status.state == "running" else f"{trials['started']} not ended"
-    yield Text(f"  trials: {trials['done']} done, {trials['failed']} failed, {at_work}{to_come}")
+    yield Text(f"  trials: {trials['done']} done, {trials['failed']} failed, {at_work}{to_come}{confirm}")
     done = len(status.ledger.jobs_done)
     # A search that learns is counted now and then, and may have more jobs done by then.
     of = f" of {live.jobs}" if live and live.jobs and live.jobs >= done else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from orchestrator.cli.confirming import confirming_lines
 from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.output import WRONG_REQUEST, print_json, print_line, print_notes, stderr
 from orchestrator.cli.resources import lines_by_kind, sized_jobs
@@ -36,6 +37,8 @@ def print_problems(spec: Path, overrides: Sequence[str] | None, *, address: str 
         print_json({"ok": True, "problems": [], **({"notes": list(notes)} if notes else {})})
     else:
         stderr.print(f"{spec}: nothing wrong.")
+        for line in confirming_lines(sweep):
+            print_line(line, console=stderr)
         print_notes(notes)
         _print_resources(sweep, nodes)
 

@@ -21,7 +21,11 @@ class TrialSource(Protocol):
     """What an executor needs of a search, which is one."""
 
     def next(self) -> Trial | None:
-        """Take the next trial to run; None if there are no more."""
+        """Take the next trial to run; None if there are no more, or none yet."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether trials may follow, though `next` has none before those at work have ended."""
 
     def give_back(self, trial: Trial, /) -> None:
         """Return a trial that was taken but not started, so that it comes next again."""

@@ -118,6 +118,7 @@ class SessionRecorder:
             params=dict(trial.params),
             seed=trial.seed,
             baseline=trial.baseline,
+            stage=trial.stage,
         )
 
     def wait_job(self, job: PlannedJob, request: Request, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.placement.sizing import Needs
 
@@ -36,6 +36,10 @@ class PlannedJob:
     """Distributions that it needs beside midre, such as `midre-example==1.0`."""
 
 
+Stage = Literal["search", "confirm"]
+"""What a trial is for: to find good points, or to measure those that were picked with draws that did not pick them."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One point of the search space with one training seed."""
@@ -49,6 +53,8 @@ class Trial:
     """Training seed of the target model."""
     baseline: bool
     """Whether the trial is one without any defense."""
+    stage: Stage = "search"
+    """Whether it belongs to the search, or confirms a point that the search picked."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.planning.code import code_of
+from orchestrator.planning.fresh_seeds import fresh_seeds
 from orchestrator.planning.graph import (
     AttackKeys,
     DrawKeys,
@@ -47,7 +48,7 @@ def plan(resolved: ResolvedSpec, trial: Trial, spec: Spec, *, with_code: bool = 
         spec: the spec of the trial, with its point put in.
         with_code: whether jobs hold the digests of their code, which take a moment to compute.
     """
-    planner = _Planner(spec, resolved, trial.seed, with_code)
+    planner = _Planner(spec, resolved, trial, with_code)
     keys = planner.plan()
     return TrialPlan(trial, tuple(defense.kind for defense in spec.defenses), tuple(planner.jobs), keys)
 
@@ -88,8 +89,8 @@ def _without_fractions(value: Any) -> Any:
 class _Planner:
     """Collects the jobs of a trial."""
 
-    def __init__(self, spec: Spec, resolved: ResolvedSpec, seed: int, with_code: bool) -> None:
-        self._spec, self._seed, self._with_code = spec, seed, with_code
+    def __init__(self, spec: Spec, resolved: ResolvedSpec, trial: Trial, with_code: bool) -> None:
+        self._spec, self._trial, self._with_code = spec, trial, with_code
         self._private, self._public = data_inputs(resolved, spec)
         self._machine = content(resolved.machine) if resolved.machine else None
         self._plugins = tuple(sorted(plugins_in(spec)))
@@ -100,7 +101,9 @@ class _Planner:
         self._shapes: dict[str, str] = {}
 
     def plan(self) -> TrialKeys:
-        models = {seed: self._add(self._train_evaluation_model(seed)) for seed in self._spec.evaluation.seeds}
+        models = {
+            seed: self._add(self._train_evaluation_model(seed)) for seed in self._seeds(self._spec.evaluation.seeds)
+        }
         public = self._starting_point()
         target = self._add(self._make_target_model(), **({"public": public} if public else {}))
         utility = tuple(
@@ -112,6 +115,10 @@ class _Planner:
         judges = tuple(JudgeKeys(seed, model, self._add(measure, model=model)) for seed, model in models.items())
         attacks = {attack.label: self._attack(attack, target, judges) for attack in self._spec.attacks}
         return TrialKeys(judges=judges, target=target, natural=natural, attacks=attacks, public=public)
+
+    def _seeds(self, of_search: Sequence[int]) -> Sequence[int]:
+        """The seeds of judges or priors: those that the search draws, or as many others for a trial that confirms."""
+        return of_search if self._trial.stage == "search" else fresh_seeds(of_search, len(of_search))
 
     def _add(self, config: JobConfig, **inputs: str) -> str:
         """Plan a job, once however often it is added; its key."""
@@ -166,7 +173,7 @@ class _Planner:
             model=target.model,
             training=target.training,
             defenses=self._spec.defenses,
-            seed=self._seed,
+            seed=self._trial.seed,
         )
 
     def _starting_point(self) -> str | None:
@@ -184,7 +191,8 @@ class _Planner:
         """An attack on the target model with each seed of its prior, and the judgement of what it rebuilds."""
         spec = self._spec
         config = attack.against(spec.defenses).with_prior(spec.prior and spec.prior.model_copy(update={"seeds": None}))
-        draws = tuple(self._draw(config, seed, target, judges) for seed in attack_seeds(config, spec.prior))
+        seeds = self._seeds(attack_seeds(config, spec.prior))
+        draws = tuple(self._draw(config, seed, target, judges) for seed in seeds)
         return AttackKeys(draws, self._ceiling(config, judges) if has_floors(spec, config) else None)
 
     def _draw(self, config: AttackConfig, seed: int, target: str, judges: Sequence[JudgeKeys]) -> DrawKeys:

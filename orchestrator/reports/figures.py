@@ -218,7 +218,7 @@ def _around(x: float, y: float) -> Bbox:
 def heat_maps(result: SweepResult) -> Figure | None:
     """Both axes over the two searched fields; None unless exactly two are searched and both have few values."""
     fields = {path: _values(distribution) for path, distribution in result.resolved.spec.search.space.items()}
-    points = [point for point in _with(result.points(), *axes(result)) if not point.baseline]
+    points = [point for point in _with(result.points("search"), *axes(result)) if not point.baseline]
     if len(fields) != 2 or not points or any(not 1 < len(values) <= MOST_CELLS for values in fields.values()):
         return None
     rows, columns = fields.values()
@@ -260,7 +260,7 @@ def _heat_map(
 def _label_heat_map(plot: Axes, result: SweepResult, objective: Objective, fields: dict[str, list[Any]]) -> None:
     (down, rows), (across, columns) = fields.items()
     names, name = short_names(result), objective.metric
-    baseline = [point for point in result.points() if point.baseline]
+    baseline = [point for point in result.points("search") if point.baseline]
     beside = f"; no defense: {number(name, baseline[0].mean(name))}" if baseline else ""
     goal = "higher" if objective.goal == "max" else "lower"
     plot.set_title(f"{in_words(name)}\n{goal} is better, and yellower{beside}", fontsize=11)

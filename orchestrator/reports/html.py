@@ -23,6 +23,7 @@ from orchestrator.reports.tables import (
     attack_rows,
     in_words,
     joined,
+    optimism_rows,
     point_rows,
     short_names,
     trial_label,
@@ -112,6 +113,12 @@ def _tables(result: SweepResult) -> list[tuple[str, str, Rows]]:
     trials = "One training seed each, with 95 % intervals in brackets, which hold what judges and priors differ in."
     tables = [("Points", points, point_rows(result, intervals=True)), ("Trials", trials, trial_rows(result))]
     attacks = "One attack on one trial each, with 95 % intervals in brackets and what it cost."
+    if result.stage == "confirm":
+        confirmed = (
+            "How much better than no defense each confirmed point was in the search that picked it, and with other "
+            "training seeds, judges and priors. Optimism is the difference, with its 95 % interval."
+        )
+        tables.insert(0, ("Confirmed", confirmed, optimism_rows(result)))
     return [*tables, ("Attacks", attacks, attack_rows(result))] if len(result.resolved.spec.attacks) > 1 else tables
 
 
@@ -173,7 +180,8 @@ def _protocol(result: SweepResult) -> list[tuple[str, list[str]]]:
     ]
     rows.append(("seconds per attack", [joined(_range([attack.seconds for attack in group])) for group in attacks]))
     rows.append(("intervals, 95 %", [_methods([attack.estimates for attack in group]) for group in attacks]))
-    seeds, utility = joined(result.resolved.spec.search.seeds), [trial.utility for trial in result.finished]
+    seeds = joined([trial.plan.trial.seed for trial in result.trials])
+    utility = [trial.utility for trial in result.finished]
     rows.append(("training seeds", [seeds] * len(attacks)))
     held_out = [estimates["natural_accuracy"]["n"] for estimates in utility if "natural_accuracy" in estimates]
     rows.append(("held-out images", [joined(held_out)] * len(attacks)))

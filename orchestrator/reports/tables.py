@@ -11,14 +11,16 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.planning.graph import Stage
 from orchestrator.results.comparison import Comparison
+from orchestrator.results.confirmation import optimism
 from orchestrator.results.paired_points import against_baseline, intervals_of_mean
 from orchestrator.results.pooling import SPREADS, EstimateRecord
 from orchestrator.results.scale import Scale
 from orchestrator.results.sweep_result import PointResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
-from orchestrator.results.units import FRACTION, unit_of
 from orchestrator.search.space import Objective
+from orchestrator.search.units import FRACTION, unit_of
 
 MISSING = "missing"
 STAR = "★"
@@ -212,9 +214,11 @@ def trial_rows(result: SweepResult, metrics: Sequence[str] | None = None) -> Row
         numbers = [
             with_scale(with_interval(name, estimates.get(name)), name, [result.scale(trial, name)]) for name in metrics
         ]
-        head = (trial.id, *_params(trial, names), str(trial.plan.trial.seed), trial.status)
+        stage = _stage(result, trial.plan.trial.stage)
+        head = (trial.id, *stage, *_params(trial, names), str(trial.plan.trial.seed), trial.status)
         rows.append(Row((STAR if trial.id in best else "", *head, *numbers), trial.id in best))
-    return Rows(("", "trial", *_param_headers(names), "seed", "status", *map(in_words, metrics)), tuple(rows))
+    headers = ("", "trial", *_stage(result, "stage"), *_param_headers(names), "seed", "status")
+    return Rows((*headers, *map(in_words, metrics)), tuple(rows))
 
 
 def attack_rows(result: SweepResult) -> Rows:
@@ -230,45 +234,79 @@ def attack_rows(result: SweepResult) -> Rows:
             )
             for name in metrics
         ]
-        head = ("", attack.label, str(attack.protocol["access"]), *_params(trial, names), str(trial.plan.trial.seed))
+        stage = _stage(result, trial.plan.trial.stage)
+        head = ("", attack.label, str(attack.protocol["access"]), *stage, *_params(trial, names))
         cost = (f"{attack.queries:,}", f"{attack.seconds:.0f}")
-        rows.append(Row((*head, *numbers, *cost), False))
-    headers = ("", "attack", "access", *_param_headers(names), "seed", *map(in_words, metrics), "queries", "seconds")
-    return Rows(headers, tuple(rows))
+        rows.append(Row((*head, str(trial.plan.trial.seed), *numbers, *cost), False))
+    headers = ("", "attack", "access", *_stage(result, "stage"), *_param_headers(names), "seed")
+    return Rows((*headers, *map(in_words, metrics), "queries", "seconds"), tuple(rows))
 
 
 def point_rows(result: SweepResult, metrics: Sequence[str] | None = None, *, intervals: bool = False) -> Rows:
-    """One row per point whose trials are all done; with all numbers, or those of `metrics`, and their intervals."""
+    """One row per point whose trials are all done; with all numbers, or those of `metrics`, and their intervals.
+
+    Points that were confirmed have a row of the search and one of the confirmation, which is the one that counts.
+    """
     text = with_spread_and_intervals if intervals else with_spread
     names, best = short_names(result), frontier_points(result)
     metrics = metric_names(result) if metrics is None else metrics
-    trades = trade_offs(result)
+    trades = {stage: trade_offs(result, stage) for stage in _stages(result)}
+    has_trades = any(trades.values())
     rows = []
-    for point in result.points():
+    for point in (point for stage in trades for point in result.points(stage)):
         numbers = [
             with_scale(text(point, name), name, [result.scale(trial, name) for trial in point.trials])
             for name in metrics
         ]
-        if trades:
-            numbers.append(str(trades.get(point.point, "-")))
-        head = (str(point.point), *_params(point.trials[0], names), str(len(point.trials)))
-        is_best = point.point in best
-        rows.append(Row((STAR if is_best else "", *head, *numbers), is_best))
-    headers = ["", "point", *_param_headers(names), "seeds", *map(in_words, metrics)]
-    return Rows((*headers, "trade-off") if trades else tuple(headers), tuple(rows))
+        if has_trades:
+            numbers.append(str(trades[point.stage].get(point.point, "-")))
+        head = (str(point.point), *_stage(result, point.stage), *_params(point.trials[0], names))
+        is_best = point.point in best and point.stage == result.stage
+        rows.append(Row((STAR if is_best else "", *head, str(len(point.trials)), *numbers), is_best))
+    headers = ["", "point", *_stage(result, "stage"), *_param_headers(names), "seeds", *map(in_words, metrics)]
+    return Rows((*headers, "trade-off") if has_trades else tuple(headers), tuple(rows))
 
 
-def trade_offs(result: SweepResult) -> dict[int, TradeOff]:
-    """The trade-off of each defended point against no defense; none unless both axes are accuracies."""
+def _stages(result: SweepResult) -> list[Stage]:
+    """The stages that the sweep has, in their order."""
+    return list(dict.fromkeys(trial.plan.trial.stage for trial in result.trials)) or ["search"]
+
+
+def _stage(result: SweepResult, cell: str) -> tuple[str, ...]:
+    """A cell of the column of stages, which only a sweep with several has."""
+    return (cell,) if len(_stages(result)) > 1 else ()
+
+
+def optimism_rows(result: SweepResult) -> Rows:
+    """One row per objective of each confirmed point: its gain when it was picked, and when it was confirmed."""
+    names = short_names(result)
+    rows = []
+    for change in optimism(result):
+        interval = _ends(change.number, {"low": change.low, "high": change.high}) if change.low is not None else ""
+        gains = (number(change.number, gain) for gain in (change.searched, change.confirmed, change.optimism))
+        picked, confirmed, difference = gains
+        values = [value_text(change.params[path]) if path in change.params else "-" for path in names]
+        cells = ("", str(change.point), *values, in_words(change.number), picked, confirmed)
+        rows.append(Row((*cells, f"{difference} {interval}".strip()), False))
+    headers = ("", "point", *names.values(), "number", "gain in the search", "gain confirmed", "optimism")
+    return Rows(headers, tuple(rows))
+
+
+def trade_offs(result: SweepResult, stage: Stage | None = None) -> dict[int, TradeOff]:
+    """The trade-off of each defended point against no defense; none unless both axes are accuracies.
+
+    `stage` is the stage whose numbers are taken; by default that which counts.
+    """
     utility, leakage = axes(result)
     names = utility.metric, leakage.metric
-    baseline = next((point for point in result.points() if point.baseline), None)
+    points = result.points(stage)
+    baseline = next((point for point in points if point.baseline), None)
     if baseline is None or not all(map(is_fraction, names)) or (utility.goal, leakage.goal) != ("max", "min"):
         return {}
-    lost = {point for point, change in against_baseline(result.points(), names[0]).items() if change.sign < 0}
+    lost = {point for point, change in against_baseline(points, names[0]).items() if change.sign < 0}
     return {
         point.point: trade_off(point, baseline, utility=names[0], attack=names[1], surely_lost=point.point in lost)
-        for point in result.points()
+        for point in points
         if not point.baseline
     }
 
@@ -300,6 +338,12 @@ def points_table(result: SweepResult) -> Table:
     spreads = "mean ± standard deviation over training seeds, a ratio ± its standard error"
     note = f"{STAR} beaten by no other point's means; {spreads}{_ABOUT_SCALES}{rest}"
     return _table(f"Points of {result.resolved.sweep}", note, point_rows(result, shown))
+
+
+def optimism_table(result: SweepResult) -> Table:
+    """What the search promised of each confirmed point, and what was left of it."""
+    note = "gains over no defense; optimism: how much the first was too good, 95 % intervals in brackets"
+    return _table(f"Confirmed points of {result.resolved.sweep}", note, optimism_rows(result))
 
 
 def attacks_table(result: SweepResult) -> Table:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from orchestrator.results.pooling import Ends, UnitValues, unit_values, within_bounds
 from orchestrator.results.sweep_result import PointResult, TrialResult
-from orchestrator.results.units import FRACTION, unit_of
 from orchestrator.search.space import Objective
+from orchestrator.search.units import FRACTION, unit_of
 from orchestrator.statistics.membership import frontier_membership
 from orchestrator.statistics.over_seeds import seed_interval, total_interval
 from orchestrator.statistics.paired import Difference, differences
@@ -27,7 +27,7 @@ def against_baseline(points: Sequence[PointResult], name: str) -> dict[int, Diff
     Args:
         name: `natural_accuracy`, or an attack, a dot and a metric.
     """
-    values = {point.point: _values(point, name) for point in points}
+    values = {point.point: point_values(point, name) for point in points}
     baseline = next((values[point.point] for point in points if point.baseline), None)
     if baseline is None or len(baseline.units) < 2:
         return {}
@@ -52,7 +52,7 @@ def above_floor(point: PointResult, name: str, floor: str) -> Difference | None:
         name: an attack, a dot and a metric.
         floor: such as `null` or `nearest_public`.
     """
-    of_attack = _values(point, name)
+    of_attack = point_values(point, name)
     of_floor = _stacked(point, lambda trial: _floor_units(trial, name, floor))
     if of_attack is None or of_floor is None or len(of_attack.units) < 2 or not of_attack.same_draws(of_floor):
         return None
@@ -62,7 +62,7 @@ def above_floor(point: PointResult, name: str, floor: str) -> Difference | None:
 
 def membership(points: Sequence[PointResult], objectives: Sequence[Objective]) -> dict[int, float]:
     """The probability of each point to be on the frontier; none unless all share people, images and seeds."""
-    columns = [[_values(point, objective.metric) for point in points] for objective in objectives]
+    columns = [[point_values(point, objective.metric) for point in points] for objective in objectives]
     paired = [[values for values in column if values is not None] for column in columns]
     if not points or any(
         len(column) < len(points) or not all(values.same_draws(column[0]) for values in column) for column in paired
@@ -83,7 +83,7 @@ def intervals_of_mean(point: PointResult, name: str) -> tuple[Ends | None, Ends]
 
     None for a single seed, and for a number that has no values of the same people or images with every seed.
     """
-    values = _values(point, name)
+    values = point_values(point, name)
     if values is None or len(values.seeds) < 2 or len(values.units) < 2:
         return None
     seeds = np.array([trial.value(name) for trial in point.trials])
@@ -102,7 +102,7 @@ def mean_interval(point: PointResult, name: str) -> Ends:
 
 
 @dataclass(frozen=True)
-class _PointValues:
+class PointValues:
     """Values of single people or images with every draw, of a point."""
 
     seeds: tuple[int, ...]
@@ -113,23 +113,23 @@ class _PointValues:
     values: NDArray[np.float64]
     """Shape: (seeds, priors, judges, units)."""
 
-    def same_draws(self, other: _PointValues) -> bool:
+    def same_draws(self, other: PointValues) -> bool:
         """Whether the values of both can be compared one by one."""
         return all(getattr(self, kind) == getattr(other, kind) for kind in ("seeds", "priors", "judges", "units"))
 
 
-def _values(point: PointResult, name: str) -> _PointValues | None:
+def point_values(point: PointResult, name: str) -> PointValues | None:
     """The values of every draw of a point; None if the number has none of single units, or seeds differ in them."""
     return _stacked(point, lambda trial: _units(trial, name))
 
 
-def _stacked(point: PointResult, units_of: Callable[[TrialResult], UnitValues | None]) -> _PointValues | None:
+def _stacked(point: PointResult, units_of: Callable[[TrialResult], UnitValues | None]) -> PointValues | None:
     trials = sorted(point.trials, key=lambda trial: trial.plan.trial.seed)
     rows = [values for trial in trials if (values := units_of(trial)) is not None]
     if len(rows) < len(trials) or len({(row.units, row.priors, row.judges) for row in rows}) > 1:
         return None
     seeds = tuple(trial.plan.trial.seed for trial in trials)
-    return _PointValues(seeds, rows[0].priors, rows[0].judges, rows[0].units, np.stack([row.values for row in rows]))
+    return PointValues(seeds, rows[0].priors, rows[0].judges, rows[0].units, np.stack([row.values for row in rows]))
 
 
 def _units(trial: TrialResult, name: str) -> UnitValues | None:

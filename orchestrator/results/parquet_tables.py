@@ -12,7 +12,7 @@ from pyarrow import parquet
 from orchestrator.results.numerics import JobNumerics, numerics_rows
 from orchestrator.results.pooling import SPREADS, EstimateRecord
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
-from orchestrator.results.units import unit_of
+from orchestrator.search.units import unit_of
 from orchestrator.store.paths import RunPaths
 from workloads.core.files import replace_when_written
 
@@ -40,7 +40,7 @@ _TYPES = {
 """Types of fixed columns, so that a table without rows has them too; the other fixed columns are text."""
 
 _NUMERICS = ("threads", "device", "torch", "precision")
-_TRIAL = ("sweep", "trial", "point", "seed", "baseline", "status", "error", "defenses", "params")
+_TRIAL = ("sweep", "trial", "point", "stage", "seed", "baseline", "status", "error", "defenses", "params")
 _MADE = (*_TRIAL, *_NUMERICS, "deterministic")
 _PROTOCOL = ("access", "steps", "restarts", "kept", "selection", "identities_attacked", "queries", "seconds_s")
 
@@ -83,6 +83,7 @@ def _trial_row(result: SweepResult, trial: TrialResult) -> Row:
         "sweep": result.resolved.sweep,
         "trial": trial.id,
         "point": planned.point,
+        "stage": planned.stage,
         "seed": planned.seed,
         "baseline": planned.baseline,
         "status": trial.status,

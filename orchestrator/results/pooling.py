@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.results.units import FRACTION, unit_of
+from orchestrator.search.units import FRACTION, unit_of
 from orchestrator.statistics.over_seeds import total_interval
 from workloads.core.words import counted
 

@@ -10,10 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.planning.code import changed_modules
-from orchestrator.planning.graph import AttackKeys, TrialPlan
+from orchestrator.planning.graph import AttackKeys, Stage, TrialPlan
 from orchestrator.results.numerics import JobNumerics
 from orchestrator.results.pooling import (
-    SPREADS,
     Draw,
     EstimateRecord,
     pooled_estimates,
@@ -119,6 +118,8 @@ class PointResult:
     params: Mapping[str, Any]
     baseline: bool
     trials: tuple[TrialResult, ...]
+    stage: Stage = "search"
+    """Whether these are the trials of the search, or those that confirm the point."""
 
     def mean(self, name: str) -> float:
         """Mean of a number over the training seeds."""
@@ -165,19 +166,27 @@ class SweepResult:
         """The trials that are done."""
         return tuple(trial for trial in self.trials if trial.status == "done")
 
-    def points(self) -> tuple[PointResult, ...]:
-        """Points whose trials are all done, the baseline first."""
+    @property
+    def stage(self) -> Stage:
+        """The stage whose numbers count: that which confirms, once all its trials have ended and one is done."""
+        confirming = [trial.status for trial in self.trials if trial.plan.trial.stage == "confirm"]
+        return "confirm" if "done" in confirming and set(confirming) <= {"done", "failed"} else "search"
+
+    def points(self, stage: Stage | None = None) -> tuple[PointResult, ...]:
+        """Points whose trials of a stage are all done, the baseline first; by default of the stage that counts."""
+        stage = stage or self.stage
         groups: dict[int, list[TrialResult]] = {}
         for trial in self.trials:
-            groups.setdefault(trial.plan.trial.point, []).append(trial)
+            if trial.plan.trial.stage == stage:
+                groups.setdefault(trial.plan.trial.point, []).append(trial)
         return tuple(
-            PointResult(point, trials[0].plan.trial.params, trials[0].plan.trial.baseline, tuple(trials))
+            PointResult(point, trials[0].plan.trial.params, trials[0].plan.trial.baseline, tuple(trials), stage)
             for point, trials in sorted(groups.items())
             if all(trial.status == "done" for trial in trials)
         )
 
     def pareto(self) -> tuple[str, ...]:
-        """Trials of the points that no other point beats, by their means over seeds."""
+        """Trials of the points that no other point beats, by their means over seeds, of the stage that counts."""
         objectives = self.resolved.spec.search.objectives
         points = {point.point: point for point in self.points()}
         values = {
@@ -194,9 +203,8 @@ def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState,
     """
     manifest = functools.cache(store.manifest)  # trials share jobs
     trials = tuple(_trial(plan, state, store, manifest) for plan in plans)
-    finished = next((trial for trial in trials if trial.status == "done"), None)
-    keys = finished.plan.keys.judges if finished else ()
-    judges = {judge.seed: store.read_json(judge.measured, "metrics.json")["estimates"] for judge in keys}
+    keys = {judge.seed: judge for trial in trials if trial.status == "done" for judge in trial.plan.keys.judges}
+    judges = {seed: store.read_json(judge.measured, "metrics.json")["estimates"] for seed, judge in keys.items()}
     return SweepResult(resolved, trials, judges)
 
 
@@ -256,44 +264,3 @@ def kept_changes(result: SweepResult) -> list[str]:
     return [
         f"Results of {counted(trials, 'trial{s}')} were made by other code than this and kept: {', '.join(modules)}."
     ]
-
-
-def summary(result: SweepResult, *, run: str, seconds: float, jobs: Mapping[str, int]) -> dict[str, Any]:
-    """The machine-readable shape of a sweep's results, as `midre run --json` prints it."""
-    return {
-        "sweep": result.resolved.sweep,
-        "run": run,
-        "seconds": seconds,
-        "jobs": dict(jobs),
-        "trials": [_trial_summary(result, trial) for trial in result.trials],
-        "pareto": list(result.pareto()),
-    }
-
-
-def _trial_summary(result: SweepResult, trial: TrialResult) -> dict[str, Any]:
-    attacks = {
-        label: {
-            **{
-                name: _interval(estimate) | result.scale(trial, f"{label}.{name}").shape()
-                for name, estimate in attack.estimates.items()
-            },
-            "queries": attack.queries,
-            "seconds": attack.seconds,
-        }
-        for label, attack in trial.attacks.items()
-    }
-    shape: dict[str, Any] = {
-        "id": trial.id,
-        "status": trial.status,
-        "seed": trial.plan.trial.seed,
-        "params": dict(trial.plan.trial.params),
-        "defenses": list(trial.plan.defenses),
-        **{name: _interval(estimate) for name, estimate in trial.utility.items()},
-        "attacks": attacks,
-    }
-    return shape | {"error": trial.error} if trial.error else shape
-
-
-def _interval(estimate: EstimateRecord) -> dict[str, float]:
-    """A number with its interval, and its spread over judges and priors where there are several."""
-    return {part: float(estimate[part]) for part in ("value", "low", "high", *SPREADS) if part in estimate}

@@ -99,6 +99,20 @@ class EvaluationConfig(ClassifierConfig):
     """One evaluation model is trained with each; numbers are means over them, and intervals hold their spread."""
 
 
+class ConfirmConfig(FrozenConfig):
+    """Measuring what a search picked with draws that did not pick it: the best of several looks better than it is.
+
+    The points and the one without defenses are trained again with other training seeds, judged by as many other
+    evaluation models, and attacked with as many other fits of each prior; the report is about these numbers alone.
+    """
+
+    points: Literal["frontier", "best"] | PositiveInt = "frontier"
+    """Which points: those with a defense that no other beats (the best one if no defense beats all), the `best` by the
+    sum of its gains, or a number of the best so."""
+    seeds: PositiveInt = 3
+    """Number of training seeds, none of which is one of the search's."""
+
+
 class SearchConfig(FrozenConfig):
     """What to vary, how, with which training seeds, and what to trade."""
 
@@ -115,6 +129,9 @@ class SearchConfig(FrozenConfig):
     """Training seeds. Each point is trained once with each; their spread is reported apart from intervals."""
     baseline: bool = True
     """Add the point without any defense, which every trade-off is measured against."""
+    confirm: Annotated[ConfirmConfig | None, Addition()] = None
+    """Measure the points that the search picks again, with other seeds of everything; `{}` does so for its frontier. If
+    omitted, nothing is confirmed, and the report says that what it picked is flattered."""
 
     @model_validator(mode="after")
     def _objectives_differ(self) -> SearchConfig:

@@ -102,6 +102,8 @@ class TrialState:
     seed: int
     baseline: bool
     """True for the trial without the searched defense, which the others are compared with."""
+    stage: str = "search"
+    """'search', or 'confirm' for a trial that confirms a point which the search picked."""
     status: str = "started"
     """'started', 'done' or 'failed'."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -166,7 +168,8 @@ class RunState:
     def _start_trial(self, event: Event) -> None:
         facts = {name: event[name] for name in ("point", "params", "seed", "baseline")}
         before = self.trials.get(event["trial"])
-        trial = TrialState(event["trial"], **facts, started_at=event["time"])
+        stage = event.get("stage", "search")  # earlier versions knew no other
+        trial = TrialState(event["trial"], **facts, stage=stage, started_at=event["time"])
         if before is not None and before.metrics:  # it was done once
             trial.started_at, trial.ended_at, trial.metrics = before.started_at, before.ended_at, before.metrics
         self.trials[event["trial"]] = trial

@@ -17,8 +17,8 @@ from orchestrator.planning.graph import TrialPlan
 from orchestrator.reports.tables import short_names, trial_label
 from orchestrator.results.pooling import SPREADS
 from orchestrator.results.sweep_result import SweepResult, TrialResult
-from orchestrator.results.units import FRACTION, unit_of
 from orchestrator.search.pareto import frontier, hypervolume
+from orchestrator.search.units import FRACTION, unit_of
 from orchestrator.spec.model import WHERE_AND_HOW
 from orchestrator.store.artifacts import ArtifactStore, Manifest
 from orchestrator.store.ledger import RunState, TrialState
@@ -111,7 +111,8 @@ def trial_contents(
     names = short_names(result)
     for trial in result.trials:
         if trial.id in state.trials:
-            name = f"{trial_label(trial, names)}, seed {trial.plan.trial.seed}"[:250]
+            confirms = ", confirms" if trial.plan.trial.stage == "confirm" else ""
+            name = f"{trial_label(trial, names)}, seed {trial.plan.trial.seed}{confirms}"[:250]
             yield _trial_content(result, trial, state.trials[trial.id], store, name=name, at_work=at_work)
 
 
@@ -152,6 +153,7 @@ def _trial_content(
         points=(*values, *(point for curve in curves for point in curve)),
         tags={
             "midre.trial": trial.id,
+            "midre.stage": trial.plan.trial.stage,
             "midre.status": trial.status,
             "midre.error": trial.error[:LONGEST_VALUE],
             "midre.intervals": json.dumps(intervals)[:LONGEST_VALUE] if intervals else "",
@@ -229,9 +231,10 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _progress(result: SweepResult, state: RunState) -> Iterator[Point]:
-    """The frontier after each finished trial, and the hours that its jobs took, in the order in which trials ended."""
+    """The frontier after each finished trial of the search, in the order in which they ended, and the hours of jobs."""
     objectives = result.resolved.spec.search.objectives
-    finished = sorted(result.finished, key=lambda trial: (state.trials[trial.id].ended_at or 0.0, trial.id))
+    searched = [trial for trial in result.finished if trial.plan.trial.stage == "search"]
+    finished = sorted(searched, key=lambda trial: (state.trials[trial.id].ended_at or 0.0, trial.id))
     values: list[list[float]] = []
     for step, trial in enumerate(finished, start=1):
         ended = state.trials[trial.id].ended_at or 0.0
@@ -254,9 +257,10 @@ def _progress(result: SweepResult, state: RunState) -> Iterator[Point]:
 
 def _estimates_table(result: SweepResult) -> dict[str, Any]:
     """Every number of every finished trial with its interval, in the shape that MLflow shows as a table."""
-    columns = ["trial", "params", "seed", "number", "value", "low", "high", "n", "method", "floor", "ceiling", *SPREADS]
+    columns = ["trial", "stage", "params", "seed", "number", "value", "low", "high", "n", "method"]
+    columns += ["floor", "ceiling", *SPREADS]
     rows = [
-        [trial.id, _text(dict(trial.plan.trial.params)), trial.plan.trial.seed, name]
+        [trial.id, trial.plan.trial.stage, _text(dict(trial.plan.trial.params)), trial.plan.trial.seed, name]
         + [estimate[part] for part in ("value", "low", "high", "n", "method")]
         + [result.scale(trial, name).floor, result.scale(trial, name).ceiling]
         + [estimate.get(spread) for spread in SPREADS]

@@ -27,7 +27,7 @@ RUNS_AT_ONCE = 8
 """Runs that are sent to a server at the same time."""
 MODELS_AT_ONCE = 50
 """Names of models that are looked for in one request."""
-SHAPE = "2"
+SHAPE = "3"
 """What runs look like. An export by a version of midre that gives them another shape writes them again."""
 
 

@@ -13,6 +13,7 @@ import orchestrator.sweep
 from orchestrator.errors import RequestError
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
+from orchestrator.results.summary import summary
 from orchestrator.store.ledger import Ledger, read_events
 from orchestrator.sweep import Sweep
 from tests.support.toy import digests, finished_jobs, numbers, toy_sweep
@@ -99,3 +100,19 @@ def test_a_second_driver_that_is_refused_changes_nothing(
     with Ledger(inline.paths.ledger), pytest.raises(RequestError, match="another process is running this sweep"):
         run(second, InlineExecutor())
     assert inline.paths.resolved.read_bytes() == before
+
+
+def test_a_confirmed_sweep_reports_from_fresh_draws_and_runs_no_job_again(tmp_path: Path) -> None:
+    space = {"defenses.0.max_area": {"kind": "choice", "values": [0.3]}}
+    search = {"space": space, "seeds": [0], "confirm": {"points": "best", "seeds": 1}}
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", search=search)
+    run(sweep, InlineExecutor())
+    result = sweep.result()
+    assert [(trial.plan.trial.stage, trial.status) for trial in result.trials] == [
+        ("search", "done"), ("search", "done"), ("confirm", "done"), ("confirm", "done"),
+    ]  # fmt: skip
+    assert result.stage == "confirm" and set(result.judges) == {0, 1}
+    shape = summary(result, run="", seconds=0.0, jobs={})
+    assert [change["number"] for change in shape["optimism"]] == ["natural_accuracy", "gmi.attack_accuracy"]
+    assert run(sweep, InlineExecutor()).jobs_run == 0
+    assert Sweep.reopened(sweep.paths.root).result().pareto() == result.pareto()

@@ -20,7 +20,7 @@ class SweepSearcher(Searcher):
 
     # Tune takes the string FINISHED for an answer, though its annotation does not say so.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The plan of the next trial with work left; cached trials are finished on the way."""
+        """The plan of the next trial with work left; cached trials are finished on the way. None: ask again later."""
         while not self._session.stop.is_requested and (trial := self._session.search.next()) is not None:
             plan = self._session.plan(trial)
             outcome = ray.get(self._broker.finish_cached.remote(plan))
@@ -28,6 +28,8 @@ class SweepSearcher(Searcher):
                 self._tune_trials[trial_id] = trial.id
                 return {"plan": plan, "broker": self._broker}
             self._session.search.finish(trial.id, outcome.metrics)
+        if self._session.search.waits and not self._session.stop.is_requested:
+            return None
         return Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.planning.graph import Trial
+from orchestrator.planning.plan import plan
 from orchestrator.planning.search import Search
 from orchestrator.search.samplers.base import Sampler
 from orchestrator.search.space import Params
@@ -176,3 +177,87 @@ def test_a_failed_or_missing_objective_is_told_as_a_failure(tmp_path: Path, monk
     assert trial is not None
     search.finish(trial.id, {"natural_accuracy": 0.9})
     assert told == [None]
+
+
+AREAS = {AREA: {"kind": "choice", "values": [0.3, 0.6, 0.9]}}
+
+
+def numbers_of(trial: Trial) -> dict[str, float]:
+    """Areas .3 and .6 are on the frontier with the baseline, .9 is beaten; both gains added are .05, .5 and .3."""
+    natural, attack = {None: (0.9, 0.9), 0.3: (0.85, 0.8), 0.6: (0.8, 0.3), 0.9: (0.7, 0.4)}[trial.params.get(AREA)]
+    return {"natural_accuracy": natural, "gmi.attack_accuracy": attack}
+
+
+def finish_all(search: Search) -> list[Trial]:
+    trials = []
+    while (trial := search.next()) is not None:
+        trials.append(trial)
+        search.finish(trial.id, numbers_of(trial))
+    return trials
+
+
+@pytest.mark.parametrize(
+    ("points", "areas"), [("frontier", [None, 0.3, 0.6]), ("best", [None, 0.6]), (2, [None, 0.6, 0.9])]
+)
+def test_points_are_confirmed_with_fresh_seeds_once_the_search_has_ended(
+    tmp_path: Path, points: str | int, areas: list[float | None]
+) -> None:
+    search = Search(spec_with(tmp_path, space=AREAS, seeds=[0, 2], confirm={"points": points, "seeds": 2}))
+    most = search.size
+    trials = finish_all(search)
+    confirming = [trial for trial in trials if trial.stage == "confirm"]
+    assert [trial.stage for trial in trials[:8]] == ["search"] * 8
+    assert [(trial.params.get(AREA), trial.seed) for trial in confirming] == [(a, s) for a in areas for s in (1, 3)]
+    assert search.size == len(trials) <= most
+    assert len({trial.id for trial in trials}) == len(trials)
+
+
+def test_a_search_waits_for_its_trials_before_it_confirms_any(tmp_path: Path) -> None:
+    search = Search(spec_with(tmp_path, space=AREAS, confirm={}))
+    *others, last = drain(search)
+    for trial in others:
+        search.finish(trial.id, numbers_of(trial))
+    assert search.next() is None and search.waits
+    search.finish(last.id, numbers_of(last))
+    first = search.next()
+    assert first is not None and first.stage == "confirm" and not search.waits
+
+
+def test_where_no_defense_is_on_the_frontier_the_best_one_is_confirmed(tmp_path: Path) -> None:
+    search = Search(spec_with(tmp_path, space=AREAS, confirm={"seeds": 1}))
+    for trial in drain(search):
+        worse = trial.params.get(AREA, 0.0)
+        search.finish(trial.id, {"natural_accuracy": 0.9 - worse / 2, "gmi.attack_accuracy": 0.5 + worse / 2})
+    assert [trial.params.get(AREA) for trial in drain(search)] == [None, 0.3]
+
+
+def test_a_failed_point_is_not_confirmed(tmp_path: Path) -> None:
+    search = Search(spec_with(tmp_path, space=AREAS, confirm={"points": "best", "seeds": 1}))
+    for trial in drain(search):
+        search.finish(trial.id, None if trial.params.get(AREA) == 0.6 else numbers_of(trial))
+    assert [trial.params.get(AREA) for trial in drain(search)] == [None, 0.9]  # sums of gains: .05 and .3
+
+
+@pytest.mark.parametrize("sampler", [{"kind": "grid"}, {"kind": "tpe", "points": 3, "startup_points": 3}])
+def test_a_killed_confirmation_goes_on_as_it_was(tmp_path: Path, sampler: dict[str, Any]) -> None:
+    spec = spec_with(tmp_path, space=AREAS, sampler=sampler, confirm={"seeds": 2})
+    trials = finish_all(Search(spec))
+    ended = [state_of(trial, status="done", metrics=numbers_of(trial)) for trial in trials]
+    searched = sum(trial.stage == "search" for trial in trials)
+    assert len(trials) > searched
+    for count in (searched, searched + 1, len(trials)):
+        read = Search(spec, ended[:count])
+        read.foresee()
+        assert read.trials == tuple(trials), "what a report would show of a run that was killed here"
+        assert finish_all(Search(spec, ended[:count])) == trials, "what the run does when it is continued"
+
+
+def test_confirming_trials_have_other_judges_and_priors(tmp_path: Path) -> None:
+    sweep = toy_sweep(tmp_path, tmp_path / "runs", search={"space": AREAS, "confirm": {"points": "best", "seeds": 1}})
+    search = sweep.search()
+    trials = {trial.stage: trial for trial in finish_all(search)}
+    keys = {stage: plan(sweep.resolved, trial, search.spec_of(trial)).keys for stage, trial in trials.items()}
+    assert [[judge.seed for judge in keys[stage].judges] for stage in ("search", "confirm")] == [[0], [1]]
+    priors = [[draw.seed for draw in keys[stage].attacks["gmi"].draws] for stage in ("search", "confirm")]
+    assert priors == [[0], [1]]
+    assert keys["search"].judges[0].model != keys["confirm"].judges[0].model

@@ -17,13 +17,14 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.planning.graph import Trial, TrialPlan
+from orchestrator.planning.graph import Stage, Trial, TrialPlan
 from orchestrator.planning.plan import plan as plan_trial
 from orchestrator.reports.feature_space import feature_space_figure, feature_spaces
 from orchestrator.reports.figures import frontier_figure, heat_maps
 from orchestrator.reports.findings import findings
 from orchestrator.reports.html import write_report
-from orchestrator.reports.tables import point_rows, points_table, trade_offs, trials_table
+from orchestrator.reports.tables import optimism_rows, point_rows, points_table, trade_offs, trials_table
+from orchestrator.results.confirmation import optimism
 from orchestrator.results.pooling import Draw
 from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
 from orchestrator.results.trade_off import TradeOff, trade_off
@@ -105,9 +106,17 @@ class World:
         """Files that the evaluation of an attack leaves beside the usual ones."""
 
     def trial(
-        self, point: int, params: dict[str, Any], seed: int, natural: float, attack: float, *, half: float = 0.05
+        self,
+        point: int,
+        params: dict[str, Any],
+        seed: int,
+        natural: float,
+        attack: float,
+        *,
+        half: float = 0.05,
+        stage: Stage = "search",
     ) -> TrialResult:
-        trial = Trial(f"trial{point}{seed}", point, params, seed, baseline=point == 0)
+        trial = Trial(f"trial{point}{seed}", point, params, seed, baseline=point == 0, stage=stage)
         resolved = quickstart()
         spec = applied(resolved.spec, params) if point else undefended(resolved.spec)
         plan = plan_trial(resolved, trial, spec)
@@ -335,7 +344,7 @@ def test_headlines_say_how_sure_a_place_on_the_frontier_is(world: World) -> None
     """Everybody falls alike, so no resample has the baseline ahead in both."""
     result = world.result(world.trial(0, {}, 0, 0.95, 0.9), world.trial(1, SMALL, 0, 0.90, 0.5))
     text = " ".join(findings(result))
-    assert "gmi attack accuracy 50.0 %; on the frontier in 100 % of resamples)" in text
+    assert "gmi attack accuracy 50.0 %; so in 100 % of resamples)" in text
     assert "There is one judge: what another training of it would change, no interval holds. There is one prior" in text
     assert text.endswith("Numbers are means over 1 training seed, 1 prior and 1 judge.")
 
@@ -351,6 +360,85 @@ def test_headlines_say_how_often_everything_was_drawn(world: World) -> None:
     text = " ".join(findings(world.result(*trials)))
     assert "There is one judge" not in text and "There is one prior" in text
     assert text.endswith("Numbers are means over 1 training seed, 1 prior and 3 judges.")
+
+
+def test_the_answer_comes_first(world: World) -> None:
+    assert findings(world.usual())[0].startswith("Best of 2 defended points by both gains added: max_area 0.2")
+
+
+def test_an_attack_that_may_be_guessing_without_defense_says_nothing_of_defenses(world: World) -> None:
+    """Five digits: chance is 20 %, which the interval of 23 % +- 5 holds."""
+    result = world.result(world.trial(0, {}, 0, 0.95, 0.23), world.trial(1, SMALL, 0, 0.95, 0.05))
+    text = " ".join(findings(result))
+    assert "says nothing of what a defense buys against gmi" in text and "helps" not in text
+    assert "guessing reaches (23.0 % against 20.0 %). Attack harder" in text
+
+
+@pytest.mark.parametrize(("distance", "is_against"), [(30.0, True), (57.25, False), (80.0, False)])
+def test_a_distance_that_contradicts_a_fall_of_accuracy_is_said_beside_it(
+    world: World, distance: float, is_against: bool
+) -> None:
+    """Without a defense reconstructions are 57.25 from private images; nearer ones leak more."""
+    defended = world.trial(1, SMALL, 0, 0.95, 0.5)
+    [draw] = defended.attacks["gmi"].draws
+    nearer = {**draw.estimates, "knn_distance": estimate(distance, 8.0, n=5, method="bootstrap")}
+    attack = dataclasses.replace(defended.attacks["gmi"], draws=(dataclasses.replace(draw, estimates=nearer),))
+    result = world.result(world.trial(0, {}, 0, 0.95, 0.9), dataclasses.replace(defended, attacks={"gmi": attack}))
+    against = [text for text in findings(result) if "says the opposite" in text]
+    assert against == (
+        ["By its mean, gmi knn distance says the opposite (57.2 to 30, higher is better), which is not decided."]
+        if is_against
+        else []
+    )
+
+
+def confirmed(world: World) -> SweepResult:
+    """The small area looked 30 points better than no defense in the search, and is 10 better when confirmed."""
+    return world.result(
+        world.trial(0, {}, 0, 0.95, 0.9),
+        world.trial(1, SMALL, 0, 0.95, 0.6),
+        world.trial(2, LARGE, 0, 0.7, 0.65),
+        world.trial(0, {}, 1, 0.95, 0.8, stage="confirm"),
+        world.trial(1, SMALL, 1, 0.95, 0.7, stage="confirm"),
+    )
+
+
+def test_confirmed_points_are_reported_from_their_confirmation_alone(world: World) -> None:
+    result = confirmed(world)
+    assert result.stage == "confirm"
+    assert [point.point for point in result.points()] == [0, 1]
+    assert result.pareto() == ("trial11",)
+    text = " ".join(findings(result))
+    assert "gmi attack accuracy falls by 10.0 percentage points (80.0 % to 70.0 %)" in text
+    assert (
+        "had shown a gain of 30.0 points in gmi attack accuracy; confirmed, it is 10.0 points: the first was too"
+        in text
+    )
+    assert "flatters" not in text
+
+
+def test_tables_of_a_confirmed_sweep_have_stages_and_what_was_too_good(world: World) -> None:
+    result = confirmed(world)
+    rows = point_rows(result)
+    assert rows.headers[:3] == ("", "point", "stage")
+    assert [(row.cells[1], row.cells[2], row.on_frontier) for row in rows.rows] == [
+        ("0", "search", False), ("1", "search", False), ("2", "search", False),
+        ("0", "confirm", False), ("1", "confirm", True),
+    ]  # fmt: skip
+    attack = optimism_rows(result).rows[1].cells
+    assert attack[:7] == ("", "1", "0.2", "1", "gmi attack accuracy", "30.0 %", "10.0 %")
+    # Twenty people who all change alike: by 20 points, and the interval has no width but what people could have.
+    assert attack[7].startswith("20.0 %")
+    (natural, accuracy) = optimism(result)
+    assert natural.optimism == pytest.approx(0)
+    assert accuracy.optimism == pytest.approx(0.2)
+
+
+def test_what_is_not_confirmed_yet_is_reported_from_the_search_and_said_to_be_flattered(world: World) -> None:
+    waiting = dataclasses.replace(world.trial(1, SMALL, 2, 0.95, 0.7, stage="confirm"), status="running")
+    unfinished = world.result(*confirmed(world).trials, waiting, search__confirm="{}")
+    assert unfinished.stage == "search"
+    assert "the points are not all confirmed yet" in " ".join(findings(unfinished))
 
 
 def test_headlines_do_not_compare_other_people(world: World) -> None:

@@ -18,8 +18,9 @@ from orchestrator.reports.tables import point_rows, with_interval
 from orchestrator.results.numerics import JobNumerics
 from orchestrator.results.parquet_tables import write_tables
 from orchestrator.results.pooling import Draw
-from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult, summary
-from orchestrator.results.units import unit_of
+from orchestrator.results.summary import summary
+from orchestrator.results.sweep_result import AttackResult, SweepResult, TrialResult
+from orchestrator.search.units import unit_of
 from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
