@@ -9,6 +9,9 @@ from ray.tune.search import Searcher
 
 from orchestrator.executors.base import Session
 
+METRICS = "metrics/"
+"""Begins the name of each number of a trial: Tune hands a searcher what a trial reported as one flat dictionary."""
+
 
 class SweepSearcher(Searcher):
     """Gives Tune the trials that are not done yet. It saves no state: all of it is in the ledger."""
@@ -34,11 +37,9 @@ class SweepSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the search of a trial's numbers, or that it failed."""
-        trial = self._tune_trials[trial_id]
-        if error or not result or "metrics" not in result:
-            self._session.search.finish(trial, None)
-            return
-        self._session.search.finish(trial, result["metrics"])
+        numbers = {} if error or not result else result
+        metrics = {name.removeprefix(METRICS): value for name, value in numbers.items() if name.startswith(METRICS)}
+        self._session.search.finish(self._tune_trials[trial_id], metrics or None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, for Tune pickles its searcher when it starts."""
