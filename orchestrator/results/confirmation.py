@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.results.paired_points import point_values
 from orchestrator.results.sweep_result import PointResult, SweepResult
 from orchestrator.search.space import Objective
+from orchestrator.search.units import FRACTION, unit_of
 from orchestrator.statistics.optimism import shrinkage
 
 
@@ -68,7 +69,8 @@ def _of_point(
     low: float | None = None
     high: float | None = None
     if first is not None and fresh is not None and first.units == fresh.units and len(first.units) > 1:
-        _, low, high = shrinkage(first.values, fresh.values)
+        step = 1.0 if unit_of(objective.metric) == FRACTION else 0.0
+        _, low, high = shrinkage(first.values, fresh.values, smallest_step=step)
     return Optimism(
         point=confirmed.point,
         params=confirmed.params,
@@ -83,7 +85,8 @@ def _of_point(
 
 def _gain(point: PointResult, baseline: PointResult | None, objective: Objective) -> float:
     sign = 1 if objective.goal == "max" else -1
-    return sign * (point.mean(objective.metric) - (baseline.mean(objective.metric) if baseline else 0.0))
+    reference = baseline.mean(objective.metric) if baseline else 0.0
+    return sign * (point.mean(objective.metric) - reference) + 0.0  # without the sign of a zero
 
 
 def _gains(point: PointResult, baseline: PointResult | None, objective: Objective) -> _Gains | None:

@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def shrinkage(first: Floats, fresh: Floats) -> tuple[float, float, float]:
+def shrinkage(first: Floats, fresh: Floats, *, smallest_step: float = 0.0) -> tuple[float, float, float]:
     """The mean of the first draws less that of fresh ones, with its 95 % interval: value, low, high.
 
     Both have the same people or images, which are compared one by one; trainings, priors and judges are independent.
     The squared error has a part from the units and, of each side, one from each kind of draw, beyond what units
     explain. The degrees of freedom are Satterthwaite's. What was drawn once adds nothing: the interval is for it alone.
+
+    Args:
+        smallest_step: what one unit could have changed by, 1 for shares: no error is below this over two units more
+            than there are, since units that all agree do not show that the next one will.
 
     Shape: (S, ..., U) each, with as many axes; the numbers of draws may differ.
     Source: Searle, Casella and McCulloch, "Variance Components", 1992, chapter 4.
@@ -24,7 +28,8 @@ def shrinkage(first: Floats, fresh: Floats) -> tuple[float, float, float]:
     units = first.shape[-1]
     changes = first.reshape(-1, units).mean(0) - fresh.reshape(-1, units).mean(0)
     value = float(changes.mean())
-    parts = [(float(changes.var(ddof=1)) / units, units - 1), *_parts(first), *_parts(fresh)]
+    from_units = max(float(changes.var(ddof=1)) / units, (smallest_step / (units + 2)) ** 2)
+    parts = [(from_units, units - 1), *_parts(first), *_parts(fresh)]
     squared = sum(part for part, _ in parts)
     if squared == 0:
         return value, value, value

@@ -446,7 +446,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "orchestrator/planning/search.py",
         "orchestrator/planning/test_search.py",
         last_remembered=("max(points, default=0) + 1", "max(points, default=0)"),
-        repeated_point=("if trial.id not in self._trials:", "if True:"),
+        repeated_point=("if trial.id not in self._trials]", "if True]"),
         comes_next=("self._waiting.insert(0, trial)", "self._waiting.append(trial)"),
     ),
     *_mutants(
@@ -584,7 +584,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "orchestrator/planning/plan.py",
         "contracts/test_job_keys.py",
         "orchestrator/test_sweep.py",
-        training_seed=("seed=self._seed", "seed=0"),
+        training_seed=("seed=self._trial.seed", "seed=0"),
     ),
     *_mutants(
         "orchestrator/planning/plan.py",

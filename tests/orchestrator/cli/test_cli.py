@@ -66,9 +66,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_run_prints_what_every_trial_came_to(finished: Finished) -> None:
     summary = finished.summary
-    assert set(summary) == {"sweep", "run", "seconds", "jobs", "trials", "pareto"}
+    assert set(summary) == {"sweep", "run", "seconds", "jobs", "trials", "stage", "pareto", "optimism"}
     assert summary["jobs"] == {"run": 11, "cached": 0, "failed": 0}
-    keys = {"id", "status", "seed", "params", "defenses", "natural_accuracy", "attacks"}
+    keys = {"id", "status", "seed", "stage", "params", "defenses", "natural_accuracy", "attacks"}
     assert [set(trial) for trial in summary["trials"]] == [keys, keys]
     assert [trial["status"] for trial in summary["trials"]] == ["done", "done"]
     assert [trial["params"] for trial in summary["trials"]] == [{}, {AREA: 0.6}]
@@ -108,16 +108,18 @@ def test_run_in_words_says_how_to_go_on(finished: Finished) -> None:
 
 def test_report_writes_the_page_anew_and_prints_what_run_printed(finished: Finished) -> None:
     page = RunPaths(finished.run).report
+    before = json.loads(RunPaths(finished.run).summary.read_text(encoding="utf-8"))
     page.unlink()
     again = printed("report", finished.run)
     assert page.is_file()
-    assert again == {**finished.summary, "seconds": 0.0, "jobs": {"run": 0, "cached": 0, "failed": 0}}
+    assert again == before, "what the last run cost, too"
+    assert again["seconds"] > 0
 
 
 def test_status_counts_trials_and_jobs(finished: Finished) -> None:
     status = printed("status", finished.run)
     assert (status["run"], status["state"]) == (str(finished.run), "ended")
-    assert status["trials"] == {"started": 0, "done": 2, "failed": 0, "to_come": 0}
+    assert status["trials"] == {"started": 0, "done": 2, "failed": 0, "to_come": 0, "confirming": 0}
     assert (status["jobs"], status["jobs_done"], status["jobs_failed"], status["jobs_waiting"]) == (11, 11, 0, [])
 
 

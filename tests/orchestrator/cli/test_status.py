@@ -80,7 +80,7 @@ def test_the_same_is_there_for_programs(paths: RunPaths) -> None:
     write_live(paths, age_s=1.0)
     shape = json.loads(said(paths.root, "--json"))
     assert shape["state"] == "running"
-    assert shape["trials"] == {"started": 1, "done": 1, "failed": 1, "to_come": 2}
+    assert shape["trials"] == {"started": 1, "done": 1, "failed": 1, "to_come": 2, "confirming": 0}
     assert [job["kind"] for job in shape["running"]] == ["fit_prior"]
     assert [job["reason"] for job in shape["jobs_waiting"]][1] == "waits for fit_prior aaaaaaaa"
     assert shape["cost"] == {"cpu_hours": 10.0, "gpu_hours": 5.0}

@@ -30,6 +30,12 @@ def test_what_trainings_move_all_people_by_is_in_the_error_of_each_side() -> Non
     assert (high - low) / 2 == pytest.approx(2 * stats.t.ppf(0.975, 32 / 11))
 
 
+def test_units_that_all_agree_leave_an_interval() -> None:
+    """Six people alike: the error is 1 / 8, and t has 5 degrees of freedom."""
+    _, low, high = shrinkage(np.ones((1, 6)), np.ones((1, 6)), smallest_step=1.0)
+    assert (low, high) == pytest.approx((-stats.t.ppf(0.975, 5) / 8, stats.t.ppf(0.975, 5) / 8))
+
+
 def test_intervals_hold_no_change_in_95_percent_of_simulated_confirmations() -> None:
     rng = np.random.default_rng(1)
     held = []
