@@ -24,7 +24,7 @@ from orchestrator.results.confirmation import Optimism, optimism
 from orchestrator.results.parquet_tables import tables
 from orchestrator.results.pooling import EstimateRecord
 from orchestrator.results.summary import summary
-from orchestrator.results.sweep_result import SweepResult, TrialResult
+from orchestrator.results.sweep_result import SweepResult, TrialResult, finished_trial
 from orchestrator.spec import loading
 from orchestrator.spec.hints import did_you_mean
 from orchestrator.spec.model import Spec
@@ -189,13 +189,7 @@ class Run:
         Raises:
             RequestError: if there is none, or several.
         """
-        finished = {trial.id: trial for trial in self.result.finished}
-        matching = [trial for name, trial in finished.items() if name.startswith(id)]
-        if len(matching) != 1:
-            raise RequestError(
-                f"trial {id!r}: {len(matching)} finished trials have such an id. There: {', '.join(finished)}."
-            )
-        return RunTrial(self, matching[0])
+        return RunTrial(self, finished_trial(self.result, id))
 
     def attack(self, label: str) -> RunAttack:
         """An attack on the first finished trial, which is the one without defenses if the sweep has one.

@@ -54,7 +54,6 @@ def options(
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit status 2, a full disk one and 1."""
     from orchestrator.errors import ClusterLost
-    from orchestrator.store.room import NO_ROOM
     from workloads.core.errors import MidreError
 
     terminal = logging.StreamHandler()
@@ -66,6 +65,8 @@ def main() -> None:
         stderr.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(TRIALS_FAILED if isinstance(error, ClusterLost) else WRONG_REQUEST)
     except OSError as error:
+        from orchestrator.store.room import NO_ROOM  # pyarrow is heavy, and disks are rarely full
+
         if error.strerror not in NO_ROOM:
             raise
         text = f"{error.filename or 'a disk'}: {error.strerror}: make room; the same command then continues."

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.cli.output import print_json, print_text
-from orchestrator.reports.model_export import export_model, finished_trial
+from orchestrator.reports.model_export import export_model
+from orchestrator.results.sweep_result import finished_trial
 from orchestrator.sweep import Sweep
 
 

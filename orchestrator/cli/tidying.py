@@ -62,6 +62,7 @@ def _referenced(folders: Sequence[Path]) -> set[str]:
 
 
 def _runs(folder: Path) -> Iterator[Path]:
+    """Every folder with a ledger: also one that cannot be read otherwise, whose needs are not known."""
     yield from (path.parent for path in sorted(folder.absolute().glob(f"*/{RunPaths(folder).ledger.name}")))
 
 

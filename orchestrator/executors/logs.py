@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def job_log(store: ArtifactStore, key: str, *, timeout_s: float | None, takes_st
         logging.getLogger().addHandler(handler)
         logging.captureWarnings(True)
         try:
-            with _stderr_to(log) if takes_stderr else nullcontext():
+            with stderr_to(log) if takes_stderr else nullcontext():
                 yield
         except Exception:
             traceback.print_exc(file=log)
@@ -100,10 +101,11 @@ def _dump_after(timeout_s: float | None, log: TextIO, store: ArtifactStore, key:
 
 
 @contextmanager
-def _stderr_to(log: TextIO) -> Iterator[None]:
+def stderr_to(file: TextIO) -> Iterator[None]:
     """Send what this process and its libraries in C write to stderr to a file."""
+    sys.stderr.flush()
     before = os.dup(2)
-    os.dup2(log.fileno(), 2)
+    os.dup2(file.fileno(), 2)
     try:
         yield
     finally:

@@ -215,13 +215,8 @@ class _Planner:
         Args:
             one_by_one: by those metrics alone that look at one image at a time.
         """
-        spec = self._spec
-        kinds = {metric: METRICS.class_of(metric) for metric in spec.metrics}
-        metrics = tuple(
-            metric
-            for metric, kind in kinds.items()
-            if issubclass(kind, ReconstructionMetric if one_by_one else AttackMetric)
-        )
+        spec, kind = self._spec, ReconstructionMetric if one_by_one else AttackMetric
+        metrics = tuple(metric for metric in spec.metrics if issubclass(METRICS.class_of(metric), kind))
         judge = EvaluateAttackConfig(data=self._private, split=spec.data.split, metrics=metrics)
         return tuple(self._add(judge, attack=images, evaluation=keys.model) for keys in judges)
 

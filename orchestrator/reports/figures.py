@@ -27,6 +27,7 @@ from orchestrator.reports.tables import (
     short_names,
     value_text,
 )
+from orchestrator.reports.verdicts import chance_of
 from orchestrator.results.paired_points import mean_interval
 from orchestrator.results.sweep_result import PointResult, SweepResult
 from orchestrator.search.space import Choice, Distribution, Integer, Objective
@@ -96,10 +97,9 @@ def _label_axes(plot: Axes, x: Objective, y: Objective) -> None:
 
 def _chance(plot: Axes, result: SweepResult, metric: str) -> None:
     """Draw what guessing would reach, where the spec says how many identities there are."""
-    identities = getattr(result.resolved.spec.data.private, "identities", None)
-    if metric.endswith("attack_accuracy") and isinstance(identities, tuple | list) and identities:
-        classes = len(identities)
-        plot.axhline(100 / classes, color=GREY, linestyle=(0, (2, 3)), label=f"chance, 1 in {classes}")
+    chance = chance_of(result, metric)
+    if chance is not None:
+        plot.axhline(100 * chance, color=GREY, linestyle=(0, (2, 3)), label=f"chance, 1 in {round(1 / chance)}")
 
 
 def _floor_and_ceiling(plot: Axes, result: SweepResult, metric: str) -> None:

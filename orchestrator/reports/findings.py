@@ -47,7 +47,7 @@ def _answer(result: SweepResult) -> Iterator[str]:
     else:
         best = max(defended, key=lambda point: merit([point.mean(x.metric), point.mean(y.metric)], (x, y)))
         yield _comparison(result, best, baseline, len(defended))
-        weak = weak_attack(result, baseline, y)
+        weak = weak_attack(result, baseline, y.metric)
         yield from [weak] if weak else verdict(result, best, y, "It helps", "It harms")
         yield from verdict(result, best, x, "It costs nothing", "It is paid for")
         yield from _optimism(result, best)
@@ -64,14 +64,14 @@ def weak_attacks(result: SweepResult) -> list[str]:
     if baseline is None:
         return []
     names = [f"{label}.{metric}" for label in baseline.trials[0].attacks]
-    objectives = [Objective(metric=name, goal=y.goal) for name in names if name in baseline.trials[0].estimates()]
-    return [weak for objective in objectives if (weak := weak_attack(result, baseline, objective))]
+    measured = [name for name in names if name in baseline.trials[0].estimates()]
+    return [weak for name in measured if (weak := weak_attack(result, baseline, name))]
 
 
-def weak_attack(result: SweepResult, baseline: PointResult, y: Objective) -> str:
+def weak_attack(result: SweepResult, baseline: PointResult, name: str) -> str:
     """Why a number of an attack says nothing of defenses, if it does not; empty where it beats its floor, or chance."""
-    label, _, metric = y.metric.partition(".")
-    reached = _reached_without_attack(result, baseline, y.metric)
+    label, _, metric = name.partition(".")
+    reached = _reached_without_attack(result, baseline, name)
     if reached is None:
         return ""
     return (

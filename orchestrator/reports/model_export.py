@@ -20,19 +20,6 @@ from workloads.training.classifiers import load_classifier
 WEIGHTS, CLASSES, CARD = "model.safetensors", "classes.txt", "README.md"
 
 
-def finished_trial(result: SweepResult, id: str) -> TrialResult:
-    """The finished trial whose id begins in this way.
-
-    Raises:
-        RequestError: if there is none, or several.
-    """
-    trials = [trial for trial in result.finished if trial.id.startswith(id)]
-    if len(trials) != 1:
-        ids = ", ".join(trial.id for trial in result.finished) or "none"
-        raise RequestError(f"trial {id!r}: {len(trials)} finished trials have such an id. There: {ids}.")
-    return trials[0]
-
-
 def export_model(result: SweepResult, trial: TrialResult, store: ArtifactStore, folder: Path) -> list[Path]:
     """Write weights, class names and card into a folder; returns the files.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from orchestrator.errors import RequestError
 from orchestrator.planning.code import changed_modules
 from orchestrator.planning.graph import AttackKeys, Stage, TrialPlan
 from orchestrator.results.numerics import JobNumerics
@@ -193,6 +194,19 @@ class SweepResult:
             number: [point.mean(objective.metric) for objective in objectives] for number, point in points.items()
         }
         return tuple(trial.id for number in frontier(values, objectives) for trial in points[number].trials)
+
+
+def finished_trial(result: SweepResult, id: str) -> TrialResult:
+    """The finished trial whose id begins in this way.
+
+    Raises:
+        RequestError: if there is none, or several.
+    """
+    trials = [trial for trial in result.finished if trial.id.startswith(id)]
+    if len(trials) != 1:
+        ids = ", ".join(trial.id for trial in result.finished) or "none"
+        raise RequestError(f"trial {id!r}: {len(trials)} finished trials have such an id. There: {ids}.")
+    return trials[0]
 
 
 def collect(resolved: ResolvedSpec, plans: Sequence[TrialPlan], state: RunState, store: ArtifactStore) -> SweepResult:

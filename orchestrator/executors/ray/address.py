@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import AuthenticationError, RayError
 
 from orchestrator.errors import RequestError
+from orchestrator.executors.logs import stderr_to
 
 GcsClient: Any = importlib.import_module("ray._raylet").GcsClient  # its stub file does not know it
 PATIENCE_S = 5.0
@@ -108,15 +108,8 @@ def _accepts(head: str, name: str) -> bool:
 @contextlib.contextmanager
 def _raw_lines_hidden() -> Iterator[None]:
     """Keep off the terminal what the core of Ray writes there of a refusal, which is told in one line instead."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, stderr_to(nowhere):
         yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
 
 
 def _token_place() -> str:

@@ -12,6 +12,7 @@ import torch
 
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.executors.stopping import Stop
+from orchestrator.executors.time_limit import time_limit
 from orchestrator.store.ledger import read_events
 from tests.support.interruptions import context_at
 from tests.support.toy import toy_sweep
@@ -42,6 +43,13 @@ def test_signals_are_taken_back_from_a_library_that_takes_them_in_between() -> N
 def test_work_that_saves_nothing_is_cut_short_when_the_grace_is_over() -> None:
     stop = Stop(grace_s=0.01)
     with stop.listening(), stop.cutting_short(), pytest.raises(JobStopped):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(10)
+
+
+def test_a_job_with_a_limit_of_time_is_stopped_and_not_taken_for_one_that_took_too_long() -> None:
+    stop = Stop(grace_s=0.01)
+    with stop.listening(), stop.cutting_short(), time_limit(60), pytest.raises(JobStopped):
         signal.raise_signal(signal.SIGINT)
         time.sleep(10)
 

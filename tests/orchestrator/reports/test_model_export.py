@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from orchestrator import Run, run
 from orchestrator.cli.commands import app
 from orchestrator.errors import RequestError
-from orchestrator.reports.model_export import export_model, finished_trial
+from orchestrator.reports.model_export import export_model
+from orchestrator.results.sweep_result import finished_trial
 from tests.support.toy import write_spec
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.training.checkpoint_files import CheckpointConfig, CheckpointFile, read_classifier
