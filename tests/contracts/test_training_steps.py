@@ -30,6 +30,7 @@ from tests.support.training_steps import (
     step,
 )
 from workloads.core.errors import ConfigError
+from workloads.core.numerics import deterministic
 from workloads.core.randomness import generator
 from workloads.defenses.base import DEFENSES, Batch, DefenseConfig, TrainingFacts
 from workloads.defenses.bido import Bido
@@ -163,6 +164,19 @@ def test_a_defense_takes_a_step_and_every_stage_is_seen_as_it_was_put_out(
     assert kind != "bido" or all(
         torch.equal(*pair) for pair in zip(captures.kept_by_bido, captures.copies, strict=True)
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.usefixtures("tiny_bodies")
+@pytest.mark.parametrize(("kind", "name", "form"), PAIRS, ids=["-".join(map(str, pair)) for pair in PAIRS])
+def test_a_step_on_a_gpu_gives_the_same_bits_twice(tmp_path: Path, kind: str, name: str, form: Format) -> None:
+    cuda = torch.device("cuda")
+    inputs = public_classifier(tmp_path, name) if kind == "tl_dmi" else {}
+    with deterministic(cuda):  # in tests, what has no deterministic form fails
+        first, second = (step(tmp_path, (config_for(DEFENSES, kind),), name, form, inputs, device=cuda) for _ in "12")
+    weights = second.state_dict()
+    assert [name for name, tensor in first.state_dict().items() if not torch.equal(tensor, weights[name])] == []
 
 
 @pytest.mark.usefixtures("tiny_bodies")

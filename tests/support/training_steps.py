@@ -25,6 +25,7 @@ from workloads.models.torchvision import TorchvisionConfig
 from workloads.recipes.optimization import TrainingConfig
 from workloads.training.classifiers import Architecture, save_classifier
 
+CPU = torch.device("cpu")
 CLASSES, IMAGES, SIZE = 3, 4, 32
 NETWORKS_OF_LIBRARIES: dict[str, ModelConfig] = {
     "torchvision.densenet121": TorchvisionConfig(name="densenet121"),
@@ -55,6 +56,8 @@ def step(
     name: str,
     form: Format,
     inputs: Mapping[str, Path] = MappingProxyType({}),
+    *,
+    device: torch.device = CPU,
 ) -> Classifier:
     """A network after one step of training on noise; its loss was finite."""
     model, side = member(name)
@@ -67,6 +70,7 @@ def step(
         output=folder,
         checkpoint_file=folder / "checkpoint.safetensors",
         load_images=lambda wanted: data,
+        device=device,
     )
     precision, channels_last = form
     config = TrainClassifierConfig(

@@ -104,7 +104,7 @@ def test_a_step_is_recorded_on_gpus_where_all_defenses_allow_it() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_recorded_steps_train_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Any) -> None:
     draws = generator("test", "images")
     images = torch.randint(256, (40, 3, 32, 32), generator=draws, dtype=torch.uint8)
