@@ -39,7 +39,7 @@ def flop(work: Work) -> int:
     return counter.get_total_flops()
 
 
-def utilisation(flop: int, seconds: float, precision: Precision, device: torch.device) -> float | None:
+def utilisation(flop: float, seconds: float, precision: Precision, device: torch.device) -> float | None:
     """Model FLOP utilisation (MFU): what the bare model computes over what the card could have computed meanwhile."""
     most = peak(device_name(device), precision)
     return None if most is None else flop / seconds / most

@@ -25,13 +25,12 @@ CPU = torch.device("cpu")
 SETTINGS = [
     ("training", "small_cnn 8 px, batch 4"),
     *(("attacks", f"{attack}, 2 rows") for attack in ("gmi", "kedmi", "lomma", "plgmi", "ppa")),
-]
-"""What is measured in fp32 and in bf16."""
-OTHERS = [
-    ("priors", "wgan_gp, critic step"),
     ("priors", "wgan_gp"),
-    ("priors", "wgan_gp, 30000 critic steps"),
-    ("priors", "stylegan2"),
+]
+"""What is measured in every precision."""
+OTHERS = [
+    ("priors", "stylegan2, tf32"),
+    ("priors", "stylegan2, bf16"),
     ("sharing", "2 small targets at once over one by one"),
     ("start", "start of a job on a warm worker"),
 ]
@@ -54,7 +53,8 @@ def test_the_first_line_describes_the_machine(lines: list[dict[str, Any]]) -> No
 
 def test_every_number_of_every_group_is_printed(lines: list[dict[str, Any]]) -> None:
     names = {(row["group"], row["name"].rpartition(": ")[0] or row["name"]) for row in lines[1:]}
-    by_precision = [(group, f"{setting}, {precision}") for precision in ("fp32", "bf16") for group, setting in SETTINGS]
+    precisions = ("fp32", "tf32", "bf16")
+    by_precision = [(group, f"{setting}, {precision}") for precision in precisions for group, setting in SETTINGS]
     assert names == {*by_precision, *OTHERS}
 
 
@@ -74,7 +74,7 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_full_sizes_are_those_of_the_comparisons() -> None:
     cases = {(case.model.label, case.side, case.batch) for case in training.CASES["full"]}
     assert cases == {("vgg16_bn", 64, 64), ("vgg16_bn", 64, 256), ("resnet18", 224, 128)}
-    assert [setting.rows for setting in attacks._settings("full", CPU)] == [60, 300, 1000] * 2
+    assert [setting.rows for setting in attacks._settings("full", CPU)] == [300, *[60, 300, 1000] * 2]
 
 
 def test_targets_share_a_card_as_it_is_and_under_mps_if_that_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

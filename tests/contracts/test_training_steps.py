@@ -248,6 +248,14 @@ def test_dp_sgd_has_the_gradient_of_each_image(name: str, channels_last: bool) -
     defense.finish()
 
 
+@pytest.mark.usefixtures("tiny_bodies")
+def test_gradients_of_dp_sgd_lie_as_their_weights_do(tmp_path: Path) -> None:
+    """Fused optimisers, those of GPUs, refuse others."""
+    network = step(tmp_path, (DpSgdConfig(),), "small_cnn", ("fp32", True))
+    strides = [(weight.grad.stride(), weight.stride()) for weight in network.parameters() if weight.grad is not None]
+    assert len(strides) > 4 and all(gradient == weight for gradient, weight in strides)
+
+
 def test_group_norm_keeps_the_activation_inside_a_norm_of_timm() -> None:
     with torch.device("meta"):
         plain, private = (

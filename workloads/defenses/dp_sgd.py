@@ -117,11 +117,16 @@ class DpSgd(Defense):
             max_grad_norm=self.config.clip,
             expected_batch_size=self.facts.batch_size,
         )
-        self._optimizer.attach_step_hook(self._count_step)
+        self._optimizer.attach_step_hook(self._before_step)
         return self._optimizer
 
-    def _count_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Count the step, and lay gradients out in memory as their weights are: fused optimisers refuse others."""
         self._steps += 1
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                if weight.grad.stride() != weight.stride():
+                    weight.grad = torch.empty_like(weight).copy_(weight.grad)
 
     def begin_epoch(self, epoch: int) -> None:
         """Draw the noise of an epoch from a generator named after it."""
