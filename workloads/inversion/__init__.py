@@ -20,6 +20,7 @@
 - `l1_ball.py` projects vectors onto an l1 ball.
 - `stacked_networks.py` runs one small network a row as batched products.
 - `folded_networks.py` merges batch norms into convolutions, which halves a frozen network's cost.
+- `frozen_convolutions.py` computes their gradients by convolutions, which GPUs do deterministically and fast in fp32.
 - `wrapped_attack.py` is what an attack around another attack is configured by.
 
 A step reads nothing from the device, copies nothing to it and makes no generator: `Rows` lie on it, random numbers come
