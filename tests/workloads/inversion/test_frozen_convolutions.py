@@ -87,6 +87,6 @@ def test_a_folded_network_on_a_gpu_has_the_same_gradients(precision: str) -> Non
     with deterministic(torch.device("cuda")), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
         faster = folded(network, lambda copy: copy(images))
         assert isinstance(faster[0], FrozenConv2d)
-        slopes = [torch.autograd.grad(each(images).float().square().sum(), images)[0] for each in (network, faster)]
+        slopes = [torch.autograd.grad(model(images).float().square().sum(), images)[0] for model in (network, faster)]
     rtol = 1e-4 if precision == "fp32" else 0.1
     torch.testing.assert_close(*slopes, rtol=rtol, atol=rtol * float(slopes[0].abs().max()))
