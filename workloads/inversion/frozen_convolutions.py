@@ -15,38 +15,44 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-class FrozenConv2d(nn.Module):
+class FrozenConv2d(nn.Conv2d):
     """A convolution of stride 1 for networks that are searched through: its weights get no gradient.
 
     Where the inputs' gradient has fast deterministic kernels (on CPUs, and on GPUs in tf32 and bf16) those are used.
     """
 
     turned: Tensor
+    """The weights with inputs and outputs exchanged, and upside down. Shape: (I, O, H, W)."""
 
-    def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
-        self.layer = layer
+    @staticmethod
+    def of(layer: nn.Conv2d) -> FrozenConv2d:
+        """The same convolution, with the weights of this layer. `can_turn` has to hold for it."""
+        with torch.device("meta"):  # no memory for weights that are replaced at once
+            frozen = FrozenConv2d(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,  # type: ignore[arg-type]  # torch says tuples of any length, of its own attributes
+                padding=layer.padding,  # type: ignore[arg-type]
+                dilation=layer.dilation,  # type: ignore[arg-type]
+            )
+        frozen.weight, frozen.bias = layer.weight, layer.bias
         turned = layer.weight.detach().transpose(0, 1).flip(2, 3).contiguous(memory_format=torch.channels_last)
-        self.register_buffer("turned", turned)
-        """The weights as the gradient needs them. Shape: (I, O, H, W)."""
+        frozen.register_buffer("turned", turned)
+        return frozen.train(layer.training)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Shape: (B, I, H, W) to (B, O, H', W')."""
         if not inputs.is_cuda or torch.is_autocast_enabled("cuda") or torch.backends.cudnn.allow_tf32:
-            outputs: Tensor = self.layer(inputs)
-            return outputs
-        return convolved(inputs, self.layer, self.turned)
+            return super().forward(inputs)
+        return convolved(inputs, self)
 
 
-def convolved(inputs: Tensor, layer: nn.Conv2d, turned: Tensor) -> Tensor:
+def convolved(inputs: Tensor, layer: FrozenConv2d) -> Tensor:
     """What the layer puts out, with a gradient for `inputs` alone, which cannot be differentiated again.
 
-    Args:
-        inputs: shape (B, I, H, W).
-        layer: a convolution for which `can_turn` holds.
-        turned: its weights with inputs and outputs exchanged, and upside down. Shape: (I, O, H, W).
+    Shape: (B, I, H, W) to (B, O, H', W').
     """
-    outputs: Tensor = _Convolution.apply(inputs, layer, turned)
+    outputs: Tensor = _Convolution.apply(inputs, layer)
     return outputs
 
 
@@ -63,7 +69,7 @@ def with_frozen_convolutions(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Conv2d) and can_turn(layer):
-                setattr(parent, name, FrozenConv2d(layer))
+                setattr(parent, name, FrozenConv2d.of(layer))
 
 
 def _padding_of_gradient(layer: nn.Conv2d) -> tuple[int, int]:
@@ -76,13 +82,12 @@ def _padding_of_gradient(layer: nn.Conv2d) -> tuple[int, int]:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, layer: nn.Conv2d, turned: Tensor) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, layer: FrozenConv2d) -> Tensor:
         ctx.layer = layer
-        ctx.save_for_backward(turned)
         return F.conv2d(inputs, layer.weight, layer.bias, 1, layer.padding, layer.dilation)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (turned,) = ctx.saved_tensors
-        return F.conv2d(gradient, turned, None, 1, _padding_of_gradient(ctx.layer), ctx.layer.dilation), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        layer: FrozenConv2d = ctx.layer
+        return F.conv2d(gradient, layer.turned, None, 1, _padding_of_gradient(layer), layer.dilation), None

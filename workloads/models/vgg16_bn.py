@@ -28,12 +28,14 @@ class Vgg16Bn(Classifier):
     """
 
     def __init__(self, config: Vgg16BnConfig, *, classes: int, channels: int, image_size: int) -> None:
-        from torchvision.models import vgg16_bn
+        from torchvision.models.vgg import cfgs, make_layers
 
         super().__init__(config, classes=classes, channels=channels, image_size=image_size)
         if image_size < 32:
             raise ConfigError(f"vgg16_bn halves the image five times and needs 32 pixels or more, got {image_size}.")
-        layers = list(vgg16_bn(weights=None, init_weights=False).features)
+        layers = list(
+            make_layers(cfgs["D"], batch_norm=True)
+        )  # the layers of VGG16, without its head, seven times as large
         if channels != 3:
             layers[0] = nn.Conv2d(channels, 64, 3, padding=1)
         pools = [index for index, layer in enumerate(layers, start=1) if isinstance(layer, nn.MaxPool2d)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.searches import SEARCHES, prior_of
 from workloads.core.numerics import deterministic
 from workloads.core.randomness import generator
 from workloads.inversion.folded_networks import folded
@@ -44,8 +45,8 @@ def shown() -> Tensor:
 def test_outputs_and_gradients_are_those_of_the_layer(settings: dict[str, Any]) -> None:
     layer, maps = layer_of(settings), shown()
     assert can_turn(layer)
-    outputs, expected = convolved(maps, layer, FrozenConv2d(layer).turned), layer(maps)
-    assert torch.equal(outputs, expected)
+    outputs, expected = convolved(maps, FrozenConv2d.of(layer)), layer(maps)
+    assert torch.equal(outputs, expected) and torch.equal(FrozenConv2d.of(layer)(maps), expected)
     weights = torch.randn(outputs.shape, dtype=torch.double, generator=generator("test", "weights"))
     torch.testing.assert_close(
         torch.autograd.grad((outputs * weights).sum(), maps), torch.autograd.grad((expected * weights).sum(), maps)
@@ -68,9 +69,22 @@ def test_convolutions_of_libraries_stay() -> None:
     assert [type(layer) for layer in network.modules()][1:4] == [Other, nn.Sequential, FrozenConv2d]
 
 
+@pytest.mark.parametrize("name", ["gmi", "kedmi", "plgmi", "lokt", "ppa"])
+def test_every_prior_makes_the_same_images_with_them(name: str) -> None:
+    """Some read the weights of their layers."""
+    config = SEARCHES[name].prior
+    assert config is not None
+    prior, frozen = prior_of(config), prior_of(config)
+    with_frozen_convolutions(frozen)
+    latents, identities = torch.randn(2, prior.latent_size, generator=generator("test", "latents")), torch.arange(2)
+    images = [network.synthesize(network.map(latents), identities) for network in (prior, frozen)]
+    assert torch.equal(*images)
+    assert torch.equal(prior.realism(images[0]), frozen.realism(images[0]))
+
+
 def test_a_second_derivative_is_refused() -> None:
     layer, maps = layer_of({"kernel_size": 3}), shown()
-    outputs = convolved(maps, layer, FrozenConv2d(layer).turned)
+    outputs = convolved(maps, FrozenConv2d.of(layer))
     (slope,) = torch.autograd.grad(outputs.square().sum(), maps, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
