@@ -23,3 +23,9 @@ torch.set_num_threads(1)
 def _censuses(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is noted of images while specs are checked does not go to the home of whoever runs the tests."""
     os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("censuses"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process of several is left alone with them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -292,7 +292,8 @@ def measured(kind: str, order: Tensor, folder: Path) -> dict[str, Any]:
     shown = torch.rand(20, 3, 16, 16, generator=draw)
     private = (shown.flip(0) * 255).to(torch.uint8)
     if isinstance(metric, ClassifierMetric):
-        held_out = HeldOutEvidence(logits[order], identities[order])
+        network = model_of("small_cnn")
+        held_out = HeldOutEvidence(logits[order], identities[order], private[order], network)
         return {name: estimate.value for name, estimate in metric.estimates(held_out).items()}
     assert isinstance(metric, AttackMetric)
     judge, names = model_of("small_cnn"), tuple(map(str, range(CLASSES)))

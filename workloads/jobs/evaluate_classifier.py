@@ -9,6 +9,7 @@ from workloads.datasets.base import SplitConfig
 from workloads.jobs.base import JOBS, Job, JobConfig
 from workloads.jobs.target import images_sent, load_target
 from workloads.metrics.base import METRICS, ClassifierMetric, HeldOutEvidence, MetricConfig
+from workloads.models.base import Classifier
 from workloads.training.prediction import predict
 
 
@@ -40,7 +41,9 @@ class EvaluateClassifier(Job):
         """Predict the held-out images, and write the metrics and what each image adds to them."""
         model = load_target(context.inputs["model"], context, limits=self.config.limits)
         _, data = context.load_images(self.config.data).split(self.config.split)
-        evidence = HeldOutEvidence(predict(model, data.images, device=context.device), data.identities)
+        logits = predict(model, data.images, device=context.device)
+        network = model if isinstance(model, Classifier) else None
+        evidence = HeldOutEvidence(logits, data.identities, data.images, network)
         estimates, rows = {}, {}
         for config in self.config.metrics:
             metric = METRICS.build(config)

@@ -69,10 +69,14 @@ class ExtractorMetricConfig(MetricConfig):
 
 @dataclass(frozen=True)
 class HeldOutEvidence:
-    """A classifier's answers on held-out images. Shape: logits (N, C); identities (N,)."""
+    """A classifier's answers on held-out images. Shape: logits (N, classes); identities (N,)."""
 
     logits: Tensor
     identities: Tensor
+    images: Tensor
+    """Shape: (N, C, H, W) uint8."""
+    network: Classifier | None
+    """The classifier; None for a black box."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,18 @@ class Metric(ABC):
 
 class ClassifierMetric(Metric):
     """Gives each held-out private image 0 or 1; its numbers are the shares of ones."""
+
+    needs_gradients: ClassVar[bool] = False
+    """Whether it follows gradients of the classifier, which a black box does not have."""
+    fewest_classes: ClassVar[int] = 1
+    """Fewest identities that the classifier has to tell apart."""
+
+    def problems_with(self, *, is_black_box: bool, classes: int) -> Iterator[str]:
+        """Why a classifier cannot be measured, one message each."""
+        if self.needs_gradients and is_black_box:
+            yield "follows gradients of the target model, and a black box has none: leave the metric out."
+        if classes < self.fewest_classes:
+            yield f"needs {self.fewest_classes} identities or more, the private data have {classes}: leave it out."
 
     def estimates(self, evidence: HeldOutEvidence) -> dict[str, Estimate]:
         """Share of ones in each column of `rows`, with intervals over images and over people."""

@@ -77,6 +77,8 @@ class Classifier(nn.Module, ABC):
 
     head: nn.Module
     """The last layer, from features to logits."""
+    mask: nn.Module
+    """Between normalisation and network. It passes on all, unless a defense puts one here that hides something."""
     mean: Tensor
     """Shape: (C, 1, 1)."""
     std: Tensor
@@ -87,6 +89,7 @@ class Classifier(nn.Module, ABC):
         self.config = config
         self.classes = classes
         self.image_size = image_size
+        self.mask = nn.Identity()
         self.register_buffer("mean", torch.full((channels, 1, 1), config.input_mean))
         self.register_buffer("std", torch.full((channels, 1, 1), config.input_std))
 
@@ -95,7 +98,8 @@ class Classifier(nn.Module, ABC):
         if images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
             images = resize(at_least_fp32(images), size, antialias=True)
-        return (images - self.mean) / self.std
+        normalized: Tensor = self.mask((images - self.mean) / self.std)
+        return normalized
 
     @abstractmethod
     def features(self, normalized: Tensor) -> Tensor:

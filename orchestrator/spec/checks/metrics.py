@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from orchestrator.spec.checks.problem import FieldProblem
 from orchestrator.spec.hints import did_you_mean
 from orchestrator.spec.model import Spec
+from orchestrator.spec.target import TargetConfig
 from workloads.datasets.base import DATASETS, held_out_of
 from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric
 
@@ -16,10 +17,14 @@ def metric_problems(spec: Spec) -> Iterator[FieldProblem]:
     has_traits = bool(DATASETS.build(spec.data.private).trait_table())
     training_images = _training_images(spec)
     for index, config in enumerate(spec.metrics):
-        metric = METRICS.build(config)
+        metric, field = METRICS.build(config), ("metrics", index)
+        if isinstance(metric, ClassifierMetric):
+            classes = len(DATASETS.build(spec.data.private).names())
+            is_black_box = not isinstance(spec.target, TargetConfig)
+            for message in metric.problems_with(is_black_box=is_black_box, classes=classes):
+                yield FieldProblem(field, message)
         if not isinstance(metric, AttackMetric):
             continue
-        field = ("metrics", index)
         if metric.needs_traits and not has_traits:
             rule = f"needs data whose traits are known, {spec.data.private.kind} has none"
             yield FieldProblem(field, f"{rule}: take avatars or leave the metric out.")

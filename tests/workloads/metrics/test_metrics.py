@@ -25,7 +25,9 @@ def draws(name: str | int = "draws") -> torch.Generator:
 def test_natural_accuracy_counts_every_image() -> None:
     logits = torch.eye(3)[[0, 1, 2, 0]]
     metric = NaturalAccuracy(NaturalAccuracyConfig())
-    estimate = metric.estimates(HeldOutEvidence(logits, torch.tensor([0, 1, 1, 0])))["natural_accuracy"]
+    estimate = metric.estimates(HeldOutEvidence(logits, torch.tensor([0, 1, 1, 0]), torch.zeros(4, 1, 1, 1), None))[
+        "natural_accuracy"
+    ]
     assert (estimate.value, estimate.n) == (0.75, 4)
 
 
