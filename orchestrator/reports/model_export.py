@@ -1,8 +1,9 @@
-"""The target model of one trial as files to use elsewhere: its weights, the names of its classes, and a model card."""
+"""The target model of one trial as files to use elsewhere: weights, class names, a model card, and an ONNX file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ import yaml
 from safetensors.torch import save_file
 
 from orchestrator.errors import RequestError
+from orchestrator.reports.onnx_file import write_onnx
 from orchestrator.reports.tables import in_words, with_interval, with_scale
 from orchestrator.results.sweep_result import SweepResult, TrialResult
 from orchestrator.store.artifacts import ArtifactStore
@@ -17,11 +19,20 @@ from workloads.black_boxes.stored import holds_black_box
 from workloads.models.base import Classifier
 from workloads.training.classifiers import load_classifier
 
-WEIGHTS, CLASSES, CARD = "model.safetensors", "classes.txt", "README.md"
+WEIGHTS, CLASSES, CARD, ONNX = "model.safetensors", "classes.txt", "README.md", "model.onnx"
 
 
-def export_model(result: SweepResult, trial: TrialResult, store: ArtifactStore, folder: Path) -> list[Path]:
-    """Write weights, class names and card into a folder; returns the files.
+@dataclass(frozen=True)
+class Export:
+    """What was written."""
+
+    files: list[Path]
+    without_onnx: str | None
+    """Why there is no ONNX file among them; None if there is one."""
+
+
+def export_model(result: SweepResult, trial: TrialResult, store: ArtifactStore, folder: Path) -> Export:
+    """Write weights, class names and card into a folder, and the whole network as ONNX if that can be.
 
     Raises:
         RequestError: if the folder holds files, or the target model can only be asked.
@@ -33,13 +44,17 @@ def export_model(result: SweepResult, trial: TrialResult, store: ArtifactStore, 
         raise RequestError(f"trial {trial.id}: its target model can only be asked: there is no network to export.")
     model = load_classifier(artifact, device=torch.device("cpu"))
     names = store.read_json(trial.plan.keys.target, "identities.json")
+    private = result.resolved.spec.data.private
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / name for name in (WEIGHTS, CLASSES, CARD)]
     weights = {name: weight.contiguous() for name, weight in _published_weights(model).items()}
     save_file(weights, files[0], metadata={"format": "pt"})
     files[1].write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    files[2].write_text("\n".join(_card(result, trial, model)) + "\n", encoding="utf-8")
-    return files
+    without_onnx = write_onnx(model, size=private.image_size, file=folder / ONNX)
+    if without_onnx is None:
+        files.append(folder / ONNX)
+    files[2].write_text("\n".join(_card(result, trial, model, without_onnx)) + "\n", encoding="utf-8")
+    return Export(files, without_onnx)
 
 
 def _published_weights(model: Classifier) -> dict[str, torch.Tensor]:
@@ -48,7 +63,7 @@ def _published_weights(model: Classifier) -> dict[str, torch.Tensor]:
     return model.named_as_published(weights)
 
 
-def _card(result: SweepResult, trial: TrialResult, model: Classifier) -> Iterator[str]:
+def _card(result: SweepResult, trial: TrialResult, model: Classifier, without_onnx: str | None) -> Iterator[str]:
     """The lines of the model card."""
     resolved = result.resolved
     spec, private = resolved.spec, resolved.spec.data.private
@@ -73,6 +88,10 @@ def _card(result: SweepResult, trial: TrialResult, model: Classifier) -> Iterato
     yield "\nBrackets hold 95 % intervals. Parentheses hold what images of no attack reach (samples of its prior,"
     yield "public images) and what real images of the people do. Attacks that were not tried may get more out of it."
     yield "\n## Use\n"
+    if without_onnx is None:
+        shape = f"(batch, {private.channels}, {private.image_size}, {private.image_size})"
+        yield f"`{ONNX}` reads `images` {shape}, float32 in [0, 1], normalises them itself, and gives `logits`"
+        yield f"(batch, {model.classes}), in the order of `{CLASSES}`. `{WEIGHTS}` holds the network alone.\n"
     yield "Images in [0, 1] are normalised by the mean and standard deviation below. To attack it again with midre:"
     yield f"\n```yaml\n{yaml.safe_dump({'target': _target(model)}, sort_keys=False, width=100)}```"
 

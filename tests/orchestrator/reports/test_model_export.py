@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from orchestrator import Run, run
 from orchestrator.cli.commands import app
 from orchestrator.errors import RequestError
+from orchestrator.reports import onnx_file
 from orchestrator.reports.model_export import export_model
 from orchestrator.results.sweep_result import finished_trial
 from tests.support.toy import write_spec
+from tests.support.training import Linear
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.training.checkpoint_files import CheckpointConfig, CheckpointFile, read_classifier
 from workloads.training.classifiers import Architecture
@@ -52,6 +54,47 @@ def test_what_is_exported_is_read_as_a_checkpoint(finished: Run, tmp_path: Path)
     images = torch.rand(3, 1, 32, 32)
     expected = finished.trial(trial.id).model()(images)
     assert torch.equal(read_classifier(source, architecture, ("0", "1")).eval()(images), expected)
+
+
+def test_the_onnx_file_gives_the_logits_of_the_model_for_any_number_of_images(finished: Run, tmp_path: Path) -> None:
+    import onnxruntime  # type: ignore[import-untyped]  # it has no types
+
+    (trial,) = finished.result.finished
+    export = export_model(finished.result, trial, finished.sweep.store, tmp_path)
+    assert export.without_onnx is None and [file.name for file in export.files] == [
+        *("model.safetensors", "classes.txt", "README.md", "model.onnx")
+    ]
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    assert "`images` (batch, 1, 32, 32), float32 in [0, 1]" in (tmp_path / "README.md").read_text()
+    for count in (1, 5):
+        images = torch.rand(count, 1, 32, 32)
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), finished.trial(trial.id).model()(images))
+
+
+def test_without_the_library_the_rest_is_exported_and_the_reason_said(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_file, "LIBRARIES", ("onnx", "no_such_library"))
+    arguments = ["export", str(finished.folder), "--trial", finished.result.finished[0].id, "--to", str(tmp_path)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1] == "no model.onnx: no_such_library not installed: pip install 'midre[onnx]'"
+    assert (tmp_path / "model.safetensors").exists() and not (tmp_path / "model.onnx").exists()
+    assert "onnx" not in (tmp_path / "README.md").read_text()
+
+
+def test_why_torch_cannot_write_a_network_is_a_clause(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Reading(Linear):
+        """Does something else for dark images, which no graph holds."""
+
+        def features(self, normalized: torch.Tensor) -> torch.Tensor:
+            return normalized.flatten(1) * (2 if normalized.sum().item() > 1 else 3)
+
+    reason = onnx_file.write_onnx(Reading([0.0, 1.0]), size=4, file=tmp_path / "model.onnx")
+    assert reason is not None and reason.startswith("torch cannot write this network: ") and "\n" not in reason
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_card_says_how_the_model_held(finished: Run, tmp_path: Path) -> None:
