@@ -64,6 +64,8 @@ def _lines(entry: Entry) -> list[str]:
     if not entry.fields and not entry.kinds:
         lines.append(f"takes: {entry.field.type}")
         lines.append(f"default: {entry.field.default}" if entry.field.default else "")
+    if entry.source and not facts:
+        lines.append(f"source: {entry.source}")
     if entry.kinds:
         lines.append(f"kinds: {', '.join(entry.kinds)}")
     return [line for line in lines if line]

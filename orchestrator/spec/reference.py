@@ -63,6 +63,8 @@ class Entry:
     """The kinds to choose from, if it names a component."""
     kind: str | None = None
     """The kind, if it is a component."""
+    source: str = ""
+    """Where the component is published that it is, or belongs to; empty for none."""
 
 
 class Reference:
@@ -81,7 +83,7 @@ class Reference:
         """
         first, _, rest = path.partition(".")
         names = [] if path == WHOLE else f"{ROOMS.get(first, first)}{'.' if rest else ''}{rest}".split(".")
-        node, name, kind, is_required = self._root, WHOLE, None, False
+        node, name, kind, is_required, source = self._root, WHOLE, None, False, ""
         for position, name in enumerate(names):
             around, choices = node, self._choices(node)
             if name not in choices:
@@ -92,10 +94,11 @@ class Reference:
             node = choices[name]
             kind = name if name in self._kinds(around) else None
             is_required = name in _required(self._resolved(around))
+            source = self._resolved(node).get("source", "") if kind else source
         resolved = self._resolved(node)
         field = Field(name, self._type(node), self._default(node, is_required), _words(node, resolved))
         fields = self._all_fields(node) if kind else self._fields(node)
-        return Entry(".".join(names) or WHOLE, field, tuple(fields), tuple(self._kinds(node)), kind)
+        return Entry(".".join(names) or WHOLE, field, tuple(fields), tuple(self._kinds(node)), kind, source)
 
     def sections(self) -> Iterator[Entry]:
         """All of a spec, and every section in it that is no component."""

@@ -21,6 +21,17 @@ def test_every_field_says_what_it_is() -> None:
     assert not undescribed, "write a string below these fields"
 
 
+def test_every_component_of_a_publication_names_it() -> None:
+    definitions = {
+        entry["properties"]["kind"]["const"]: entry
+        for entry in Spec.model_json_schema()["$defs"].values()
+        if "const" in entry.get("properties", {}).get("kind", {})
+    }
+    sourced = {kind for kind, entry in definitions.items() if entry.get("source")}
+    assert {"gmi", "random_erasing", "stylegan2", "resnet", "fid", "lfw"} <= sourced
+    assert definitions["cutout"]["source"].startswith("DeVries and Taylor, ")
+
+
 class Base(FrozenConfig):
     """A config with documented fields."""
 

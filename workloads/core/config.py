@@ -77,8 +77,19 @@ class FrozenConfig(BaseModel):
 class PickedConfig(FrozenConfig):
     """Settings of something that users pick by name from a registry; `kind` is that name."""
 
+    publication: ClassVar[str] = ""
+    """Where it is published, and so where its defaults come from: what the component's class says under "Source:"."""
+
     kind: str
     """Name of the component, which is that of its file."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say where it is published, beside what each field means."""
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        if cls.publication:
+            handler.resolve_ref_schema(schema)["source"] = cls.publication
+        return schema
 
 
 class ComponentConfig(PickedConfig):

@@ -56,6 +56,7 @@ class Registry(Generic[Config, Component]):
                 raise TypeError(f"{cls.__module__}: kind {kind!r} must be the name of its module or package")
             self._classes[kind] = cast("type[Component]", cls)
             self._configs[kind] = config
+            config.publication = _docstring_facts(cls)["source"]
             return cls
 
         return add

@@ -312,6 +312,7 @@ def test_describe_tells_programs_of_a_component_what_its_class_says_and_its_fiel
     assert "- kind: cutout\n  side: 0.5\n" in shape["snippet"]
     words = midre("describe", "defenses.cutout.side").stdout
     assert "takes: number, above 0, at most 1" in words and "default: 0.5" in words
+    assert "source: DeVries and Taylor" in words, "that of the component it belongs to"
 
 
 def test_describe_writes_a_page_for_every_component(tmp_path: Path) -> None:
