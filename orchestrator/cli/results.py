@@ -62,7 +62,8 @@ def show_results(sweep: Sweep, result: SweepResult, *, console: Console, run_aga
     for remark in (*weak_attacks(result), *sweep.resolved.notes, *remarks(result.numerics), *kept_changes(result)):
         print_line(remark, console=console)
     print_line(f"report:    {sweep.paths.report}", console=console)
-    print_line(f"MLflow:    {_to_see_mlflow(sweep.mlflow_uri)}", console=console)
+    if sweep.resolved.spec.tracking.enabled:
+        print_line(f"MLflow:    {_to_see_mlflow(sweep.mlflow_uri)}", console=console)
     if run_again:
         print_line(f"run again: {run_again}", console=console)
 

@@ -109,14 +109,14 @@ def shortage(request: Request, free: Sequence[Node]) -> str:
     short = [
         f"{needed:g} {name}, {left:.3g} free"
         for name, needed, left in (
-            ("CPUs", request.cpus, node.cpus),
+            ("CPU", request.cpus, node.cpus),
             ("GiB of memory", request.memory_gb, node.memory_gb),
-            ("GPUs", request.gpus, gpus_left),
+            ("GPU", request.gpus, gpus_left),
         )
         if needed > left
     ]
     if not short and request.gpus and node.gpus_for(request) is None:
-        short = [f"{request.gpus:g} GPUs with {request.gpu_memory_gb:g} GiB each"]
+        short = [f"{request.gpus:g} GPU with {request.gpu_memory_gb:g} GiB each"]
     return f"waits for {'; '.join(short)} on {node.host or node.id[:12]}" if short else "waits for a worker"
 
 
