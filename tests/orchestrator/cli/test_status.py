@@ -123,9 +123,9 @@ def test_a_status_that_cannot_be_read_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        (Request(cpus=4), "waits for 4 CPUs, 2 free on tiger"),
-        (Request(cpus=1, gpus=1.0), "waits for 1 GPUs, 0.5 free on tiger"),
-        (Request(cpus=3, memory_gb=9.0), "waits for 3 CPUs, 2 free; 9 GiB of memory, 4 free on tiger"),
+        (Request(cpus=4), "waits for 4 CPU, 2 free on tiger"),
+        (Request(cpus=1, gpus=1.0), "waits for 1 GPU, 0.5 free on tiger"),
+        (Request(cpus=3, memory_gb=9.0), "waits for 3 CPU, 2 free; 9 GiB of memory, 4 free on tiger"),
         (Request(), "waits for a worker"),
     ],
 )
