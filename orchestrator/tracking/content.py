@@ -28,6 +28,8 @@ MOST_METRICS = 25
 """Metrics of a trial's run. MLflow's pages slow down with the number of distinct names; all numbers are in a table."""
 MOST_CURVES = 6
 """Metrics among these that are curves of training and attacks."""
+PROGRESS = "trials_done"
+"""Metric of a sweep's run that counts its steps: one for each trial of the search that is done."""
 LONGEST_VALUE = 5000
 """Characters of a parameter or tag; MLflow cuts or refuses longer ones."""
 
@@ -108,22 +110,26 @@ def trial_contents(
     result: SweepResult, state: RunState, store: ArtifactStore, *, at_work: bool
 ) -> Iterator[RunContent]:
     """The runs of all trials that have begun."""
-    names = short_names(result)
+    names, sweep = short_names(result), result.resolved.sweep  # which hashes the whole spec
     for trial in result.trials:
         if trial.id in state.trials:
             confirms = ", confirms" if trial.plan.trial.stage == "confirm" else ""
             name = f"{trial_label(trial, names)}, seed {trial.plan.trial.seed}{confirms}"[:250]
-            yield _trial_content(result, trial, state.trials[trial.id], store, name=name, at_work=at_work)
+            identity = f"{sweep}/{trial.id}"
+            yield _trial_content(
+                result, trial, state.trials[trial.id], store, identity=identity, name=name, at_work=at_work
+            )
 
 
 def job_contents(result: SweepResult, store: ArtifactStore) -> Iterator[RunContent]:
     """A run for each distinct finished job, with its curves, where its artifact lies, and its pictures."""
+    sweep = result.resolved.sweep
     roles = {key: role for trial in result.trials for role, key in trial.plan.keys.named().items()}
     for key, role in roles.items():
         manifest = store.manifest(key)
         if manifest is not None:
             yield RunContent(
-                identity=f"{result.resolved.sweep}/job/{key}",
+                identity=f"{sweep}/job/{key}",
                 name=f"{role.replace('/', ' ')} {key[:8]}",
                 status="FINISHED",
                 started=manifest.facts["finished_at"] - manifest.facts["seconds"],
@@ -135,7 +141,14 @@ def job_contents(result: SweepResult, store: ArtifactStore) -> Iterator[RunConte
 
 
 def _trial_content(
-    result: SweepResult, trial: TrialResult, state: TrialState, store: ArtifactStore, *, name: str, at_work: bool
+    result: SweepResult,
+    trial: TrialResult,
+    state: TrialState,
+    store: ArtifactStore,
+    *,
+    identity: str,
+    name: str,
+    at_work: bool,
 ) -> RunContent:
     statuses = {"done": "FINISHED", "failed": "FAILED"}
     ended = state.ended_at if trial.status in statuses else None
@@ -144,7 +157,7 @@ def _trial_content(
     curves = list(_curves(trial.plan, store))[: max(MOST_METRICS - len(values), 0)] if trial.status == "done" else []
     intervals = {label: [estimate["low"], estimate["high"]] for label, estimate in trial.estimates().items()}
     return RunContent(
-        identity=f"{result.resolved.sweep}/{trial.id}",
+        identity=identity,
         name=name,
         status=statuses.get(trial.status, "RUNNING" if at_work else "KILLED"),
         started=state.started_at,
@@ -235,16 +248,18 @@ def _progress(result: SweepResult, state: RunState) -> Iterator[Point]:
     objectives = result.resolved.spec.search.objectives
     searched = [trial for trial in result.finished if trial.plan.trial.stage == "search"]
     finished = sorted(searched, key=lambda trial: (state.trials[trial.id].ended_at or 0.0, trial.id))
-    values: list[list[float]] = []
+    front: list[list[float]] = []
     for step, trial in enumerate(finished, start=1):
         ended = state.trials[trial.id].ended_at or 0.0
-        values.append([trial.value(objective.metric) for objective in objectives])
-        yield Point("trials_done", step, ended, step)
-        yield Point("frontier_size", len(frontier(dict(enumerate(values)), objectives)), ended, step)
+        # What was beaten before stays beaten: each trial is compared with the frontier so far, not with all before it.
+        candidates = [*front, [trial.value(objective.metric) for objective in objectives]]
+        front = [candidates[index] for index in frontier(dict(enumerate(candidates)), objectives)]
+        yield Point(PROGRESS, step, ended, step)
+        yield Point("frontier_size", len(front), ended, step)
         if len(objectives) == 2 and all(unit_of(objective.metric) == FRACTION for objective in objectives):
             worst = [0.0 if objective.goal == "max" else 1.0 for objective in objectives]
-            yield Point("hypervolume", hypervolume(values, reference=worst, objectives=objectives), ended, step)
-        for objective, column in zip(objectives, zip(*values, strict=True), strict=True):
+            yield Point("hypervolume", hypervolume(front, reference=worst, objectives=objectives), ended, step)
+        for objective, column in zip(objectives, zip(*front, strict=True), strict=True):
             best = max(column) if objective.goal == "max" else min(column)
             yield Point(f"best.{_name_of(objective.metric)}", best, ended, step)
     if finished:

@@ -19,7 +19,7 @@ from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import RunState
 from orchestrator.store.paths import RunPaths
 from orchestrator.tracking.client import open_experiment, refusals_named, written_quickly
-from orchestrator.tracking.content import RunContent, job_contents, sweep_content, trial_contents
+from orchestrator.tracking.content import PROGRESS, RunContent, job_contents, sweep_content, trial_contents
 
 BATCH = 1000
 """Metrics in one request: the server's limit."""
@@ -27,6 +27,8 @@ RUNS_AT_ONCE = 8
 """Runs that are sent to a server at the same time."""
 MODELS_AT_ONCE = 50
 """Names of models that are looked for in one request."""
+COMPLETE = "midre.content"
+"""Tag of a run that holds all of a content, with the content's digest."""
 SHAPE = "3"
 """What runs look like. An export by a version of midre that gives them another shape writes them again."""
 
@@ -99,11 +101,13 @@ class _Exporter:
         content = sweep_content(result, source.state, source.paths, at_work=source.at_work)
         run = self._export_run(content, parent=None)
         self._log_datasets(run, result)
-        trials = list(trial_contents(result, source.state, source.store, at_work=source.at_work))
-        jobs = list(job_contents(result, source.store)) if source.jobs else []
-        self._models = self._existing_models([trial.model.name for trial in trials if trial.model])
+        children = [*trial_contents(result, source.state, source.store, at_work=source.at_work)]
+        children += job_contents(result, source.store) if source.jobs else ()
+        changed = [child for child in children if not self._has(child, run)]
+        self._models = self._existing_models([child.model.name for child in changed if child.model])
         with ThreadPoolExecutor(self._at_once) as pool:
-            list(pool.map(lambda child: self._export_run(child, parent=run), (*trials, *jobs)))
+            for written in [pool.submit(self._export_runs, group, run) for group in _by_model(changed)]:
+                written.result()
         if not source.at_work:
             self._log_files(run)
         self._client.set_tag(run, "midre.exported", stamp)
@@ -116,15 +120,22 @@ class _Exporter:
         report = source.paths.report.stat().st_mtime_ns if source.paths.report.exists() else 0
         return f"{SHAPE} {ledger[:32]} {report} {source.at_work} {source.jobs}"
 
+    def _export_runs(self, contents: Sequence[RunContent], parent: str) -> None:
+        for content in contents:
+            self._export_run(content, parent=parent)
+
+    def _has(self, content: RunContent, parent: str | None) -> bool:
+        """Whether MLflow has a run as it should be."""
+        existing = self._runs.get(content.identity)
+        tags = {**_tags(content, parent), COMPLETE: _stamp_of(content)}
+        return existing is not None and tags.items() <= existing.tags.items()
+
     def _export_run(self, content: RunContent, *, parent: str | None) -> str:
         """Write a run unless MLflow has it as it is; returns its id."""
-        existing = self._runs.get(content.identity)
-        stamp = f"{SHAPE} {content.digest()}"
-        tags = {**content.tags, "midre.content": stamp, **({"mlflow.parentRunId": parent} if parent else {})}
-        tags = {name: value for name, value in tags.items() if value}
-        if existing and tags.items() <= existing.tags.items():
+        existing, tags = self._runs.get(content.identity), _tags(content, parent)
+        if existing and self._has(content, parent):
             return existing.id
-        run = existing.id if existing else self._create(content, parent)
+        run = existing.id if existing else self._create(content, tags)
         model = self._model_of(content, run)
         if content.status != "RUNNING":
             ended = int(content.ended * 1000) if content.ended else None
@@ -134,30 +145,33 @@ class _Exporter:
         for name, table in content.tables.items():
             self._client.log_text(run, json.dumps(table), name)
         self._log_pictures(run, content.pictures)
-        self._log(run, content, tags, set(existing.params) if existing else set(), model)
+        marks = {**tags, COMPLETE: _stamp_of(content)}
+        self._log(run, content, existing or _Existing(run, "RUNNING", tags), marks, model)
         self._written += 1
         return run
 
-    def _log(self, run: str, content: RunContent, tags: Mapping[str, str], logged: set[str], model: str | None) -> None:
-        """Send points, parameters that are not there yet, and tags, last since they say that all is there."""
-        numbers = [_metric(point.name, point.value, point.time, point.step) for point in content.points]
+    def _log(
+        self, run: str, content: RunContent, existing: _Existing, tags: Mapping[str, str], model: str | None
+    ) -> None:
+        """Send the points, parameters and tags that are missing: last the tag which says that all is there."""
+        points = [point for point in content.points if point.step >= existing.progress]
+        numbers = [_metric(point.name, point.value, point.time, point.step) for point in points]
         if model is not None:
             numbers = [_linked(metric, model, run) if metric.step == 0 else metric for metric in numbers]
         batches = [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)] or [[]]
         for batch in batches[:-1]:
             self._client.log_batch(run, metrics=batch)
-        params = [Param(name, value) for name, value in content.params.items() if name not in logged]
-        marks = [RunTag(name, value) for name, value in tags.items()]
+        params = [Param(name, value) for name, value in content.params.items() if name not in existing.params]
+        marks = [RunTag(name, value) for name, value in tags.items() if existing.tags.get(name) != value]
         for start in range(100, len(params), 100):
             self._client.log_batch(run, params=params[start : start + 100])
         self._client.log_batch(run, metrics=batches[-1], params=params[:100], tags=marks)
 
-    def _create(self, content: RunContent, parent: str | None) -> str:
-        tags = {"midre.id": content.identity, "midre.sweep": self._source.sweep}
-        if parent:
-            tags["mlflow.parentRunId"] = parent
+    def _create(self, content: RunContent, tags: Mapping[str, str]) -> str:
+        """Create a run with all its tags, which is cheaper than to set them afterwards."""
+        marks = {**tags, "midre.id": content.identity, "midre.sweep": self._source.sweep}
         start = int(content.started * 1000) if content.started else None
-        run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=content.name)
+        run = self._client.create_run(self._experiment, start_time=start, tags=marks, run_name=content.name)
         return str(run.info.run_id)
 
     def _model_of(self, content: RunContent, run: str) -> str | None:
@@ -231,10 +245,13 @@ class _Existing:
     status: str
     tags: Mapping[str, str]
     params: Mapping[str, str] = field(default_factory=dict)
+    progress: int = 0
+    """The step up to which a sweep's points are there, though some of the last may be missing; 0 for other runs."""
 
     @staticmethod
     def of(run: Run) -> _Existing:
-        return _Existing(run.info.run_id, run.info.status, run.data.tags, run.data.params)
+        data = run.data
+        return _Existing(run.info.run_id, run.info.status, data.tags, data.params, int(data.metrics.get(PROGRESS, 0)))
 
 
 @contextlib.contextmanager
@@ -244,6 +261,24 @@ def _alone(paths: RunPaths) -> Iterator[None]:
     with paths.export_lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _by_model(contents: Sequence[RunContent]) -> list[list[RunContent]]:
+    """Runs in groups that may be written at the same time: two that share a model would both create it."""
+    groups: dict[str, list[RunContent]] = {}
+    for content in contents:
+        groups.setdefault(content.model.name if content.model else content.identity, []).append(content)
+    return list(groups.values())
+
+
+def _tags(content: RunContent, parent: str | None) -> dict[str, str]:
+    """The tags of a run, without that which says that all of it is there."""
+    tags = {**content.tags, **({"mlflow.parentRunId": parent} if parent else {})}
+    return {name: value for name, value in tags.items() if value}
+
+
+def _stamp_of(content: RunContent) -> str:
+    return f"{SHAPE} {content.digest()}"
 
 
 def _metric(name: str, value: float, time: float, step: int) -> Metric:
