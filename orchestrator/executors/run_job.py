@@ -19,7 +19,7 @@ from orchestrator.executors.usage import usage_of
 from orchestrator.placement.nodes import Request
 from orchestrator.planning.code import facts_of_code
 from orchestrator.planning.graph import PlannedJob
-from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest
+from orchestrator.store.artifacts import ArtifactStore, Facts, Manifest, note_of_sent
 from workloads.context import Clock, DataInput, JobContext, Progress
 from workloads.core.config import digest
 from workloads.core.errors import DataError
@@ -75,7 +75,7 @@ def run_job(
             on_progress=on_progress,
             checkpoint_every_s=checkpoint_every_s,
             should_stop=should_stop,
-            sent_by_earlier_tries=int(store.read_note(note := f"sent-{job.key}") or 0),
+            sent_by_earlier_tries=int(store.read_note(note := note_of_sent(job.key)) or 0),
             keep_sent=lambda count: store.leave_note(note, str(count)),
             code=digest(dict(job.code)) if job.code else "",
             clock=clock,

@@ -68,6 +68,10 @@ class Manifest:
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
+_SENT = "sent-"
+"""How names of notes begin that say how many images a job has sent."""
+
+
 class ArtifactStore:
     """Artifacts by key under a folder, or under any URI that pyarrow can open (s3://, gs://, file://).
 
@@ -278,6 +282,16 @@ class ArtifactStore:
             self._scratch = tempfile.TemporaryDirectory(prefix=PREFIX)
             mark_owned(Path(self._scratch.name))  # a worker of Ray is killed at the end
         return Path(self._scratch.name)
+
+
+def note_of_sent(key: str) -> str:
+    """Name of the note that says how many images a job has sent to a service."""
+    return f"{_SENT}{key}"
+
+
+def sender_of(note: str) -> str:
+    """Key of the job whose note of this kind it is; empty if it is another."""
+    return note.removeprefix(_SENT) if note.startswith(_SENT) else ""
 
 
 def _folder(key: str) -> str:

@@ -1,4 +1,4 @@
-"""What a store holds that no run needs: results of no run, checkpoints of finished jobs, copies of what was damaged."""
+"""What a store holds that no run needs: what is of no run, checkpoints of finished jobs, copies of what was damaged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import groupby
 
 from orchestrator.errors import DamagedArtifact
-from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.artifacts import ArtifactStore, sender_of
 from orchestrator.store.files import StoredEntry
 
 
@@ -21,6 +21,7 @@ class Reason(StrEnum):
     finished = "checkpoints of finished jobs"
     abandoned = "checkpoints of jobs that no run refers to"
     log = "logs of jobs that no run refers to"
+    note = "notes of jobs that no run refers to, and of processes that ended"
     damaged = "copies of damaged results"
 
 
@@ -49,6 +50,7 @@ def garbage(store: ArtifactStore, *, referenced: Collection[str], before: dt.dat
         *_results(store, store.files.below("objects"), referenced),
         *_checkpoints(store, store.files.below("checkpoints"), referenced),
         *_logs(store.files.below("logs"), referenced),
+        *_notes(store.files.below("notes"), referenced),
         *_folders(store.files.below("damaged"), depth=2, reason=Reason.damaged),
     ]
     return [item for item, changed in items if changed < before]
@@ -102,6 +104,13 @@ def _logs(entries: Iterable[StoredEntry], referenced: Collection[str]) -> Iterat
     for entry in entries:
         if entry.path.rpartition("/")[2].partition(".")[0] not in referenced:
             yield _gathered(entry.path, Reason.log, [entry])
+
+
+def _notes(entries: Iterable[StoredEntry], referenced: Collection[str]) -> Iterator[Dated]:
+    """Notes but those on how much a job of a run has sent to a service, which counts for its later tries."""
+    for entry in entries:
+        if sender_of(entry.path.rpartition("/")[2]) not in referenced:
+            yield _gathered(entry.path, Reason.note, [entry])
 
 
 def _folders(entries: Iterable[StoredEntry], *, depth: int, reason: Reason) -> Iterator[Dated]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.artifacts import ArtifactStore, note_of_sent
 from orchestrator.store.garbage import Reason, garbage, remove
 
 USED, UNUSED = "aa" * 32, "bb" * 32
@@ -65,6 +65,21 @@ def test_a_checkpoint_goes_once_its_job_is_done_or_no_run_has_it(store: Artifact
     assert reason_of == {
         f"checkpoints/{USED}.safetensors": Reason.finished,
         f"checkpoints/{'dd' * 32}.safetensors": Reason.abandoned,
+    }
+
+
+def test_logs_and_notes_of_jobs_that_no_run_has_are_garbage_and_so_are_those_of_processes_that_ended(
+    store: ArtifactStore,
+) -> None:
+    for key in (USED, UNUSED):
+        store.log_file(key).write_text("a warning")
+        store.leave_note(note_of_sent(key), "50")
+    store.leave_note("b" * 32, "written to see whether a node shares the store")
+    lines = {path: reason for path, reason in reasons(store).items() if not path.startswith("objects")}
+    assert lines == {
+        f"logs/{UNUSED}.log": Reason.log,
+        f"notes/sent-{UNUSED}": Reason.note,
+        f"notes/{'b' * 32}": Reason.note,
     }
 
 
