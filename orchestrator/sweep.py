@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from orchestrator.planning.code import Currency, changed_jobs
 from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import data_inputs, plan
 from orchestrator.planning.search import Search
+from orchestrator.planning.volume import bytes_to_write
 from orchestrator.results.summary import summary
 from orchestrator.results.sweep_result import SweepResult, collect
 from orchestrator.spec.loading import read_resolved
@@ -31,6 +32,7 @@ from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore, Facts
 from orchestrator.store.ledger import LEDGER_PATIENCE_S, Ledger, RunState, run_state
 from orchestrator.store.paths import RunPaths, Workspace
+from orchestrator.store.room import check_room
 from workloads.core.files import write_atomically
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -109,7 +111,17 @@ class Sweep:
         that confirm points of a search that has ended."""
         search = self.search()
         search.foresee()
-        return [plan(self.resolved, trial, search.spec_of(trial)) for trial in search.trials]
+        return [self._plan(search, trial) for trial in search.trials]
+
+    def _plan(self, search: Search, trial: Trial) -> TrialPlan:
+        """The plan of a trial, worked out once: tables are made from all plans every half minute."""
+        if trial.id not in self._planned:
+            self._planned[trial.id] = plan(self.resolved, trial, search.spec_of(trial))
+        return replace(self._planned[trial.id], trial=trial)
+
+    @cached_property
+    def _planned(self) -> dict[str, TrialPlan]:
+        return {}
 
     def first_plan(self) -> TrialPlan | None:
         """The plan of the first trial, to see what its jobs need; it leaves out the digests of their code."""
@@ -127,6 +139,17 @@ class Sweep:
             return {}  # opening the store would create it
         jobs = {job.key: job for plan in self.plans() for job in plan.jobs}
         return changed_jobs(jobs, Currency(functools.cache(self._facts_of), accepted))
+
+    def check_room(self) -> None:
+        """Make sure that the store takes what the jobs that are not done will write, as far as it is known.
+
+        Raises:
+            RequestError: with what is missing.
+            StoreUnavailable: if it cannot be reached or written to.
+        """
+        needed = bytes_to_write({job.key: job for plan in self.plans() for job in plan.jobs}.values(), self.store)
+        if needed is not None:
+            check_room(self.store, needed)
 
     def _facts_of(self, key: str) -> Facts | None:
         manifest = self.store.manifest(key)
@@ -152,15 +175,12 @@ class Sweep:
         self._prepare(spec_file, type(executor).__name__)
         search = self.search()
 
-        def plan_of(trial: Trial) -> TrialPlan:
-            return plan(self.resolved, trial, search.spec_of(trial))
-
         every_s = self.resolved.spec.storage.checkpoint_every_s
         data = data_inputs(self.resolved, self.resolved.spec)
         executor.run(
             Session(
                 search,
-                plan_of,
+                partial(self._plan, search),
                 self.store,
                 self.paths.ledger,
                 every_s,

@@ -142,8 +142,13 @@ def run_watched(
         accepted_changes: changed files whose old results are used.
         started: `time.monotonic()` when the command began.
         console: shows the display, and a line if MLflow cannot be reached.
+
+    Raises:
+        RequestError: if the store has less room than the run is known to need.
+        StoreUnavailable: if it cannot be written to.
     """
     remove_abandoned()
+    sweep.check_room()
     stop = Stop(sweep.resolved.spec.storage.grace_s)
     with stop.listening(), run_log(sweep.paths.log):
         with (

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import RequestError, StoreUnavailable
 from orchestrator.store.artifacts import ArtifactStore, Manifest
 
 NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
@@ -45,6 +45,22 @@ def want_of_room(store: ArtifactStore, needed: int) -> str:
             f"{store.root} is full: {missing:.3g} MiB are missing for the next result, {free / MIB:.3g} MiB are free."
         )
     return ""
+
+
+def check_room(store: ArtifactStore, needed: int) -> None:
+    """Make sure that a store can be written to, and has room for so many bytes where that can be asked.
+
+    Raises:
+        RequestError: if it has less.
+        StoreUnavailable: if nothing can be written.
+    """
+    store.try_writing(BLOCK)
+    free = shutil.disk_usage(store.files.local).free if store.files.local is not None else needed
+    if free < needed:
+        raise RequestError(
+            f"{store.root}: this run will write about {needed / MIB:.3g} MiB, and {free / MIB:.3g} MiB are free: make "
+            "room (`midre gc` lists what no run needs), or set storage.artifacts to another folder."
+        )
 
 
 def is_full(error: StoreUnavailable) -> bool:
