@@ -29,6 +29,8 @@ MODELS_AT_ONCE = 50
 """Names of models that are looked for in one request."""
 COMPLETE = "midre.content"
 """Tag of a run that holds all of a content, with the content's digest."""
+EXPORTED = "midre.exported"
+"""Tag of a sweep's run that says what the last export was made from."""
 SHAPE = "3"
 """What runs look like. An export by a version of midre that gives them another shape writes them again."""
 
@@ -86,16 +88,18 @@ class _Exporter:
 
     def __init__(self, client: MlflowClient, experiment: str, source: Source, at_once: int) -> None:
         self._client, self._experiment, self._source, self._at_once = client, experiment, source, at_once
-        self._runs = dict(self._existing_runs())
+        self._runs: dict[str, _Existing] = {}
         self._models: dict[str, str] = {}
         self._written = 0
 
     def export(self) -> int:
-        source = self._source
-        stamp = self._stamp()
+        source, stamp = self._source, self._stamp()
+        if self._is_up_to_date(stamp):
+            return 0
+        self._runs = dict(self._existing_runs())
         sweep = self._runs.get(source.sweep)
         begun = {f"{source.sweep}/{trial}" for trial in source.state.trials}
-        if sweep is not None and sweep.tags.get("midre.exported") == stamp and begun <= set(self._runs):
+        if sweep is not None and sweep.tags.get(EXPORTED) == stamp and begun <= set(self._runs):
             return 0
         result = source.result()
         content = sweep_content(result, source.state, source.paths, at_work=source.at_work)
@@ -110,8 +114,21 @@ class _Exporter:
                 written.result()
         if not source.at_work:
             self._log_files(run)
-        self._client.set_tag(run, "midre.exported", stamp)
+        self._client.set_tag(run, EXPORTED, stamp)
         return self._written
+
+    def _is_up_to_date(self, stamp: str) -> bool:
+        """Whether the sweep's run says so and none of its runs was deleted, which needs no look at all of them.
+
+        Where some were, or it says otherwise, all are looked at. One that `mlflow gc` has removed is missed until then.
+        """
+        sweeps = self._client.search_runs([self._experiment], f"tags.`midre.id` = '{self._source.sweep}'")
+        is_stamped = any(run.data.tags.get(EXPORTED) == stamp for run in sweeps)
+        return is_stamped and not self._client.search_runs([self._experiment], self._query, ViewType.DELETED_ONLY, 1)
+
+    @property
+    def _query(self) -> str:
+        return f"tags.`midre.sweep` = '{self._source.sweep}'"
 
     def _stamp(self) -> str:
         """What an export was made from: MLflow with the same stamp is up to date."""
@@ -194,10 +211,11 @@ class _Exporter:
 
     def _existing_runs(self) -> Iterator[tuple[str, _Existing]]:
         """Every run of this sweep that MLflow has, by the identity in its tag."""
-        query = f"tags.`midre.sweep` = '{self._source.sweep}'"
         page: str | None = None
         while True:
-            runs = self._client.search_runs([self._experiment], query, ViewType.ACTIVE_ONLY, 1000, page_token=page)
+            runs = self._client.search_runs(
+                [self._experiment], self._query, ViewType.ACTIVE_ONLY, 1000, page_token=page
+            )
             for run in runs:
                 yield run.data.tags["midre.id"], _Existing.of(run)
             page = runs.token
