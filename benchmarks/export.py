@@ -108,9 +108,9 @@ def check(sweep: MadeUpSweep, uri: str, *, trials: int, numbers: int) -> None:
     runs: list[Run] = []
     page: str | None = None
     while True:
-        found = client.search_runs([experiment.experiment_id], max_results=PAGE, page_token=page)
-        runs += found
-        page = found.token
+        answer = client.search_runs([experiment.experiment_id], max_results=PAGE, page_token=page)
+        runs += answer
+        page = answer.token
         if not page:
             break
     identities = Counter(run.data.tags["midre.id"] for run in runs)

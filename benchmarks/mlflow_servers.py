@@ -57,9 +57,11 @@ def postgres() -> Iterator[str]:
         if user:
             shutil.chown(folder, user)
         data = f"{folder}/data"
-        made = subprocess.run([init, "-D", data, "-U", "midre", "-A", "trust"], user=user, cwd="/", capture_output=True)
-        if made.returncode:
-            raise NoServer(f"initdb: {made.stderr.decode().strip()}")
+        initialized = subprocess.run(
+            [init, "-D", data, "-U", "midre", "-A", "trust"], user=user, cwd="/", capture_output=True
+        )
+        if initialized.returncode:
+            raise NoServer(f"initdb: {initialized.stderr.decode().strip()}")
         command = [server, "-D", data, "-h", "", "-k", folder]
         with _process(command, Path(folder) / "log", user=user) as is_alive:
             is_ready = [ready, "-h", folder, "-q"]

@@ -24,11 +24,11 @@ def bytes_to_write(jobs: Iterable[PlannedJob], store: ArtifactStore) -> int | No
     """
     missing = [job for job in jobs if not _is_there(job.key, store)]
     latest_of = functools.cache(store.latest_of)
-    known: defaultdict[str, list[int]] = defaultdict(list)
+    sizes: defaultdict[str, list[int]] = defaultdict(list)
     for job in missing:
         if (manifest := latest_of(job.shape)) is not None:
-            known[job.kind].append(bytes_of(manifest))
-    total = sum(round(fmean(known[job.kind])) for job in missing if job.kind in known)
+            sizes[job.kind].append(bytes_of(manifest))
+    total = sum(round(fmean(sizes[job.kind])) for job in missing if job.kind in sizes)
     return total if missing else None
 
 
