@@ -65,6 +65,8 @@ class MemberKeys:
     """The job that fits its prior; None for an attack without one."""
     surrogates: tuple[str, ...] = ()
     """The jobs that fit its surrogates, in their order."""
+    attack: str | None = None
+    """The job that runs it as one attack of a battery; None for an attack that stands alone."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ class TrialKeys:
                 keys[_named(f"prior/{member_label}", draw.seed, several)] = member.prior
             for number, key in enumerate(member.surrogates):
                 keys[_named(f"surrogate.{number}/{member_label}", draw.seed, several)] = key
+            if member.attack is not None:
+                keys[_named(f"attack/{label}.{member_label}", draw.seed, several)] = member.attack
         keys[_named(f"attack/{label}", draw.seed, several)] = draw.attack
         keys |= self._by_judge(_named(f"judged/{label}", draw.seed, several), draw.judged)
         for name, floor in draw.floors.items():

@@ -34,7 +34,7 @@ from workloads.jobs.fit_surrogate import FitSurrogateConfig
 from workloads.jobs.import_black_box import ImportBlackBoxConfig
 from workloads.jobs.import_classifier import ImportClassifierConfig
 from workloads.jobs.real_images import RealImagesConfig
-from workloads.jobs.run_attack import RunAttackConfig, prior_input, surrogate_input
+from workloads.jobs.run_attack import RunAttackConfig, part_input, prior_input, surrogate_input
 from workloads.jobs.train_classifier import TrainClassifierConfig
 from workloads.metrics.base import METRICS, AttackMetric, ClassifierMetric, ReconstructionMetric
 from workloads.priors.base import PRIORS, PriorConfig
@@ -198,16 +198,20 @@ class _Planner:
     def _draw(self, config: AttackConfig, seed: int, target: str, judges: Sequence[JudgeKeys]) -> DrawKeys:
         """An attack with one draw of its priors and surrogates, judged by every evaluation model."""
         members = {member.label: self._prepare(member, seed, target) for member in config.members()}
-        inputs = {"target": target}
-        for member in config.members():
-            keys = members[member.label]
-            if keys.prior is not None:
-                inputs[prior_input(member)] = keys.prior
-            inputs |= {surrogate_input(member, number): key for number, key in enumerate(keys.surrogates)}
-        run = self._add(RunAttackConfig(attack=config, public=self._public, limits=self._limits), **inputs)
+        inputs: dict[str, str] = {}
+        for part in config.parts():
+            run = self._run(part, target, _inputs_of(part, members[part.label]))
+            inputs[part_input(part)] = run
+            members[part.label] = replace(members[part.label], attack=run)
+        run = self._run(config, target, inputs or _inputs_of(config, members[config.label]))
         has_both = has_floors(self._spec, config) and answers_floors(self._spec.target)
         floors = self._floors(config, members, target, judges) if has_both else {}
         return DrawKeys(seed, run, self._judged(run, judges), members, floors)
+
+    def _run(self, config: AttackConfig, target: str, inputs: Mapping[str, str]) -> str:
+        """The job that runs an attack."""
+        job = RunAttackConfig(attack=config, public=self._public, limits=self._limits)
+        return self._add(job, target=target, **inputs)
 
     def _judged(self, images: str, judges: Sequence[JudgeKeys], *, one_by_one: bool = False) -> tuple[str, ...]:
         """The judgement of images by every evaluation model.
@@ -241,8 +245,7 @@ class _Planner:
         floors["nearest_public"] = NearestPublicConfig(keep=config.keep, identities=config.identities), {}
         keys = {}
         for name, (floor, inputs) in floors.items():
-            job = RunAttackConfig(attack=floor, public=self._public, limits=self._limits)
-            run = self._add(job, target=target, **inputs)
+            run = self._run(floor, target, inputs)
             keys[name] = JudgedKeys(run, self._judged(run, judges, one_by_one=True))
         return keys
 
@@ -279,6 +282,12 @@ class _Planner:
             from_prior = {"prior": prior} if surrogate.generated_per_class and prior is not None else {}
             surrogates.append(self._add(train, target=target, **from_prior))
         return MemberKeys(prior, tuple(surrogates))
+
+
+def _inputs_of(config: AttackConfig, keys: MemberKeys) -> dict[str, str]:
+    """The prior and the surrogates that an attack reads."""
+    prior = {} if keys.prior is None else {prior_input(config): keys.prior}
+    return prior | {surrogate_input(config, number): key for number, key in enumerate(keys.surrogates)}
 
 
 def has_floors(spec: Spec, config: AttackConfig) -> bool:

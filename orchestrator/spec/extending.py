@@ -21,7 +21,7 @@ def read_extended(file: Path, prepare: Prepare, *, extended_by: tuple[Path, ...]
 
     Fields are put over those of the spec it extends: sections field by field; a component of another kind as a whole; a
     list as a whole, or, where a mapping stands in its place, the items at the positions that it names, with `append`
-    for items to add.
+    for items to add. `null` in place of a section or a list leaves it out.
 
     Args:
         prepare: is called with the data of each file before they are put together.
@@ -70,7 +70,10 @@ class _Extension:
         if isinstance(base, dict) and isinstance(over, dict) and not _is_other_kind(base, over):
             merged = dict(base)
             for name, value in over.items():
-                merged[name] = self._put(base.get(name), value, (*path, name), (*written, name))
+                if value is None and isinstance(base.get(name), dict | list):
+                    del merged[name]
+                else:
+                    merged[name] = self._put(base.get(name), value, (*path, name), (*written, name))
             return merged
         if isinstance(base, list) and isinstance(over, dict) and over:
             return self._edited(base, over, path, written)

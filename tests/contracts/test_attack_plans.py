@@ -112,4 +112,5 @@ def test_what_an_attack_is_fitted_with_is_an_input_of_its_own(resolved: Resolved
     config = job_from(job.config).config
     assert isinstance(config, RunAttackConfig)
     needs_prior = any(member.needs_prior for member in config.attack.members())
-    assert any(role.endswith(".prior") for role in job.inputs) is needs_prior
+    roles = [*job.inputs, *(role for key in job.inputs.values() for role in plan.job(key).inputs)]
+    assert any(role.endswith(".prior") for role in roles) is needs_prior

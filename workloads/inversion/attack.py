@@ -88,8 +88,16 @@ class AttackConfig(ComponentConfig, ABC):
         return None
 
     def members(self) -> tuple[AttackConfig, ...]:
-        """The attacks that run, each with a prior and surrogates of its own: several for a battery."""
+        """The attacks that search, each with a prior and surrogates of its own: several for a battery."""
         return (self,)
+
+    def parts(self) -> tuple[AttackConfig, ...]:
+        """Attacks that run as jobs of their own before this one, which picks from what they kept; none by default."""
+        return ()
+
+    def attacking(self, identities: IdentityChoice) -> Self:
+        """A copy that attacks these people."""
+        return self.model_copy(update={"identities": identities})
 
     @abstractmethod
     def with_prior(self, prior: PriorConfig | None) -> Self:
@@ -158,8 +166,8 @@ class Access(Generic[Oracle_co]):
     """For attacks that ask for them. Shape: (N, C, H, W) uint8."""
     lenses: tuple[View, ...] = ()
     """Views that every candidate passes on its way to the objective, which is averaged over them; none by default."""
-    members: tuple[Access[LabelOracle], ...] = ()
-    """What each attack of a battery is given."""
+    parts: tuple[Part, ...] = ()
+    """What each attack of a battery has rebuilt."""
     findings: State = field(default_factory=dict)
     """What the attack's `prepare` returned."""
     batches: MemoryBatches = field(default_factory=MemoryBatches)
@@ -170,6 +178,24 @@ class Access(Generic[Oracle_co]):
         """The prior, for an attack that needs one."""
         assert self.prior is not None
         return self.prior
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one attack of a battery kept.
+
+    Shape: images (R, C, H, W) in [0, 1]; identities and restarts (R,) int64.
+    """
+
+    label: str
+    """Name of the attack."""
+    images: Tensor
+    identities: Tensor
+    restarts: Tensor
+    queries: int
+    """Images shown to the target model, also to make its prior and surrogates."""
+    latent_steps: int
+    """Search steps, summed over rows."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +217,8 @@ class Reconstructions:
     what the target model says of them is not used, and not counted."""
     latent_steps: int
     """Search steps, summed over rows."""
+    parts: Tensor | None = None
+    """For several attacks, the one that rebuilt each row, by its place in the list. Shape: (R,) int64."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """More to record beside the numbers, as plain JSON values."""
 

@@ -23,7 +23,7 @@ class WrappedAttackConfig(AttackConfig):
     @field_validator("host")
     @classmethod
     def _is_one_attack(cls, host: AttackConfig) -> AttackConfig:
-        if len(host.members()) > 1:
+        if host.parts():
             raise ValueError(f"{host.kind} runs several attacks, which none can wrap: wrap one of those")
         return host
 
@@ -31,6 +31,10 @@ class WrappedAttackConfig(AttackConfig):
     def identities(self) -> IdentityChoice:
         """Whom the host attacks."""
         return self.host.identities
+
+    def attacking(self, identities: IdentityChoice) -> Self:
+        """A copy whose host attacks these people."""
+        return self.model_copy(update={"host": self.host.attacking(identities)})
 
     @property
     def keep(self) -> int:

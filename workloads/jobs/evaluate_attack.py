@@ -25,6 +25,7 @@ from workloads.metrics.base import (
     MetricConfig,
     ReconstructionEvidence,
     ReconstructionMetric,
+    Tried,
     over_identities,
 )
 from workloads.metrics.intervals import Scale, over_groups
@@ -68,6 +69,9 @@ class EvaluateAttack(Job):
         private, held_out = data.split(self.config.split)
         traits = DATASETS.build(self.config.data.dataset).trait_table()
         evidence = _evidence(judge, kept["images"], kept["identities"], private, held_out, traits)
+        if "parts" in rebuilt:
+            tried = Tried(_logits(judge, features_of(judge, rebuilt["images"])), rebuilt["identities"])
+            evidence = dataclasses.replace(evidence, tried=tried)
         metrics = [METRICS.build(config) for config in self.config.metrics]
         rows, estimates = _measured(metrics, evidence, context)
         groups = kept["identities"]
@@ -134,11 +138,10 @@ def _evidence(
     traits: Mapping[str, Sequence[float]],
 ) -> ReconstructionEvidence:
     features = features_of(judge, images)
-    logits = torch.cat([judge.head(batch.to(judge.mean.device)).cpu() for batch in features.split(1024)])
     return ReconstructionEvidence(
         images=images,
         identities=identities,
-        logits=logits,
+        logits=_logits(judge, features),
         features=features,
         private=private,
         private_features=features_of(judge, private.images),
@@ -146,6 +149,11 @@ def _evidence(
         network=judge,
         traits=traits,
     )
+
+
+def _logits(judge: Classifier, features: Tensor) -> Tensor:
+    """Shape: (R, F) to (R, classes), on the CPU."""
+    return torch.cat([judge.head(batch.to(judge.mean.device)).cpu() for batch in features.split(1024)])
 
 
 def _protocol(attack: Path) -> dict[str, Any]:

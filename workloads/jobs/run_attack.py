@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from workloads.black_boxes.box import BlackBox
 from workloads.context import DataInput, JobContext
-from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions
+from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Part, Reconstructions
 from workloads.inversion.folded_networks import folded
 from workloads.inversion.identity_choice import chosen, in_words
 from workloads.inversion.memory_batches import MemoryBatches
@@ -49,6 +49,11 @@ def surrogate_input(member: AttackConfig, number: int) -> str:
     return f"{member.label}.surrogate.{number}"
 
 
+def part_input(part: AttackConfig) -> str:
+    """The input under which a battery finds what one of its attacks rebuilt."""
+    return f"{part.label}.attack"
+
+
 @JOBS.register(RunAttackConfig)
 class RunAttack(Job):
     """Rebuild images of the target model's identities, knowing the model, or its answers, and public data alone.
@@ -56,24 +61,25 @@ class RunAttack(Job):
     Source: the threat model of Zhang et al., CVPR 2020, section 3.1.
     """
 
-    inputs = ("target", "<attack>.prior", "<attack>.surrogate.<number>")
+    inputs = ("target", "<attack>.prior", "<attack>.surrogate.<number>", "<attack>.attack")
     config: RunAttackConfig
 
     def run(self, context: JobContext) -> None:
-        """Prepare every attack that runs, attack, and write reconstructions and protocol."""
+        """Prepare the attack, attack, and write reconstructions and protocol."""
         config = self.config.attack
         target_model = load_target(
             context.inputs["target"], context, limits=self.config.limits, prepared_by=_prepared(context.inputs)
         )
-        prepared = [self._prepare(member, target_model, context) for member in config.members()]
+        prepared = self._prepare(config, target_model, context)
         attack = ATTACKS.build(config)
         names = json.loads((context.inputs["target"] / "identities.json").read_text(encoding="utf-8"))
         identities = chosen(config.identities, names)
-        access = replace(prepared[0].access, members=tuple(member.access for member in prepared))
+        parts = tuple(_part(part, context.inputs[part_input(part)]) for part in config.parts())
+        access = replace(prepared.access, parts=parts)
         reconstructions = attack.run(access, torch.tensor(identities), context=context)
         _save(reconstructions, context.output / "reconstructions.safetensors")
         whom = {"identities": len(identities), "people": in_words(config.identities, len(names))}
-        earlier_queries = sum(member.queries for member in prepared)
+        earlier_queries = prepared.queries + sum(part.queries for part in parts)
         counts = {
             **reconstructions.facts,
             "queries": reconstructions.queries + earlier_queries,
@@ -84,15 +90,15 @@ class RunAttack(Job):
         context.write_json("protocol.json", attack.protocol() | whom | counts)
         context.write_history()
 
-    def _prepare(self, member: AttackConfig, target_model: TargetModel, context: JobContext) -> _Prepared:
-        """Load the prior and the surrogates of an attack that runs, and fold their layers."""
-        attack = ATTACKS.build(member)
+    def _prepare(self, config: AttackConfig, target_model: TargetModel, context: JobContext) -> _Prepared:
+        """Load the prior and the surrogates of the attack, and fold their layers."""
+        attack = ATTACKS.build(config)
         if isinstance(target_model, Classifier):
             attack.check_target(target_model)
         prior, queries = None, 0
-        if (name := prior_input(member)) in context.inputs:
+        if (name := prior_input(config)) in context.inputs:
             prior, queries = load_prior(context.inputs[name], device=context.device)
-        folders = [context.inputs[surrogate_input(member, number)] for number in range(len(member.surrogates))]
+        folders = [context.inputs[surrogate_input(config, number)] for number in range(len(config.surrogates))]
         queries += sum(_queries_of(folder) for folder in folders)
         surrogates = [load_classifier(folder, device=context.device) for folder in folders]
         images = self._probes(prior, context)
@@ -117,7 +123,7 @@ class RunAttack(Job):
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What an attack that runs is given, and how often the target model was asked to make it."""
+    """What an attack is given, and how often the target model was asked to make it."""
 
     access: Access[LabelOracle]
     queries: int
@@ -129,13 +135,22 @@ def _queries_of(folder: Path) -> int:
     return protocol["queries"]
 
 
+def _part(part: AttackConfig, folder: Path) -> Part:
+    """What an attack kept."""
+    rebuilt = load_file(folder / "reconstructions.safetensors")
+    protocol = json.loads((folder / "protocol.json").read_text(encoding="utf-8"))
+    kept = {name: rebuilt[name][rebuilt["kept"]] for name in ("images", "identities", "restarts")}
+    return Part(part.label, **kept, queries=protocol["queries"], latent_steps=protocol["latent_steps"])
+
+
 def _save(reconstructions: Reconstructions, file: Path) -> None:
-    names = ("images", "latents", "identities", "restarts", "scores", "kept")
-    save_file({name: getattr(reconstructions, name).contiguous() for name in names}, file)
+    names = ("images", "latents", "identities", "restarts", "scores", "kept", "parts")
+    tensors = {name: getattr(reconstructions, name) for name in names}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, file)
 
 
 def _prepared(inputs: Mapping[str, Path]) -> list[Path]:
-    """Artifacts of priors and surrogates."""
+    """Artifacts of priors and surrogates, and of the attacks of a battery."""
     return [folder for name, folder in inputs.items() if name != "target"]
 
 

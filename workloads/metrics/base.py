@@ -80,6 +80,15 @@ class HeldOutEvidence:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """All that several attacks kept, of which an attacker picked some. Shape: logits (T, classes); identities (T,)."""
+
+    logits: Tensor
+    """The evaluation model's."""
+    identities: Tensor
+
+
+@dataclass(frozen=True)
 class ReconstructionEvidence:
     """Reconstructions and private images, with logits and features of both.
 
@@ -102,6 +111,8 @@ class ReconstructionEvidence:
     """The network that gave the features."""
     traits: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """What the data set knows of each identity beside its name, by trait."""
+    tried: Tried | None = None
+    """What the reconstructions were picked from; None for those of one attack."""
 
     @cached_property
     def nearest(self) -> tuple[Tensor, Tensor]:
@@ -195,6 +206,10 @@ class AttackMetric(Metric):
     def fewest_identities(self) -> int:
         """Fewest attacked identities this metric needs."""
         return 1
+
+    def names_for(self, attack: AttackConfig, classes: int) -> tuple[str, ...]:
+        """Names of the numbers it gives for an attack on a model of `classes` classes."""
+        return self.names(classes)
 
     def problems_with(self, attack: AttackConfig, *, training_images: Mapping[str, int]) -> Iterator[str]:
         """What an attack, or the data, gives too little of for this metric, one message each.

@@ -37,9 +37,10 @@ def attack_builds(spec: Spec, target: Architecture) -> Iterator[Build]:
         if isinstance(config.identities, tuple):
             yield Build(field, functools.partial(chosen, config.identities, names))
         members = config.with_prior(spec.prior).members()
-        if len(members) > 1:
+        if config.parts():
             battery = ATTACKS.build(config)
             yield Build(field, functools.partial(battery.check, prior=None, classes=target.classes))
+            members = tuple(member.attacking(None) for member in members)  # whom they attack is the battery's to say
         for member in members:
             if shared_is_refused and member.prior == spec.prior:
                 continue  # the refusal is reported once, at the prior

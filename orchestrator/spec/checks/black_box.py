@@ -123,6 +123,8 @@ def _check_budget(spec: Spec, attack: AttackConfig, budget: int, target: Archite
     images = sum(DATASETS.build(spec.data.public).sizes().values())
     identities = count_of(attack.identities, target.classes)
     planned = sum(_planned(member, identities, images, target) for member in attack.members())
+    if attack.parts():  # it asks about what they rebuilt, too
+        planned += ATTACKS.build(attack).planned_queries(identities)
     if planned > budget:
         raise ConfigError(
             f"{attack.label} asks the target model about {planned:,} images at least, with its prior and surrogates, "

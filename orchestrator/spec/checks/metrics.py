@@ -61,5 +61,10 @@ def _names(spec: Spec, classes: int) -> list[str]:
     """Names of all numbers that a trial of this spec yields."""
     metrics = [METRICS.build(metric) for metric in spec.metrics]
     natural = [name for metric in metrics if isinstance(metric, ClassifierMetric) for name in metric.names(classes)]
-    judged = [name for metric in metrics if isinstance(metric, AttackMetric) for name in metric.names(classes)]
-    return natural + [f"{attack.label}.{name}" for attack in spec.attacks for name in judged]
+    judges = [metric for metric in metrics if isinstance(metric, AttackMetric)]
+    return natural + [
+        f"{attack.label}.{name}"
+        for attack in spec.attacks
+        for metric in judges
+        for name in metric.names_for(attack, classes)
+    ]

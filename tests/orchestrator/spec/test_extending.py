@@ -51,6 +51,9 @@ def extended(folder: Path, text: str, *, base: str = BASE) -> Any:
         ("search: {seeds: {append: [2]}}", ("search", "seeds"), [0, 1, 2]),
         ("search: {space: {defenses: 1}}", ("search", "space"), {"defenses": 1}),
         ("prior: {kind: wgan_gp}", ("prior",), {"kind": "wgan_gp"}),
+        ("search: {space: null}", ("search",), {"seeds": [0, 1]}),
+        ("search: {seeds: null}", ("search",), {"space": {}}),
+        ("prior: null", ("prior",), None),  # the other spec has none that could be left out
     ],
 )
 def test_fields_are_put_over_those_of_the_spec_that_is_extended(

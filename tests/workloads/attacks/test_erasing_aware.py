@@ -1,19 +1,17 @@
-"""The attacker who knows the defense, and the battery: what they ask of the target, and of whom."""
+"""The attacker who knows the defense: what it asks of the target, and of whom."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from tests.support.golden_networks import IDENTITIES, golden_networks
-from tests.support.interruptions import Interrupted, context_at
+from tests.support.interruptions import context_at
 from tests.support.lenses import CountingLens
-from workloads.attacks.battery import Battery, BatteryConfig
 from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.deepinversion import DeepinversionConfig
 from workloads.attacks.erasing_aware import ErasedView, ErasingAware, ErasingAwareConfig
@@ -24,7 +22,7 @@ from workloads.attacks.vmi import VmiConfig
 from workloads.core.errors import ConfigError
 from workloads.core.randomness import Draws, generator
 from workloads.defenses.random_erasing import RandomErasingConfig
-from workloads.inversion.attack import ATTACKS, Access, AttackConfig, Reconstructions, SearchConfig
+from workloads.inversion.attack import ATTACKS, Access, AttackConfig, SearchConfig
 from workloads.inversion.rows import Rows
 from workloads.inversion.step import Step
 from workloads.models.base import Classifier
@@ -195,77 +193,3 @@ def test_an_attack_without_gradients_through_the_target_cannot_be_wrapped(host: 
     config = ErasingAwareConfig(host=host, erasing=ERASING)
     with pytest.raises(ConfigError, match=f"host: {host.kind} does not descend on the target model itself"):
         ErasingAware(config).check(prior=golden_networks().prior(), classes=IDENTITIES)
-
-
-# The battery.
-
-FIRST, SECOND = HOST.model_copy(update={"name": "short"}), HOST.model_copy(update={"name": "long", "steps": 30})
-
-
-def battery(folder: Path, *, stop_at: int | None = None, **settings: Any) -> Reconstructions:
-    config = BatteryConfig(attacks=(FIRST, SECOND), **{"views": 3, **settings})
-    members = (access_to(), access_to())
-    access = Access(members[0].target, CPU, image_size=8, members=members)
-    attack = Battery(config)
-    return attack.run(access, torch.arange(IDENTITIES), context=context_at(folder, stop_at=stop_at))
-
-
-def test_who_fell_to_the_first_attack_is_left_alone_by_the_second(tmp_path: Path) -> None:
-    scores = battery(tmp_path / "all", falls_at=1.0).scores[: 2 * IDENTITIES]
-    bar = float(scores.view(IDENTITIES, 2).amax(1).median())
-    reconstructions = battery(tmp_path / "some", falls_at=bar)
-    fallen = reconstructions.scores[reconstructions.restarts == 0] >= bar
-    standing = set(range(IDENTITIES)) - set(reconstructions.identities[reconstructions.restarts == 0][fallen].tolist())
-    assert 0 < len(standing) < IDENTITIES, "the case shows nothing"
-    assert set(reconstructions.identities[reconstructions.restarts == 1].tolist()) == standing
-    assert reconstructions.facts["attacked"] == {"short": IDENTITIES, "long": len(standing)}
-
-
-def test_nobody_is_attacked_twice_where_all_fall_at_once(tmp_path: Path) -> None:
-    reconstructions = battery(tmp_path, falls_at=0.0)
-    assert reconstructions.facts["attacked"] == {"short": IDENTITIES, "long": 0}
-    assert reconstructions.queries == 12 * 4 + 12 + 12 * 3  # the first attack, its final images, its views
-
-
-def test_the_most_convincing_reconstruction_of_each_identity_is_kept(tmp_path: Path) -> None:
-    reconstructions = battery(tmp_path, falls_at=1.0)
-    for identity in range(IDENTITIES):
-        of_identity = reconstructions.identities == identity
-        assert reconstructions.scores[of_identity & reconstructions.kept].tolist() == [
-            reconstructions.scores[of_identity].max()
-        ]
-
-
-@pytest.mark.parametrize("stop_at", [4, 25, 30])
-def test_an_interrupted_battery_ends_as_an_undisturbed_one(tmp_path: Path, stop_at: int) -> None:
-    undisturbed = battery(tmp_path / "whole", falls_at=1.0)
-    with pytest.raises(Interrupted):
-        battery(tmp_path / "parts", falls_at=1.0, stop_at=stop_at)
-    again = battery(tmp_path / "parts", falls_at=1.0)
-    assert torch.equal(again.images, undisturbed.images)
-    assert torch.equal(again.scores, undisturbed.scores)
-    assert (again.queries, again.latent_steps) == (undisturbed.queries, undisturbed.latent_steps)
-
-
-def test_the_defense_reaches_every_attack_of_a_battery_and_equals_are_run_once() -> None:
-    config = BatteryConfig(attacks=(HOST, ErasingAwareConfig(host=HOST)))
-    knowing, unaware = config.against([ERASING]), config.against([])
-    assert isinstance(knowing, BatteryConfig) and isinstance(unaware, BatteryConfig)
-    assert [attack.kind for attack in knowing.attacks] == ["gmi", "erasing_aware"]
-    assert [attack.kind for attack in unaware.attacks] == ["gmi"]
-
-
-def test_a_battery_in_a_battery_is_refused() -> None:
-    inner = BatteryConfig(attacks=(FIRST, SECOND))
-    with pytest.raises(ValueError, match="a battery holds no battery: list its attacks"):
-        BatteryConfig(attacks=(FIRST, inner))
-
-
-def test_two_attacks_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="'gmi' is there already: give it a name of its own"):
-        BatteryConfig(attacks=(HOST, HOST))
-
-
-def test_the_protocol_names_every_attack_of_the_battery() -> None:
-    protocol = ATTACKS.build(BatteryConfig(attacks=(FIRST, SECOND))).protocol()
-    assert (protocol["access"], protocol["steps"], len(protocol["attacks"])) == ("white box", 34, 2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.interruptions import Interrupted, context_at
+from tests.support.interruptions import context_at
 from workloads.attacks.battery import Battery, BatteryConfig
 from workloads.attacks.brepmi import BrepmiConfig
 from workloads.attacks.erasing_aware import ErasingAwareConfig
@@ -18,7 +18,7 @@ from workloads.attacks.kedmi import KedmiConfig
 from workloads.attacks.ppdgmi import Ppdgmi, PpdgmiConfig
 from workloads.core.errors import ConfigError
 from workloads.core.randomness import generator
-from workloads.inversion.attack import Access, Reconstructions
+from workloads.inversion.attack import Access
 from workloads.models.base import Classifier
 from workloads.models.small_cnn import SmallCnnConfig
 from workloads.observation.oracles import WhiteBoxOracle
@@ -59,28 +59,6 @@ def access_to(config: PriorConfig) -> Access[WhiteBoxOracle]:
 WGAN = WganGpConfig(width=2, latent_size=4, batch_size=4)
 GMI = GmiConfig(restarts=2, steps=2, batch_reference=1)
 PPDG = PpdgmiConfig(host=GMI, pseudo_private=1, tune_steps=2, views=2)
-
-
-def battery(folder: Path, *, stop_at: int | None = None) -> Reconstructions:
-    """GMI, and PPDG-MI on all identities, since nobody falls at a confidence of 1."""
-    config = BatteryConfig(attacks=(GMI, PPDG), falls_at=1.0, views=1)
-    access = access_to(WGAN)
-    both = Access(access.target, CPU, 1, 32, members=(access_to(WGAN), access_to(WGAN)))
-    return Battery(config).run(both, torch.tensor([0, 2]), context=context_at(folder, stop_at=stop_at))
-
-
-def test_an_attack_of_a_battery_may_itself_wrap_another(tmp_path: Path) -> None:
-    reconstructions = battery(tmp_path)
-    assert reconstructions.facts["attacked"] == {"gmi": 2, "ppdgmi": 2}
-
-
-def test_an_attack_two_levels_deep_continues_where_it_was_cut_off(tmp_path: Path) -> None:
-    undisturbed = battery(tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        battery(tmp_path / "parts", stop_at=2)
-    again = battery(tmp_path / "parts")
-    assert torch.equal(again.images, undisturbed.images)
-    assert again.queries == undisturbed.queries
 
 
 def test_a_host_may_use_a_prior_that_asks_what_the_host_may(tmp_path: Path) -> None:
