@@ -63,6 +63,9 @@ def read_yaml(file: Path) -> Source:
         raise _refused(file, 0, f"not UTF-8 at byte {error.start}: save the file as UTF-8.") from error
     except FileNotFoundError as error:
         raise _refused(file, 0, "no such file: give the path of a spec.") from error
+    except IsADirectoryError as error:
+        rule = f"a folder, where a spec is asked for: `midre new --data {file}` writes one for images in it."
+        raise _refused(file, 0, rule) from error
     except OSError as error:
         raise _refused(file, 0, f"cannot be read: {error.strerror}.") from error
     try:

@@ -502,7 +502,8 @@ def test_a_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: cannot be read: Is a directory."
+    rule = "a folder, where a spec is asked for: `midre new --data"
+    assert str(caught.value) == f"{tmp_path}: {rule} {tmp_path}` writes one for images in it."
 
 
 def test_a_prior_that_cannot_make_the_size_is_refused_at_its_line(folder: Path) -> None:
