@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.executors.snapshot import RunningJob, Snapshot
+from orchestrator.executors.snapshot import RunningJob, Snapshot, seconds_between
 
 LINE_EVERY_S = 60.0
 """Seconds between lines if stderr is not a terminal."""
@@ -85,7 +85,8 @@ def _running(jobs: tuple[RunningJob, ...]) -> Table:
     table = Table.grid(padding=(0, 2))
     for job in jobs:
         metrics = "  ".join(f"{name} {value:.4g}" for name, value in job.metrics.items())
-        table.add_row(f"  {job.kind}", job.key[:8], _share(job), f"{time.time() - job.since:.0f} s", metrics)
+        at_work = f"{seconds_between(job.since, time.time()):.0f} s"
+        table.add_row(f"  {job.kind}", job.key[:8], _share(job), at_work, metrics)
     return table
 
 

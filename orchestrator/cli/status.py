@@ -16,7 +16,7 @@ from rich.text import Text
 from orchestrator.cli.live_status import LiveStatus, read_live_status
 from orchestrator.cli.output import print_json, print_text, stdout
 from orchestrator.errors import RequestError
-from orchestrator.executors.snapshot import RunningJob, Snapshot, WaitingJob
+from orchestrator.executors.snapshot import RunningJob, Snapshot, WaitingJob, seconds_between
 from orchestrator.store.ledger import Event, RunState, run_state
 from orchestrator.store.paths import RunPaths
 
@@ -188,7 +188,10 @@ def _paragraphs(status: Status) -> Iterator[RenderableType]:
             [_row(job, status.now) for job in status.running],
         )
     if status.waiting:
-        rows = [(job.kind, job.key[:8], f"{status.now - job.since:.0f} s", job.reason) for job in status.waiting]
+        rows = [
+            (job.kind, job.key[:8], f"{seconds_between(job.since, status.now):.0f} s", job.reason)
+            for job in status.waiting
+        ]
         yield _table(("waits", "key", "for", "reason"), rows[:MOST_WAITING])
         if len(rows) > MOST_WAITING:
             yield Text(f"  and {len(rows) - MOST_WAITING} more")
@@ -214,7 +217,7 @@ def _headline(status: Status) -> str:
     if live is None or status.state == "ended":
         return "no process runs it"
     if status.state == "lost":
-        ago = status.now - live.written_at
+        ago = seconds_between(live.written_at, status.now)
         return (
             f"process {live.pid} on {live.host} has said nothing for {ago:.0f} s: it was killed, or its machine is gone"
         )
@@ -225,7 +228,7 @@ def _headline(status: Status) -> str:
 def _row(job: RunningJob, now: float) -> Sequence[str]:
     left = job.left_s(now)
     metrics = "  ".join(f"{name} {value:.4g}" for name, value in job.metrics.items())
-    step = f"{job.step}/{job.steps}" if job.steps else f"{max(now - job.since, 0):.0f} s"
+    step = f"{job.step}/{job.steps}" if job.steps else f"{seconds_between(job.since, now):.0f} s"
     return (job.kind, job.key[:8], job.node, job.device, step, "" if left is None else f"{left:.0f} s", metrics)
 
 

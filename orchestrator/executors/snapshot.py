@@ -33,7 +33,7 @@ class RunningJob:
         """Seconds that its steps will take at the speed of those so far; None before the first."""
         if not self.step or self.waits_for:
             return None
-        return max(now - self.since, 0.0) / self.step * max(self.steps - self.step, 0)
+        return seconds_between(self.since, now) / self.step * max(self.steps - self.step, 0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class NodeUse:
     gpus_free: float
     memory_gb: float
     memory_gb_free: float
+
+
+def seconds_between(earlier: float, later: float) -> float:
+    """How long it was between two readings of a clock; never less than nothing, though clocks are set back."""
+    return max(later - earlier, 0.0)
 
 
 @dataclass(frozen=True)
@@ -124,5 +129,5 @@ def left_s(snapshot: Snapshot, totals: Mapping[str, int], now: float) -> float |
                 return None
             work += (total - tally.over) * seconds / timed
     at_work = [job for job in snapshot.running if not job.waits_for]
-    work -= sum(max(now - job.since, 0.0) for job in at_work)
+    work -= sum(seconds_between(job.since, now) for job in at_work)
     return max(work, 0.0) / max(len(at_work), 1)

@@ -195,11 +195,13 @@ def _curves(plan: TrialPlan, store: ArtifactStore) -> Iterator[list[Point]]:
 
 
 def _curve(manifest: Manifest, store: ArtifactStore) -> Iterator[Point]:
-    """What a job reported at each step."""
+    """What a job reported at each step; no step is before the last one, though clocks are set back."""
     if "history.json" in manifest.files:
+        time = 0.0
         for row in store.read_json(manifest.key, "history.json"):
+            time = max(time, row["time"])
             for name, value in row["metrics"].items():
-                yield Point(_name_of(name), value, row["time"], row["step"])
+                yield Point(_name_of(name), value, time, row["step"])
 
 
 def _model(trial: TrialResult, store: ArtifactStore) -> ModelContent | None:
