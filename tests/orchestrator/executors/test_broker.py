@@ -142,7 +142,7 @@ def test_a_job_that_takes_too_long_fails_for_its_time_and_its_worker_is_not_used
     async def hang(*arguments: object) -> dict[str, Any]:
         return await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr("orchestrator.executors.ray.broker.DUMP_PATIENCE_S", 0.0)
+    monkeypatch.setattr("orchestrator.executors.ray.attempts.DUMP_PATIENCE_S", 0.0)
     plan = plan_of("a")
     limited = replace(plan, jobs=(replace(plan.jobs[0], needs=Needs(timeout_s=0.01)),))
     pool = Pool()
@@ -161,7 +161,7 @@ def test_a_run_that_stops_lets_no_job_begin_and_gives_up_those_that_save_nothing
 
     async def begin_and_stop() -> Outcome:
         trial = asyncio.create_task(broker.run_trial(chained))
-        while not broker._running:
+        while not (await broker.snapshot()).running:
             await asyncio.sleep(0)
         told = asyncio.create_task(broker.until_stopped())
         await broker.stop("SIGINT", grace_s=0.01)
@@ -183,7 +183,7 @@ def test_a_job_whose_worker_cannot_start_is_said_to_wait_and_begins_when_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pool, "late", True)
-    monkeypatch.setattr("orchestrator.executors.ray.broker.SAY_WAITING_AFTER_S", 0.001)
+    monkeypatch.setattr("orchestrator.executors.ray.attempts.SAY_WAITING_AFTER_S", 0.001)
     release = asyncio.Event()
 
     async def finish_when_started(*arguments: object) -> dict[str, Any]:
@@ -208,8 +208,8 @@ def test_a_job_whose_worker_cannot_start_is_said_to_wait_and_begins_when_it_can(
     assert not state.jobs_waiting
 
 
-def test_data_that_the_driver_reads_are_not_read_by_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.executors.ray import broker as module
+def test_data_that_the_driver_reads_are_not_read_by_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator.executors.ray import shared_images as module
 
     read: list[str] = []
 
@@ -219,14 +219,14 @@ def test_data_that_the_driver_reads_are_not_read_by_a_worker(tmp_path: Path, mon
             return f"read by a worker: {data}"
 
     monkeypatch.setattr(module, "read_data", ReadData())
-    broker = module.Broker(str(tmp_path / "store"), str(tmp_path / "ledger.jsonl"), 20.0, offers=["faces", "lost"])
+    images = module.SharedImages(offers=["faces", "lost"])
 
     async def ask_before_they_are_there() -> list[Any]:
-        questions = [asyncio.create_task(broker.images(name, name)) for name in ("faces", "lost", "other")]
+        questions = [asyncio.create_task(images.get(name, name)) for name in ("faces", "lost", "other")]
         await asyncio.sleep(0)
         reference: Any = "read by the driver"
-        await broker.offer_images("faces", (reference,))
-        await broker.offer_images("lost", None)
+        images.offer("faces", (reference,))
+        images.offer("lost", None)
         return await asyncio.gather(*questions)
 
     references = asyncio.run(ask_before_they_are_there())
