@@ -213,12 +213,19 @@ class Sweep:
         write_report(result, self.store, self.paths)
         return shape
 
-    def sync(self, result: SweepResult | None = None, *, at_work: bool = False) -> int:
+    def sync(
+        self,
+        result: SweepResult | None = None,
+        *,
+        at_work: bool = False,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> int:
         """Send to MLflow what it lacks of the results so far. Returns the number of runs that were written there.
 
         Args:
             result: what to send, if it is collected already.
             at_work: whether a process runs the sweep now.
+            is_wanted: whether anybody still waits for it; it is given up if not.
 
         Raises:
             TrackingRefused: if MLflow will never take it as things are.
@@ -235,6 +242,7 @@ class Sweep:
             sweep=self.id,
             at_work=at_work,
             jobs=tracking.jobs,
+            is_wanted=is_wanted,
         )
         location = None if self._chosen_mlflow else self.workspace.mlflow_artifacts.as_uri()
         return export(source, uri=self.mlflow_uri, experiment=tracking.experiment, artifact_location=location)

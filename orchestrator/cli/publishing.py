@@ -10,8 +10,10 @@ from collections.abc import Callable
 from rich.console import Console
 
 from orchestrator.cli.output import print_line
-from orchestrator.errors import TrackingUnavailable
+from orchestrator.errors import TrackingRefused, TrackingUnavailable
 from orchestrator.executors.snapshot import Snapshot
+from orchestrator.results.sweep_result import SweepResult
+from orchestrator.store.paths import without_password
 from orchestrator.sweep import Sweep
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ SHARE = 5
 """An update that takes a second is followed by at least this many seconds without one."""
 PATIENCE_S = 20.0
 """How long the end of a run waits for an update that is going on, such as one that a server keeps waiting."""
+SERVER_PATIENCE_S = 60.0
+"""How long the end of a run waits for a server to take the rest. A database of this machine's is waited for."""
 
 
 class Publisher:
@@ -76,12 +80,35 @@ class Publisher:
     def _sync(self) -> None:
         """Bring MLflow up to date. That it is away is said once, and once when it is back."""
         try:
-            self._sweep.sync(at_work=True)
+            self._sweep.sync(at_work=True, is_wanted=lambda: not self._over.is_set())
         except TrackingUnavailable as error:
-            if not self._refusal:
+            if not self._refusal and not self._over.is_set():
                 print_line(f"{error} The sweep goes on, and MLflow gets it all later.", console=self._console)
             self._refusal = str(error)
         else:
             if self._refusal:
                 print_line("MLflow is back, and up to date.", console=self._console)
             self._refusal = ""
+
+
+def sync_at_the_end(sweep: Sweep, result: SweepResult, console: Console) -> None:
+    """Bring MLflow up to date when a sweep has ended, or say how to do so later."""
+    is_late = threading.Event()
+    later = f"Nothing is lost: run `midre sync {sweep.paths.root}`"
+
+    def sync() -> None:
+        try:
+            sweep.sync(result, is_wanted=lambda: not is_late.is_set())
+        except TrackingRefused as error:
+            print_line(f"{error}\n{later} then.", console=console)
+        except TrackingUnavailable as error:
+            if not is_late.is_set():
+                print_line(f"{error}\n{later} when it is back.", console=console)
+
+    thread = threading.Thread(target=sync, name="last sync", daemon=True)
+    thread.start()
+    thread.join(SERVER_PATIENCE_S if sweep.mlflow_uri.startswith("http") else None)
+    if thread.is_alive():
+        is_late.set()
+        place = without_password(sweep.mlflow_uri)
+        print_line(f"MLflow at {place} has not taken all in {SERVER_PATIENCE_S:g} s.\n{later}.", console=console)

@@ -21,9 +21,8 @@ from orchestrator.cli.live_status import StatusWriter
 from orchestrator.cli.opening import nodes_at_address, open_sweep
 from orchestrator.cli.options import ExecutorName
 from orchestrator.cli.output import TRIALS_FAILED, print_json, print_line, print_notes, stderr, stdout
-from orchestrator.cli.publishing import Publisher
+from orchestrator.cli.publishing import Publisher, sync_at_the_end
 from orchestrator.cli.results import show_results
-from orchestrator.errors import TrackingRefused, TrackingUnavailable
 from orchestrator.executors.base import Executor
 from orchestrator.executors.inline import InlineExecutor
 from orchestrator.executors.logs import run_log
@@ -168,7 +167,7 @@ def run_watched(
         jobs = {"run": done.jobs_run, "cached": done.jobs_cached, "failed": done.jobs_failed}
         summary = sweep.publish(result, seconds=time.monotonic() - started, jobs=jobs)
         if sweep.resolved.spec.tracking.enabled:
-            _sync_or_say(sweep, result, console)
+            sync_at_the_end(sweep, result, console)
     finished = FinishedRun(result, summary, stop)
     if command := sweep.resolved.spec.on_end:
         tell(command, summary, finished.exit_status, console)
@@ -188,16 +187,6 @@ def executor_of(name: ExecutorName, address: str | None, sweep: Sweep) -> Execut
     from orchestrator.executors.ray.executor import RayExecutor  # Ray is heavy, and only this executor needs it
 
     return RayExecutor(address, start_mps=sweep.resolved.spec.resources.start_mps)
-
-
-def _sync_or_say(sweep: Sweep, result: SweepResult, console: Console) -> None:
-    """Bring MLflow up to date, or say how to do so later."""
-    try:
-        sweep.sync(result)
-    except TrackingRefused as error:
-        print_line(f"{error}\nNothing is lost: then run `midre sync {sweep.paths.root}`.", console=console)
-    except TrackingUnavailable as error:
-        print_line(f"{error}\nNothing is lost: run `midre sync {sweep.paths.root}` when it is back.", console=console)
 
 
 def tell(command: str, summary: dict[str, Any], status: int, console: Console) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 
+from orchestrator.errors import TrackingUnavailable
 from orchestrator.results.sweep_result import SweepResult
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.ledger import RunState
@@ -49,6 +50,8 @@ class Source:
     """Whether a process runs the sweep now."""
     jobs: bool
     """Whether jobs are runs too."""
+    is_wanted: Callable[[], bool] = lambda: True
+    """Whether anybody still waits for the export."""
 
 
 def export(source: Source, *, uri: str, experiment: str, artifact_location: str | None = None) -> int:
@@ -109,9 +112,7 @@ class _Exporter:
         children += job_contents(result, source.store) if source.jobs else ()
         changed = [child for child in children if not self._has(child, run)]
         self._models = self._existing_models([child.model.name for child in changed if child.model])
-        with ThreadPoolExecutor(self._at_once) as pool:
-            for written in [pool.submit(self._export_runs, group, run) for group in _by_model(changed)]:
-                written.result()
+        self._export_groups(_by_model(changed), run)
         if not source.at_work:
             self._log_files(run)
         self._client.set_tag(run, EXPORTED, stamp)
@@ -137,8 +138,19 @@ class _Exporter:
         report = source.paths.report.stat().st_mtime_ns if source.paths.report.exists() else 0
         return f"{SHAPE} {ledger[:32]} {report} {source.at_work} {source.jobs}"
 
-    def _export_runs(self, contents: Sequence[RunContent], parent: str) -> None:
-        for content in contents:
+    def _export_groups(self, groups: Sequence[Sequence[RunContent]], parent: str) -> None:
+        """Write groups of runs several at a time; the first that fails, or that nobody waits for, ends it."""
+        pool = ThreadPoolExecutor(self._at_once)
+        try:
+            for written in [pool.submit(self._export_group, group, parent) for group in groups]:
+                written.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _export_group(self, group: Sequence[RunContent], parent: str) -> None:
+        for content in group:
+            if not self._source.is_wanted():
+                raise TrackingUnavailable("The export was given up.")
             self._export_run(content, parent=parent)
 
     def _has(self, content: RunContent, parent: str | None) -> bool:

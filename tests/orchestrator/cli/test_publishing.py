@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def half_done(tmp_path: Path, *, every_s: float) -> Sweep:
 def test_a_server_that_is_away_is_said_once_and_caught_up_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended, updates, screen = [0], [0], io.StringIO()
 
-    def sync(self: Sweep, *, at_work: bool) -> int:
+    def sync(self: Sweep, *, at_work: bool, is_wanted: Callable[[], bool]) -> int:
         assert at_work
         updates[0] += 1
         ended[0] += 1  # a trial ends after each
@@ -58,7 +59,7 @@ def test_a_server_that_is_away_is_said_once_and_caught_up_with(tmp_path: Path, m
 
 @pytest.mark.usefixtures("_in_haste")
 def test_tables_and_report_are_there_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sweep, "sync", lambda self, *, at_work: 0)
+    monkeypatch.setattr(Sweep, "sync", lambda self, *, at_work, is_wanted: 0)
     sweep = half_done(tmp_path, every_s=0.0)
     assert not sweep.paths.summary.exists()
     with Publisher(sweep, lambda: Snapshot(trials_done=1), Console(file=io.StringIO()), started=0.0):
