@@ -25,6 +25,7 @@ from orchestrator.planning.graph import Trial, TrialPlan
 from orchestrator.planning.plan import data_inputs, plan
 from orchestrator.planning.search import Search
 from orchestrator.planning.volume import bytes_to_write
+from orchestrator.results.cost import cost_of
 from orchestrator.results.summary import summary
 from orchestrator.results.sweep_result import SweepResult, collect
 from orchestrator.spec.loading import read_resolved
@@ -207,10 +208,11 @@ class Sweep:
         from orchestrator.reports.html import write_report  # matplotlib is heavy, and `midre plan` does not need it
         from orchestrator.results.parquet_tables import write_tables
 
-        shape = summary(result, run=str(self.paths.root), seconds=round(seconds, 3), jobs=jobs)
+        cost = cost_of(self.state().jobs_done.values())
+        shape = summary(result, run=str(self.paths.root), seconds=round(seconds, 3), jobs=jobs, cost=cost)
         write_atomically(self.paths.summary, json.dumps(shape, indent=1).encode())
         write_tables(result, self.paths)
-        write_report(result, self.store, self.paths)
+        write_report(result, self.store, self.paths, cost=cost)
         return shape
 
     def sync(

@@ -17,7 +17,8 @@ from orchestrator.cli.live_status import LiveStatus, read_live_status
 from orchestrator.cli.output import print_json, print_text, stdout
 from orchestrator.errors import RequestError
 from orchestrator.executors.snapshot import RunningJob, Snapshot, WaitingJob, seconds_between
-from orchestrator.store.ledger import Event, RunState, run_state
+from orchestrator.results.cost import Cost, cost_of
+from orchestrator.store.ledger import RunState, run_state
 from orchestrator.store.paths import RunPaths
 
 WATCH_EVERY_S = 2.0
@@ -86,9 +87,9 @@ class Status:
         counts["confirming"] = sum(trial.stage == "confirm" for trial in self.ledger.trials.values())
         return counts | ({"to_come": max(self.live.trials - len(statuses), 0)} if self.live else {})
 
-    def cost(self) -> dict[str, float]:
-        """What the jobs of this run that are done have occupied, in hours."""
-        return {f"{unit}_hours": round(_hours(self.ledger.jobs_done.values(), unit), 4) for unit in ("cpu", "gpu")}
+    def cost(self) -> Cost:
+        """What the jobs of this run that are done have occupied."""
+        return cost_of(self.ledger.jobs_done.values())
 
     def errors(self) -> list[str]:
         """Why the trials that failed last did."""
@@ -113,7 +114,7 @@ class Status:
             "running": [asdict(job) | {"left_s": job.left_s(self.now)} for job in self.running],
             "nodes": [asdict(node) for node in self.snapshot.nodes],
             "left_s": live.left_s if live and self.state == "running" else None,
-            "cost": self.cost(),
+            "cost": asdict(self.cost()),
             "trouble": self.snapshot.trouble,
             "errors": self.errors(),
         }
@@ -179,7 +180,7 @@ def _paragraphs(status: Status) -> Iterator[RenderableType]:
     jobs = f"{done}{of} run, {len(status.ledger.jobs_failed)} failed"
     cached = f", {live.snapshot.jobs_cached} from the store" if live else ""
     yield Text(f"  jobs: {jobs}{cached}, {len(status.running)} at work, {len(status.waiting)} wait")
-    yield Text(f"  cost so far: {cost['cpu_hours']:.3g} CPU hours, {cost['gpu_hours']:.3g} GPU hours")
+    yield Text(f"  cost so far: {cost}")
     if status.snapshot.trouble:
         yield Text(f"  {status.snapshot.trouble}")
     if status.running:
@@ -237,11 +238,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*map(Text, row))
     return table
-
-
-def _hours(jobs: Iterable[Event], unit: str) -> float:
-    seconds = 0.0
-    for job in jobs:
-        facts = job["facts"]
-        seconds += facts.get("seconds", 0.0) * facts.get("request", {}).get(f"{unit}s", 0)
-    return seconds / 3600

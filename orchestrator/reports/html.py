@@ -30,6 +30,7 @@ from orchestrator.reports.tables import (
     trial_rows,
     with_interval,
 )
+from orchestrator.results.cost import NOTHING, Cost
 from orchestrator.results.numerics import numerics_rows, remarks
 from orchestrator.results.sweep_result import AttackResult, SweepResult, kept_changes
 from orchestrator.store.artifacts import ArtifactStore
@@ -60,8 +61,8 @@ class DefenseFacts:
     map: Picture | None
 
 
-def write_report(result: SweepResult, store: ArtifactStore, paths: RunPaths) -> None:
-    """Write the report and the frontier as a picture of its own.
+def write_report(result: SweepResult, store: ArtifactStore, paths: RunPaths, *, cost: Cost = NOTHING) -> None:
+    """Write the report and the frontier as a picture of its own; `cost` is that of all runs of the sweep.
 
     Raises:
         DamagedArtifact: if an artifact it shows is not what its manifest says.
@@ -69,7 +70,7 @@ def write_report(result: SweepResult, store: ArtifactStore, paths: RunPaths) -> 
     frontier = _png(frontier_figure(result))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(**_content(result, store, frontier))
+    page = template.render(**_content(result, store, frontier), cost=str(cost) if cost.jobs else "")
     write_atomically(paths.frontier, frontier)
     write_atomically(paths.report, page.encode())
 

@@ -7,13 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.results.confirmation import optimism
+from orchestrator.results.cost import NOTHING, Cost
 from orchestrator.results.pooling import SPREADS, EstimateRecord
 from orchestrator.results.sweep_result import SweepResult, TrialResult
 
 
-def summary(result: SweepResult, *, run: str, seconds: float, jobs: Mapping[str, int]) -> dict[str, Any]:
+def summary(
+    result: SweepResult, *, run: str, seconds: float, jobs: Mapping[str, int], cost: Cost = NOTHING
+) -> dict[str, Any]:
     """The shape of a sweep's results.
 
+    `seconds` and `jobs` are those of the last command; `cost` is that of all runs of the sweep.
     `stage` says which trials count, those of `search` or those that `confirm`; `pareto` is of these. `optimism` holds,
     of each objective at each confirmed point, its gain over no defense in the search and when confirmed.
     """
@@ -22,6 +26,7 @@ def summary(result: SweepResult, *, run: str, seconds: float, jobs: Mapping[str,
         "run": run,
         "seconds": seconds,
         "jobs": dict(jobs),
+        "cost": asdict(cost),
         "trials": [_trial_summary(result, trial) for trial in result.trials],
         "stage": result.stage,
         "pareto": list(result.pareto()),

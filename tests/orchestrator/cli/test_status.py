@@ -64,7 +64,7 @@ def test_a_run_at_work_is_described_from_any_machine_that_sees_its_folder(paths:
         "running, process 17 on leopard, about 90 s left",
         "trials: 1 done, 1 failed, 1 at work, 2 to come",
         "jobs: 1 of 20 run, 0 failed, 3 from the store, 1 at work, 2 wait",
-        "cost so far: 10 CPU hours, 5 GPU hours",
+        "cost so far: 1 job, 10 CPU hours and 5 GPU hours",
         "tiger  GPU 0  10/40",
         "loss 0.25",
         "waits for 1 CPU, of 2 others hold 2",
@@ -83,7 +83,7 @@ def test_the_same_is_there_for_programs(paths: RunPaths) -> None:
     assert shape["trials"] == {"started": 1, "done": 1, "failed": 1, "to_come": 2, "confirming": 0}
     assert [job["kind"] for job in shape["running"]] == ["fit_prior"]
     assert [job["reason"] for job in shape["jobs_waiting"]][1] == "waits for fit_prior aaaaaaaa"
-    assert shape["cost"] == {"cpu_hours": 10.0, "gpu_hours": 5.0}
+    assert shape["cost"] == {"jobs": 1, "cpu_hours": 10.0, "gpu_hours": 5.0}
     assert shape["left_s"] == 90
 
 
