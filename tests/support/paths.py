@@ -6,5 +6,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "specs"
-QUICKSTART = SPECS / "quickstart.yaml"
+ERASING_OF_DIGITS = Path(__file__).with_name("erasing_of_digits.yaml")
 GOLDEN = ROOT / "tests" / "golden"

@@ -66,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_run_prints_what_every_trial_came_to(finished: Finished) -> None:
     summary = finished.summary
-    assert set(summary) == {"sweep", "run", "seconds", "jobs", "trials", "stage", "pareto", "optimism"}
+    assert set(summary) == {"sweep", "run", "seconds", "cost", "jobs", "trials", "stage", "pareto", "optimism"}
     assert summary["jobs"] == {"run": 11, "cached": 0, "failed": 0}
     keys = {"id", "status", "seed", "stage", "params", "defenses", "natural_accuracy", "attacks"}
     assert [set(trial) for trial in summary["trials"]] == [keys, keys]

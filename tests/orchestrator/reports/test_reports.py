@@ -33,7 +33,7 @@ from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.paths import RunPaths
-from tests.support.paths import QUICKSTART
+from tests.support.paths import ERASING_OF_DIGITS
 
 AREA, ASPECT = "defenses.0.max_area", "defenses.0.max_aspect"
 SMALL, LARGE = {AREA: 0.2, ASPECT: 1.0}, {AREA: 0.8, ASPECT: 3.0}
@@ -91,8 +91,8 @@ def attacked(accuracy: float, half: float) -> AttackResult:
     return AttackResult("gmi", (Draw(0, 0, numbers, people),), protocol, 12.5)
 
 
-def quickstart(**overrides: str) -> ResolvedSpec:
-    spec, _ = load_spec(QUICKSTART, overrides=[f"{path}={text}" for path, text in overrides.items()])
+def digits(**overrides: str) -> ResolvedSpec:
+    spec, _ = load_spec(ERASING_OF_DIGITS, overrides=[f"{path}={text}" for path, text in overrides.items()])
     return ResolvedSpec(spec=spec, private_digest="a" * 64, public_digest="b" * 64)
 
 
@@ -117,7 +117,7 @@ class World:
         stage: Stage = "search",
     ) -> TrialResult:
         trial = Trial(f"trial{point}{seed}", point, params, seed, baseline=point == 0, stage=stage)
-        resolved = quickstart()
+        resolved = digits()
         spec = applied(resolved.spec, params) if point else undefended(resolved.spec)
         plan = plan_trial(resolved, trial, spec)
         leave_artifacts(self.store, plan, self.judged)
@@ -127,11 +127,11 @@ class World:
 
     def failed(self, point: int, params: dict[str, Any], error: str) -> TrialResult:
         trial = Trial(f"trial{point}0", point, params, 0, baseline=False)
-        resolved = quickstart()
+        resolved = digits()
         return TrialResult(plan_trial(resolved, trial, applied(resolved.spec, params)), "failed", error, {}, {})
 
     def result(self, *trials: TrialResult, **overrides: str) -> SweepResult:
-        resolved = quickstart(**{path.replace("__", "."): text for path, text in overrides.items()})
+        resolved = digits(**{path.replace("__", "."): text for path, text in overrides.items()})
         judge = {"natural_accuracy": estimate(0.985, 0.01, n=270, method="wilson")}
         return SweepResult(resolved, trials, {0: judge})
 
@@ -289,7 +289,7 @@ def test_report_shows_what_the_artifacts_show(world: World, page: str) -> None:
 
 def test_samples_of_every_fitted_prior_are_shown_once_with_the_attacks_that_use_it(world: World) -> None:
     """The spec's prior serves all trials; PLG-MI's own is fitted anew for each target model."""
-    resolved = quickstart(attacks="[{kind: gmi}, {kind: gmi, name: longer, steps: 9}, {kind: plgmi}]")
+    resolved = digits(attacks="[{kind: gmi}, {kind: gmi, name: longer, steps: 9}, {kind: plgmi}]")
     trials = []
     for seed in (0, 1):
         plan = plan_trial(resolved, Trial(f"trial{seed}", 0, {}, seed, baseline=True), undefended(resolved.spec))

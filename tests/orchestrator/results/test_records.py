@@ -25,7 +25,7 @@ from orchestrator.spec.apply import applied, undefended
 from orchestrator.spec.loading import load_spec
 from orchestrator.spec.model import ResolvedSpec
 from orchestrator.store.paths import RunPaths
-from tests.support.paths import QUICKSTART
+from tests.support.paths import ERASING_OF_DIGITS
 
 AREA, ASPECT = "defenses.0.max_area", "defenses.0.max_aspect"
 
@@ -47,12 +47,12 @@ def attack(value: float) -> AttackResult:
     return AttackResult("gmi", (Draw(0, 0, numbers, identities),), protocol, 12.5)
 
 
-def quickstart() -> ResolvedSpec:
-    return ResolvedSpec(spec=load_spec(QUICKSTART)[0], private_digest="a" * 64, public_digest="b" * 64)
+def digits() -> ResolvedSpec:
+    return ResolvedSpec(spec=load_spec(ERASING_OF_DIGITS)[0], private_digest="a" * 64, public_digest="b" * 64)
 
 
 def trial(name: str, point: int, params: dict[str, Any], *, status: str = "done") -> TrialResult:
-    resolved = quickstart()
+    resolved = digits()
     spec = applied(resolved.spec, params) if point else undefended(resolved.spec)
     plan = plan_trial(resolved, Trial(name, point, params, seed=0, baseline=point == 0), spec)
     if status != "done":
@@ -71,7 +71,7 @@ def paths(tmp_path: Path) -> RunPaths:
         trial("broken", 2, {AREA: 0.8, ASPECT: 3.0}, status="failed"),
     )
     run = RunPaths(tmp_path / "run")
-    write_tables(SweepResult(quickstart(), trials, {}), run)
+    write_tables(SweepResult(digits(), trials, {}), run)
     return run
 
 
@@ -134,7 +134,7 @@ def test_identities_have_a_row_each(paths: RunPaths) -> None:
 
 def test_units_stand_in_the_field_metadata(paths: RunPaths) -> None:
     schema = parquet.read_schema(paths.table("attacks"))
-    assert schema.metadata == {b"sweep": quickstart().sweep.encode(), b"schema_version": b"2"}
+    assert schema.metadata == {b"sweep": digits().sweep.encode(), b"schema_version": b"2"}
     assert schema.field("attack_accuracy_low").metadata[b"unit"] == b"fraction in [0, 1]"
     assert schema.field("knn_distance").metadata[b"unit"] == b"squared distance, 1 between private images"
     assert schema.field("seconds_s").metadata[b"unit"] == b"s"
@@ -147,7 +147,7 @@ def test_spreads_over_judges_and_priors_have_columns_where_there_are_several(tmp
     other = {**draw.estimates, "attack_accuracy": estimate(0.6, 0.4, 0.7, 5)}
     draws = tuple(Draw(prior, judge, (draw.estimates, other)[judge], []) for prior in (0, 1) for judge in (0, 1))
     attacked = dataclasses.replace(attack(0.4), draws=draws)
-    result = SweepResult(quickstart(), (dataclasses.replace(trial("base", 0, {}), attacks={"gmi": attacked}),), {})
+    result = SweepResult(digits(), (dataclasses.replace(trial("base", 0, {}), attacks={"gmi": attacked}),), {})
     write_tables(result, RunPaths(tmp_path))
     query = f"SELECT attack_accuracy_judges_sd, attack_accuracy_priors_sd FROM '{RunPaths(tmp_path).table('attacks')}'"
     assert rows_of(query) == [(pytest.approx(0.02**0.5), 0.0)]
@@ -170,7 +170,7 @@ def test_numbers_of_any_metric_have_columns_by_their_names(paths: RunPaths) -> N
 
 
 def test_nothing_is_left_aside_and_an_empty_sweep_has_tables_too(paths: RunPaths) -> None:
-    write_tables(SweepResult(quickstart(), (), {}), paths)
+    write_tables(SweepResult(digits(), (), {}), paths)
     assert sorted(path.name for path in paths.table("trials").parent.iterdir()) == [
         "attacks.parquet",
         "identities.parquet",
