@@ -105,7 +105,7 @@ def bad_server(upstream: str, behaviour: str) -> Iterator[_BadServer]:
         server.server_close()
 
 
-@pytest.mark.parametrize("behaviour", ["429", "hangs"])  # "500" and "slow" pass as well, and take a minute more
+@pytest.mark.parametrize("behaviour", ["429"])  # "500", "hangs" and "slow" pass as well, and take two minutes more
 def test_a_run_goes_on_beside_a_bad_server_says_so_once_and_catches_up(
     tmp_path: Path, real: str, behaviour: str
 ) -> None:
